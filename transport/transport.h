@@ -1,0 +1,90 @@
+/* Requests between nodes: one request, one reply, by message kind. Implementations: `loop` (in process; a standalone
+ * node talks to itself through it), later `ucx` and `sim`. Message kinds are in transport/am_kinds.h.
+ *
+ * Threads: call from any thread. Handlers and reply functions run on an executor of the callee's or caller's choice (see
+ * kith_transport_handle), never inside kith_transport_call.
+ * Ownership: request bytes are borrowed until the reply function returns; reply bytes until it returns. */
+#ifndef KITH_TRANSPORT_TRANSPORT_H
+#define KITH_TRANSPORT_TRANSPORT_H
+
+#include <stdatomic.h>
+
+#include "host/base/buf.h"
+#include "host/base/err.h"
+#include "host/env/env.h"
+#include "transport/am_kinds.h"
+
+typedef struct kith_transport kith_transport;
+typedef struct kith_transport_call kith_transport_call;
+typedef struct kith_transport_request kith_transport_request;
+
+typedef struct kith_node_id {
+    uint8_t bytes[16]; /* the UUID in the node's data directory */
+} kith_node_id;
+
+/* A request on its way; embedded by the caller, who keeps it until `done`. */
+struct kith_transport_call {
+    kith_node_id node;
+    kith_am_kind kind;
+    const void *bytes; /* encoded by codec */
+    size_t byte_count;
+    uint64_t deadline_ns;
+    /* Exactly once. `reply` borrowed. Statuses of the transport's own: UNAVAILABLE (no such node, cut), DEADLINE, BUSY
+     * (too much in flight), CLOSED. */
+    void (*done)(kith_transport_call *call, kith_status status, const void *reply, size_t reply_bytes,
+        const kith_err *err);
+    atomic_bool cancelled; /* set through kith_transport_cancel */
+    void *impl[16];
+};
+
+/* A request that arrived; the handler answers it exactly once, from any thread, then and only then it is gone. */
+struct kith_transport_request {
+    kith_am_kind kind;
+    const void *bytes;
+    size_t byte_count;
+    uint64_t deadline_ns;
+    const atomic_bool *cancelled; /* the caller gave up: an answer is still due */
+    void *impl[16];
+};
+
+typedef struct kith_transport_ops {
+    void (*call)(kith_transport *transport, kith_transport_call *call);
+    void (*cancel)(kith_transport *transport, kith_transport_call *call);
+    void (*handle)(kith_transport *transport, kith_am_kind kind, kith_executor *executor,
+        void (*handler)(void *ctx, kith_transport_request *request), void *ctx);
+    void (*reply)(kith_transport_request *request, kith_status status, const void *bytes, size_t byte_count,
+        const kith_err *err);
+    void (*destroy)(kith_transport *transport);
+} kith_transport_ops;
+
+struct kith_transport {
+    const kith_transport_ops *ops;
+};
+
+/* In process: every node id is this one. `in_flight_max` calls at once; above it BUSY. */
+KITH_CHECK kith_status kith_transport_loop_create(kith_env *env, uint32_t in_flight_max, kith_transport **transport_out,
+    kith_err *err);
+
+static inline void kith_transport_start(kith_transport *transport, kith_transport_call *call) {
+    transport->ops->call(transport, call);
+}
+/* Best effort; `done` still comes. */
+static inline void kith_transport_cancel(kith_transport *transport, kith_transport_call *call) {
+    transport->ops->cancel(transport, call);
+}
+/* Before the first call: requests of `kind` run `handler` on `executor`. */
+static inline void kith_transport_handle(kith_transport *transport, kith_am_kind kind, kith_executor *executor,
+    void (*handler)(void *ctx, kith_transport_request *request), void *ctx) {
+    transport->ops->handle(transport, kind, executor, handler, ctx);
+}
+/* Copies `bytes`, or hands them over before it returns (loop calls the caller's `done` on this thread). */
+static inline void kith_transport_reply(kith_transport_request *request, kith_transport *transport, kith_status status,
+    const void *bytes, size_t byte_count, const kith_err *err) {
+    transport->ops->reply(request, status, bytes, byte_count, err);
+}
+/* No call may be in flight. Accepts NULL. */
+static inline void kith_transport_destroy(kith_transport *transport) {
+    if (transport) transport->ops->destroy(transport);
+}
+
+#endif
