@@ -1,6 +1,6 @@
-/* The only place that calls malloc. kith_alloc and friends never return NULL: running out while serving small, bounded
- * objects ends the process with a message. kith_try_alloc is for sizes that a client or a data set decides: NULL
- * becomes KITH_NO_MEMORY at the caller.
+/* The only place that calls malloc. kith_alloc and friends never return NULL: running out while serving
+ * small, bounded objects ends the process with a message. kith_try_alloc is for sizes that a client or a data
+ * set decides: NULL becomes KITH_NO_MEMORY at the caller.
  *
  * Threads: any. */
 #ifndef KITH_BASE_ALLOC_H
@@ -20,9 +20,9 @@ void *kith_try_alloc_aligned(size_t bytes);
 char *kith_strdup(const char *text);
 void kith_free(void *pointer);
 
-/* Address space for an array that grows in place under readers: `bytes` of zero pages, each taken from memory only
- * when first touched. NULL when the address space or the commit limit is out. Freed with kith_pages_release of the
- * same size. */
+/* Address space for an array that grows in place under readers: `bytes` of zero pages, each taken from memory
+ * only when first touched. NULL when the address space or the commit limit is out. Freed with
+ * kith_pages_release of the same size. */
 void *kith_pages_reserve(size_t bytes);
 void kith_pages_release(void *pointer, size_t bytes);
 

@@ -1,5 +1,5 @@
-/* Arena: a request's memory, freed in one call. Blocks grow geometrically and stay with the arena on reset, so that a
- * reused arena stops calling malloc.
+/* Arena: a request's memory, freed in one call. Blocks grow geometrically and stay with the arena on reset,
+ * so that a reused arena stops calling malloc.
  *
  * Threads: one at a time. */
 #ifndef KITH_BASE_ARENA_H
@@ -23,7 +23,8 @@ void kith_arena_reset(kith_arena *arena);
 /* 16-byte aligned, not zeroed, never NULL (see alloc.h). */
 void *kith_arena_alloc(kith_arena *arena, size_t bytes);
 void *kith_arena_alloc_zero(kith_arena *arena, size_t bytes);
-/* Array of `count` elements; ends the process if count * bytes overflows: check counts against limits first. */
+/* Array of `count` elements; ends the process if count * bytes overflows: check counts against limits first.
+ */
 void *kith_arena_array(kith_arena *arena, size_t count, size_t bytes);
 void *kith_arena_copy(kith_arena *arena, const void *data, size_t bytes);
 /* NUL-terminated copy of `bytes` bytes of text. */

@@ -20,7 +20,8 @@ static inline void kith_bitset_clear(uint64_t *words, size_t bit) {
 }
 static inline size_t kith_bitset_count(const uint64_t *words, size_t bits) {
     size_t count = 0;
-    for (size_t i = 0; i < kith_bitset_words(bits); i++) count += (size_t)__builtin_popcountll(words[i]);
+    for (size_t i = 0; i < kith_bitset_words(bits); i++)
+        count += (size_t)__builtin_popcountll(words[i]);
     return count;
 }
 

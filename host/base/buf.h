@@ -1,6 +1,7 @@
 /* Growable byte buffer.
  *
- * Threads: one at a time. Ownership: init/fini in place; kith_buf_take hands the bytes over (free with kith_free). */
+ * Threads: one at a time. Ownership: init/fini in place; kith_buf_take hands the bytes over (free with
+ * kith_free). */
 #ifndef KITH_BASE_BUF_H
 #define KITH_BASE_BUF_H
 

@@ -1,5 +1,5 @@
-/* Little-endian loads and stores, and a reader that trusts no length: it stops at the first read past the end, returns
- * zeros from then on, and `failed` says so once at the end.
+/* Little-endian loads and stores, and a reader that trusts no length: it stops at the first read past the
+ * end, returns zeros from then on, and `failed` says so once at the end.
  *
  * Threads: a reader belongs to one thread. */
 #ifndef KITH_BASE_BYTES_H
@@ -27,10 +27,12 @@ static inline void kith_store_u16(uint8_t *p, uint16_t v) {
     p[1] = (uint8_t)(v >> 8);
 }
 static inline void kith_store_u32(uint8_t *p, uint32_t v) {
-    for (int i = 0; i < 4; i++) p[i] = (uint8_t)(v >> (8 * i));
+    for (int i = 0; i < 4; i++)
+        p[i] = (uint8_t)(v >> (8 * i));
 }
 static inline void kith_store_u64(uint8_t *p, uint64_t v) {
-    for (int i = 0; i < 8; i++) p[i] = (uint8_t)(v >> (8 * i));
+    for (int i = 0; i < 8; i++)
+        p[i] = (uint8_t)(v >> (8 * i));
 }
 static inline void kith_store_u64_be(uint8_t *p, uint64_t v) {
     kith_store_u64(p, __builtin_bswap64(v));

@@ -1,5 +1,5 @@
-/* 64-bit hash for tables, bloom filters and slots: XXH3_64 with seed 0. The value is part of the file and placement
- * formats (slot = hash mod 16384) and never changes. */
+/* 64-bit hash for tables, bloom filters and slots: XXH3_64 with seed 0. The value is part of the file and
+ * placement formats (slot = hash mod 16384) and never changes. */
 #ifndef KITH_BASE_HASH_H
 #define KITH_BASE_HASH_H
 

@@ -1,9 +1,10 @@
-/* One published pointer that readers take without locks: hazard pointers (M. Michael, "Hazard Pointers: Safe Memory
- * Reclamation for Lock-Free Objects", 2004, section 3) with slots that belong to the cell instead of to threads.
+/* One published pointer that readers take without locks: hazard pointers (M. Michael, "Hazard Pointers: Safe
+ * Memory Reclamation for Lock-Free Objects", 2004, section 3) with slots that belong to the cell instead of
+ * to threads.
  *
  * Threads: any number of readers (at most KITH_HAZARD_SLOTS at once; more spin until one leaves); one writer.
- * Ownership: the cell owns the published object and the retired ones, and frees them with `destroy` once no reader
- * holds them: inside a later publish, a reclaim, or fini. */
+ * Ownership: the cell owns the published object and the retired ones, and frees them with `destroy` once no
+ * reader holds them: inside a later publish, a reclaim, or fini. */
 #ifndef KITH_BASE_HAZARD_H
 #define KITH_BASE_HAZARD_H
 

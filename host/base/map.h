@@ -1,5 +1,5 @@
-/* Hash map from byte strings (or u64 keys) to u64 values; open addressing, linear probing, deletion by backward shift.
- * Keys are copied into the map.
+/* Hash map from byte strings (or u64 keys) to u64 values; open addressing, linear probing, deletion by
+ * backward shift. Keys are copied into the map.
  *
  * Threads: one at a time. */
 #ifndef KITH_BASE_MAP_H
@@ -21,9 +21,10 @@ void kith_map_put(kith_map *map, const void *key, size_t key_bytes, uint64_t val
 /* True if the key was there. */
 bool kith_map_remove(kith_map *map, const void *key, size_t key_bytes);
 void kith_map_clear(kith_map *map);
-/* Walks all entries in unspecified order: start with `*cursor = 0`, false at the end. The map must not change. */
-bool kith_map_next(const kith_map *map, size_t *cursor, const void **key_out, size_t *key_bytes_out,
-    uint64_t *value_out);
+/* Walks all entries in unspecified order: start with `*cursor = 0`, false at the end. The map must not
+ * change. */
+bool kith_map_next(
+    const kith_map *map, size_t *cursor, const void **key_out, size_t *key_bytes_out, uint64_t *value_out);
 /* Bytes of memory held. */
 size_t kith_map_memory_bytes(const kith_map *map);
 

@@ -1,5 +1,5 @@
-/* Seeded random numbers (xoshiro256**, Blackman and Vigna 2018, seeded by splitmix64): for tests, the simulator and
- * sampling; never for secrets. */
+/* Seeded random numbers (xoshiro256**, Blackman and Vigna 2018, seeded by splitmix64): for tests, the
+ * simulator and sampling; never for secrets. */
 #ifndef KITH_BASE_RNG_H
 #define KITH_BASE_RNG_H
 

@@ -1,5 +1,6 @@
-/* Mutexes with a rank, and condition variables. Locks are taken in rising rank only; debug builds check it per thread.
- * A lock needs a comment saying why a message would not do. Threads themselves come from env.h alone.
+/* Mutexes with a rank, and condition variables. Locks are taken in rising rank only; debug builds check it
+ * per thread. A lock needs a comment saying why a message would not do. Threads themselves come from env.h
+ * alone.
  *
  * A lock is never held across a callback, a disk or network call, or a kernel wait. */
 #ifndef KITH_BASE_THREAD_H
@@ -9,7 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Lower is taken first. Add a rank where a new lock needs one; never share one between two locks held together. */
+/* Lower is taken first. Add a rank where a new lock needs one; never share one between two locks held
+ * together. */
 typedef enum kith_lock_rank {
     KITH_RANK_API = 10,
     KITH_RANK_META = 20,
@@ -19,6 +21,7 @@ typedef enum kith_lock_rank {
     KITH_RANK_SHARD = 60,
     KITH_RANK_STORE = 70,
     KITH_RANK_LOG_FILES = 80,
+    KITH_RANK_TIMER = 85,
     KITH_RANK_EXECUTOR = 90,
     KITH_RANK_METRICS = 100,
     KITH_RANK_LOG = 110,

@@ -1,5 +1,5 @@
-/* The two words that every layer from kernels to API shares: how near is measured, and how components are stored. The
- * numbers are written in files and messages: never reuse one. */
+/* The two words that every layer from kernels to API shares: how near is measured, and how components are
+ * stored. The numbers are written in files and messages: never reuse one. */
 #ifndef KITH_BASE_VECTOR_TYPES_H
 #define KITH_BASE_VECTOR_TYPES_H
 

@@ -1,0 +1,69 @@
+#include "host/base/alloc.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static _Noreturn void out_of_memory(size_t bytes) {
+    fprintf(stderr, "out of memory: %zu bytes were refused\n", bytes);
+    abort();
+}
+
+/* malloc(0) may be NULL, which callers would take for failure. */
+static size_t at_least_one(size_t bytes) {
+    return bytes ? bytes : 1;
+}
+
+void *kith_alloc(size_t bytes) {
+    void *pointer = malloc(at_least_one(bytes));
+    if (!pointer) out_of_memory(bytes);
+    return pointer;
+}
+
+void *kith_alloc_zero(size_t bytes) {
+    void *pointer = calloc(1, at_least_one(bytes));
+    if (!pointer) out_of_memory(bytes);
+    return pointer;
+}
+
+void *kith_alloc_array(size_t count, size_t bytes) {
+    size_t total;
+    if (__builtin_mul_overflow(count, bytes, &total)) out_of_memory(SIZE_MAX);
+    return kith_alloc(total);
+}
+
+void *kith_realloc(void *pointer, size_t bytes) {
+    void *moved = realloc(pointer, at_least_one(bytes));
+    if (!moved) out_of_memory(bytes);
+    return moved;
+}
+
+void *kith_try_alloc(size_t bytes) {
+    return malloc(at_least_one(bytes));
+}
+
+void *kith_try_alloc_aligned(size_t bytes) {
+    if (bytes > SIZE_MAX - 63) return NULL;
+    return aligned_alloc(64, (at_least_one(bytes) + 63) & ~(size_t)63);
+}
+
+char *kith_strdup(const char *text) {
+    size_t bytes = strlen(text) + 1;
+    return memcpy(kith_alloc(bytes), text, bytes);
+}
+
+void kith_free(void *pointer) {
+    free(pointer);
+}
+
+void *kith_pages_reserve(size_t bytes) {
+    void *pages = mmap(NULL, at_least_one(bytes), PROT_READ | PROT_WRITE,
+        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return pages == MAP_FAILED ? NULL : pages;
+}
+
+void kith_pages_release(void *pointer, size_t bytes) {
+    if (pointer) munmap(pointer, at_least_one(bytes));
+}
