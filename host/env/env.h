@@ -1,9 +1,10 @@
-/* The world as a table of functions: clock, random bytes, files, executors, timers, threads. kith_env_posix is the
- * real one; tests/sim has its own, single-threaded on virtual time. Nothing outside an env starts a thread, reads a
- * clock or touches a file, so that the simulator runs the product's own code.
+/* The world as a table of functions: clock, random bytes, files, executors, timers, threads. kith_env_posix
+ * is the real one; tests/sim has its own, single-threaded on virtual time. Nothing outside an env starts a
+ * thread, reads a clock or touches a file, so that the simulator runs the product's own code.
  *
  * Code that runs in the simulator never blocks on another thread: it posts tasks and returns. File calls are
- * synchronous; they are made from executors that may wait (the log's, the background one), never from a network thread.
+ * synchronous; they are made from executors that may wait (the log's, the background one), never from a
+ * network thread.
  *
  * Threads: every function may be called from any thread, except where an object says otherwise. */
 #ifndef KITH_ENV_ENV_H
@@ -22,8 +23,8 @@ typedef struct kith_thread kith_thread;
 typedef struct kith_task kith_task;
 typedef struct kith_timer kith_timer;
 
-/* Work for an executor. Embedded in what it works on: posting allocates nothing and cannot fail; how much may wait is
- * bounded where the work is admitted. `run` may free the task. A task is in one queue at most. */
+/* Work for an executor. Embedded in what it works on: posting allocates nothing and cannot fail; how much may
+ * wait is bounded where the work is admitted. `run` may free the task. A task is in one queue at most. */
 struct kith_task {
     kith_task *next; /* the executor's while queued */
     void (*run)(kith_task *task);
@@ -55,11 +56,13 @@ typedef struct kith_env_ops {
     uint64_t (*wall_ms)(kith_env *env);
     void (*random_bytes)(kith_env *env, void *data, size_t bytes);
 
-    kith_status (*file_open)(kith_env *env, const char *path, kith_file_mode mode, kith_file **file_out, kith_err *err);
+    kith_status (*file_open)(
+        kith_env *env, const char *path, kith_file_mode mode, kith_file **file_out, kith_err *err);
     void (*file_close)(kith_file *file);
-    kith_status (*file_read_at)(kith_file *file, uint64_t offset, void *data, size_t bytes, size_t *read_out,
-        kith_err *err);
-    kith_status (*file_write_at)(kith_file *file, uint64_t offset, const void *data, size_t bytes, kith_err *err);
+    kith_status (*file_read_at)(
+        kith_file *file, uint64_t offset, void *data, size_t bytes, size_t *read_out, kith_err *err);
+    kith_status (*file_write_at)(
+        kith_file *file, uint64_t offset, const void *data, size_t bytes, kith_err *err);
     kith_status (*file_sync)(kith_file *file, kith_err *err);
     kith_status (*file_truncate)(kith_file *file, uint64_t bytes, kith_err *err);
     kith_status (*file_bytes)(kith_file *file, uint64_t *bytes_out, kith_err *err);
@@ -68,14 +71,14 @@ typedef struct kith_env_ops {
     kith_status (*path_rename)(kith_env *env, const char *from, const char *to, kith_err *err);
     kith_status (*path_remove)(kith_env *env, const char *path, kith_err *err);
     kith_status (*dir_make)(kith_env *env, const char *path, kith_err *err);
-    kith_status (*dir_list)(kith_env *env, const char *path, void (*entry_fn)(void *ctx, const kith_dir_entry *entry),
-        void *ctx, kith_err *err);
+    kith_status (*dir_list)(kith_env *env, const char *path,
+        void (*entry_fn)(void *ctx, const kith_dir_entry *entry), void *ctx, kith_err *err);
     kith_status (*dir_sync)(kith_env *env, const char *path, kith_err *err);
     kith_status (*dir_lock)(kith_env *env, const char *path, kith_file **lock_out, kith_err *err);
     kith_status (*free_bytes)(kith_env *env, const char *path, uint64_t *bytes_out, kith_err *err);
 
-    kith_status (*executor_create)(kith_env *env, const char *name, uint32_t thread_count, kith_executor **executor_out,
-        kith_err *err);
+    kith_status (*executor_create)(
+        kith_env *env, const char *name, uint32_t thread_count, kith_executor **executor_out, kith_err *err);
     void (*executor_destroy)(kith_executor *executor);
     void (*executor_post)(kith_executor *executor, kith_task *task);
     uint32_t (*executor_thread_count)(const kith_executor *executor);
@@ -106,7 +109,8 @@ struct kith_thread {
 KITH_CHECK kith_status kith_env_posix_create(kith_env **env_out, kith_err *err);
 void kith_env_posix_destroy(kith_env *env);
 
-/* --- clock -------------------------------------------------------------------------------------------------------- */
+/* --- clock
+ * -------------------------------------------------------------------------------------------------------- */
 
 /* Time since boot, suspended time included; never goes back. Deadlines are absolute values of it. */
 static inline uint64_t kith_env_now_ns(kith_env *env) {
@@ -121,10 +125,11 @@ static inline void kith_env_random(kith_env *env, void *data, size_t bytes) {
     env->ops->random_bytes(env, data, bytes);
 }
 
-/* --- files: paths are used as given; no call retries a failed sync ---------------------------------------------------- */
+/* --- files: paths are used as given; no call retries a failed sync
+ * ---------------------------------------------------- */
 
-static inline KITH_CHECK kith_status kith_file_open(kith_env *env, const char *path, kith_file_mode mode,
-    kith_file **file_out, kith_err *err) {
+static inline KITH_CHECK kith_status kith_file_open(
+    kith_env *env, const char *path, kith_file_mode mode, kith_file **file_out, kith_err *err) {
     return env->ops->file_open(env, path, mode, file_out, err);
 }
 /* Accepts NULL. */
@@ -132,16 +137,17 @@ static inline void kith_file_close(kith_file *file) {
     if (file) file->ops->file_close(file);
 }
 /* Reads up to `bytes` bytes; `*read_out` is smaller only at the end of the file. */
-static inline KITH_CHECK kith_status kith_file_read_at(kith_file *file, uint64_t offset, void *data, size_t bytes,
-    size_t *read_out, kith_err *err) {
+static inline KITH_CHECK kith_status kith_file_read_at(
+    kith_file *file, uint64_t offset, void *data, size_t bytes, size_t *read_out, kith_err *err) {
     return file->ops->file_read_at(file, offset, data, bytes, read_out, err);
 }
 /* Writes all or fails; after a failure any part may have been written. */
-static inline KITH_CHECK kith_status kith_file_write_at(kith_file *file, uint64_t offset, const void *data,
-    size_t bytes, kith_err *err) {
+static inline KITH_CHECK kith_status kith_file_write_at(
+    kith_file *file, uint64_t offset, const void *data, size_t bytes, kith_err *err) {
     return file->ops->file_write_at(file, offset, data, bytes, err);
 }
-/* Data and length are on the disk when it returns OK. After a failure the file's content is unknown: stop writing. */
+/* Data and length are on the disk when it returns OK. After a failure the file's content is unknown: stop
+ * writing. */
 static inline KITH_CHECK kith_status kith_file_sync(kith_file *file, kith_err *err) {
     return file->ops->file_sync(file, err);
 }
@@ -151,23 +157,25 @@ static inline KITH_CHECK kith_status kith_file_truncate(kith_file *file, uint64_
 static inline KITH_CHECK kith_status kith_file_bytes(kith_file *file, uint64_t *bytes_out, kith_err *err) {
     return file->ops->file_bytes(file, bytes_out, err);
 }
-/* Maps the first `bytes` bytes for reading; the map outlives the file's close and removal. `bytes` > 0. */
-static inline KITH_CHECK kith_status kith_file_map(kith_file *file, size_t bytes, const void **address_out,
-    kith_err *err) {
+/* Maps the first `bytes` bytes for reading; the map outlives the file's close and removal. `bytes` > 0;
+ * CORRUPT when the file is shorter. */
+static inline KITH_CHECK kith_status kith_file_map(
+    kith_file *file, size_t bytes, const void **address_out, kith_err *err) {
     return file->ops->file_map(file, bytes, address_out, err);
 }
 static inline void kith_file_unmap(kith_env *env, const void *address, size_t bytes) {
     env->ops->file_unmap(env, address, bytes);
 }
 /* Atomic; replaces `to`. Durable after kith_dir_sync of the folder. */
-static inline KITH_CHECK kith_status kith_path_rename(kith_env *env, const char *from, const char *to, kith_err *err) {
+static inline KITH_CHECK kith_status kith_path_rename(
+    kith_env *env, const char *from, const char *to, kith_err *err) {
     return env->ops->path_rename(env, from, to, err);
 }
 /* A file or an empty folder. NOT_FOUND if there is none. */
 static inline KITH_CHECK kith_status kith_path_remove(kith_env *env, const char *path, kith_err *err) {
     return env->ops->path_remove(env, path, err);
 }
-/* With its parents; OK when it is there. */
+/* With its parents, each synced into the folder above it; OK when it is there. */
 static inline KITH_CHECK kith_status kith_dir_make(kith_env *env, const char *path, kith_err *err) {
     return env->ops->dir_make(env, path, err);
 }
@@ -179,27 +187,29 @@ static inline KITH_CHECK kith_status kith_dir_list(kith_env *env, const char *pa
 static inline KITH_CHECK kith_status kith_dir_sync(kith_env *env, const char *path, kith_err *err) {
     return env->ops->dir_sync(env, path, err);
 }
-/* One process a folder (file LOCK in it); EXISTS with the holder's pid in the message. Closed with kith_file_close. */
-static inline KITH_CHECK kith_status kith_dir_lock(kith_env *env, const char *path, kith_file **lock_out,
-    kith_err *err) {
+/* One process a folder (file LOCK in it); EXISTS with the holder's pid in the message. Closed with
+ * kith_file_close. */
+static inline KITH_CHECK kith_status kith_dir_lock(
+    kith_env *env, const char *path, kith_file **lock_out, kith_err *err) {
     return env->ops->dir_lock(env, path, lock_out, err);
 }
 /* Bytes that an ordinary process may still write to the file system of `path`. */
-static inline KITH_CHECK kith_status kith_env_free_bytes(kith_env *env, const char *path, uint64_t *bytes_out,
-    kith_err *err) {
+static inline KITH_CHECK kith_status kith_env_free_bytes(
+    kith_env *env, const char *path, uint64_t *bytes_out, kith_err *err) {
     return env->ops->free_bytes(env, path, bytes_out, err);
 }
 
-/* --- executors and timers --------------------------------------------------------------------------------------------- */
+/* --- executors and timers
+ * --------------------------------------------------------------------------------------------- */
 
-/* `thread_count` threads (1..256) taking tasks in the order posted; with one thread tasks never overlap, which is how
- * an object gets its owning thread. */
-static inline KITH_CHECK kith_status kith_executor_create(kith_env *env, const char *name, uint32_t thread_count,
-    kith_executor **executor_out, kith_err *err) {
+/* `thread_count` threads (1..256) taking tasks in the order posted; with one thread tasks never overlap,
+ * which is how an object gets its owning thread. */
+static inline KITH_CHECK kith_status kith_executor_create(
+    kith_env *env, const char *name, uint32_t thread_count, kith_executor **executor_out, kith_err *err) {
     return env->ops->executor_create(env, name, thread_count, executor_out, err);
 }
-/* Runs what is queued, then joins. Not from one of its own tasks; nothing may be posted by others any more. Accepts
- * NULL. */
+/* Runs what is queued, then joins. Not from one of its own tasks; nothing may be posted by others any more.
+ * Accepts NULL. */
 static inline void kith_executor_destroy(kith_executor *executor) {
     if (executor) executor->ops->executor_destroy(executor);
 }
@@ -217,15 +227,17 @@ static inline uint32_t kith_executor_queued(const kith_executor *executor) {
 static inline void kith_timer_start(kith_timer *timer) {
     timer->executor->ops->timer_start(timer);
 }
-/* True: it will not run. False: it was not armed, or its task is queued, running or done. */
+/* True: it will not run. False: it was not armed, or its task is already in its executor's queue, running or
+ * done. */
 static inline bool kith_timer_cancel(kith_timer *timer) {
     return timer->executor->ops->timer_cancel(timer);
 }
 
-/* --- threads: only for loops that an outside library owns (completion queues); not available in the simulator ----------- */
+/* --- threads: only for loops that an outside library owns (completion queues); not available in the
+ * simulator ----------- */
 
-static inline KITH_CHECK kith_status kith_thread_start(kith_env *env, const char *name, void (*run)(void *ctx),
-    void *ctx, kith_thread **thread_out, kith_err *err) {
+static inline KITH_CHECK kith_status kith_thread_start(kith_env *env, const char *name,
+    void (*run)(void *ctx), void *ctx, kith_thread **thread_out, kith_err *err) {
     return env->ops->thread_start(env, name, run, ctx, thread_out, err);
 }
 static inline void kith_thread_join(kith_thread *thread) {
