@@ -1,16 +1,17 @@
-/* Compute: one table of operations that every backend fills. `ref` (scalar, obvious) is the meaning; `cpu` (one ISA a
- * file, chosen at run time) and `cuda` (a plugin) must give the same bits. A backend may decline a shape
- * (KITH_UNIMPLEMENTED): the caller then uses the next one.
+/* Compute: one table of operations that every backend fills. `ref` (scalar, obvious) is the meaning; `cpu`
+ * (one ISA a file, chosen at run time) and `cuda` (a plugin) must give the same bits. A backend may decline a
+ * shape (KITH_UNIMPLEMENTED): the caller then uses the next one.
  *
  * Closeness is what ranking uses everywhere: an f64, larger is nearer.
  *   ip      sum q*x
  *   cosine  sum q*x / (sqrt(sum q*q) * sqrt(sum x*x))
  *   l2      -(sum (q-x)^2)      the API shows sqrt(-closeness)
  *   l1      -(sum |q-x|)        the API shows -closeness
- * q is the f32 query, x the stored value widened to f32. Each sum is made in f64 in a fixed order: term i is added to
- * lane i mod 8 in rising i; then ((l0+l4)+(l2+l6)) + ((l1+l5)+(l3+l7)). q-x is rounded to f64 before it is squared or
- * its sign dropped; nothing is fused (a product of two f32 is exact in f64, so FMA could not change ip). This one
- * arithmetic is why answers are bit-identical on every backend, batch size and segmentation.
+ * q is the f32 query, x the stored value widened to f32. Each sum is made in f64 in a fixed order: term i is
+ * added to lane i mod 8 in rising i; then ((l0+l4)+(l2+l6)) + ((l1+l5)+(l3+l7)). q-x is rounded to f64 before
+ * it is squared or its sign dropped; nothing is fused (a product of two f32 is exact in f64, so FMA could not
+ * change ip). This one arithmetic is why answers are bit-identical on every backend, batch size and
+ * segmentation.
  *
  * Threads: every operation may run on any thread; scratch belongs to one call at a time.
  * Ownership: backends live as long as the process; nothing here allocates on the search path. */
@@ -31,10 +32,11 @@ typedef struct kith_row_hit {
 
 /* Rows of one vector field, all of one segment: what a scan reads. */
 typedef struct kith_rows {
-    const void *vectors;   /* [row_count][dim] of `type`, row-major, host, 64-byte aligned start */
-    const float *norms;    /* [row_count] sum x*x rounded to f32 (kith_compute_ops.norms), host */
-    const uint64_t *dead;  /* bits [row_count], 1 = never returned; NULL: none */
-    const uint64_t *allow; /* bits [row_count], 0 = never returned; NULL: all allowed (filters, missing fields) */
+    const void *vectors;  /* [row_count][dim] of `type`, row-major, host, 64-byte aligned start */
+    const float *norms;   /* [row_count] sum x*x rounded to f32 (kith_compute_ops.norms), host */
+    const uint64_t *dead; /* bits [row_count], 1 = never returned; NULL: none */
+    const uint64_t
+        *allow; /* bits [row_count], 0 = never returned; NULL: all allowed (filters, missing fields) */
     uint32_t row_count;
     uint32_t dim;
     kith_vector_type type;
@@ -47,10 +49,11 @@ typedef struct kith_top_k_job {
     const float *queries;        /* [query_count][dim] f32, row-major, host */
     uint32_t query_count;
     uint32_t k;
-    /* [query_count], NULL: -inf. Rows whose closeness is below it may be left out: k better ones are known elsewhere in
-     * the same view. */
+    /* [query_count], NULL: -inf. Rows whose closeness is below it may be left out: k better ones are known
+     * elsewhere in the same view. */
     const double *floors;
-    /* Orders rows of equal closeness (<0: a first); NULL: by row number, which in sealed segments is id order. */
+    /* Orders rows of equal closeness (<0: a first); NULL: by row number, which in sealed segments is id
+     * order. */
     int (*tie_compare)(const void *ctx, uint32_t row_a, uint32_t row_b);
     const void *tie_ctx;
     void *scratch; /* scratch_bytes(...) bytes, 64-byte aligned */
@@ -59,9 +62,9 @@ typedef struct kith_top_k_job {
 
 /* What a job did, added to the caller's totals. */
 typedef struct kith_top_k_stats {
-    uint64_t rows_scanned;   /* rows x queries */
-    uint64_t rows_rescored;  /* rows x queries that `rescore` scored */
-    uint64_t wide_scans;     /* queries whose bounds failed and that were scanned in f64 */
+    uint64_t rows_scanned;  /* rows x queries */
+    uint64_t rows_rescored; /* rows x queries that `rescore` scored */
+    uint64_t wide_scans;    /* queries whose bounds failed and that were scanned in f64 */
 } kith_top_k_stats;
 
 typedef struct kith_compute_ops {
@@ -72,25 +75,29 @@ typedef struct kith_compute_ops {
         kith_top_k_stats *stats, kith_err *err);
     /* Scratch that top_k needs for these shapes; monotone in each argument. */
     size_t (*scratch_bytes)(uint32_t dim, uint32_t query_count, uint32_t k);
-    /* closeness_out [row_count] of `query` [dim] and rows->vectors[row_numbers[i]]; ignores dead and allow. */
-    void (*rescore)(const kith_rows *rows, const float *query, const uint32_t *row_numbers, uint32_t row_count,
-        double *closeness_out);
-    /* norms_out [row_count]: the f64 sum x*x in the fixed order, rounded to f32. vectors [row_count][dim] of type. */
-    void (*norms)(const void *vectors, kith_vector_type type, uint32_t dim, uint32_t row_count, float *norms_out);
+    /* closeness_out [row_count] of `query` [dim] and rows->vectors[row_numbers[i]]; ignores dead and allow.
+     */
+    void (*rescore)(const kith_rows *rows, const float *query, const uint32_t *row_numbers,
+        uint32_t row_count, double *closeness_out);
+    /* norms_out [row_count]: the f64 sum x*x in the fixed order, rounded to f32. vectors [row_count][dim] of
+     * type. */
+    void (*norms)(
+        const void *vectors, kith_vector_type type, uint32_t dim, uint32_t row_count, float *norms_out);
 } kith_compute_ops;
 
 /* The scalar meaning. */
 const kith_compute_ops *kith_compute_ref(void);
-/* Every CPU backend that this machine can run, best first, ref last; `*count_out` of them. KITH_CPU_ISA=ref|avx2|avx512
- * in the environment caps the list. */
+/* Every CPU backend that this machine can run, best first, ref last; `*count_out` of them.
+ * KITH_CPU_ISA=ref|avx2|avx512 in the environment caps the list. */
 const kith_compute_ops *const *kith_compute_cpu_list(uint32_t *count_out);
 /* The best CPU backend. */
 const kith_compute_ops *kith_compute_cpu(void);
 
-/* f32 -> stored type, round to nearest even. INVALID (component index and value in the message) when a component is not
- * finite, becomes infinite in f16 or bf16, or rounds outside -128..127 for i8. `stored_out` [dim] of type. */
-KITH_CHECK kith_status kith_vector_store(const float *values, uint32_t dim, kith_vector_type type, void *stored_out,
-    kith_err *err);
+/* f32 -> stored type, round to nearest even. INVALID (component index and value in the message) when a
+ * component is not finite, becomes infinite in f16 or bf16, or rounds outside -128..127 for i8. `stored_out`
+ * [dim] of type. */
+KITH_CHECK kith_status kith_vector_store(
+    const float *values, uint32_t dim, kith_vector_type type, void *stored_out, kith_err *err);
 /* Stored type -> f32, exact. */
 void kith_vector_load(const void *stored, uint32_t dim, kith_vector_type type, float *values_out);
 

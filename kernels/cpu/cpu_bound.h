@@ -1,0 +1,15 @@
+/* The proof that filtering is safe: how far an f32 score can be from the exact one (cpu_bound.c). */
+#ifndef KITH_KERNELS_CPU_CPU_BOUND_H
+#define KITH_KERNELS_CPU_CPU_BOUND_H
+
+#include "kernels/cpu/cpu.h"
+
+/* The bound of one query for sums of `dim_padded` terms over `lanes` lanes. */
+cpu_bound cpu_bound_of(
+    kith_metric metric, const float *query, uint32_t dim, uint32_t dim_padded, uint32_t lanes);
+/* Fills reach and scale from norms, for all 64 entries. */
+void cpu_bound_tile(kith_metric metric, cpu_tile *tile);
+/* The largest f32 that is not above `value`. */
+float cpu_bound_round_down(double value);
+
+#endif
