@@ -67,7 +67,7 @@ void kith_store_log_drop(kith_store_log *log, uint64_t stream);
 /* OK while the log accepts appends; else why it stopped (a failed sync is not retried into a lie). */
 kith_status kith_store_log_health(kith_store_log *log, kith_err *err);
 void kith_store_log_stats_read(kith_store_log *log, kith_log_stats *stats_out);
-/* Completes pending appends first. Accepts NULL. */
+/* Completes pending appends first, on the calling thread. Not from `done`. Accepts NULL. */
 void kith_store_log_close(kith_store_log *log);
 
 #endif

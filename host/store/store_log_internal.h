@@ -1,0 +1,83 @@
+/* The bytes of the log, shared by its writer (store_log.c) and its reader (store_log_replay.c). Format, version 1; all
+ * little-endian:
+ *
+ *   file    log-<20 digits>.kith: header, frames
+ *   header  64 B: "KITHLOG1", u32 version, u32 0, u64 file number, u64 number of its first frame, zeros, u32 crc32c of
+ *           the 60 bytes before it. Stored XOR 0xA5.
+ *   frame   40 B header: u32 magic, u32 crc32c of the 32 bytes after it, u64 bytes of the frame (header and all),
+ *           u64 frame number, u64 mask, u32 entry count, u32 crc32c of the body. Stored XOR 0xA5.
+ *           Body: entries. Stored XOR the mask, byte i with byte i mod 8 of it.
+ *   entry   u64 stream, u64 epoch, u64 sequence, u64 bytes, data, zeros up to a multiple of 8.
+ *
+ * The mask is 0xA5 eight times unless the data would make some 512-byte sector all zeros on the disk; then it is another
+ * one that does not. So "a sector that was written is not all zeros" holds for any data, which the torn rule rests on.
+ * The header has a CRC of its own so that a frame's length can be trusted when its body is bad.
+ *
+ * Threads: pure functions. */
+#ifndef KITH_STORE_STORE_LOG_INTERNAL_H
+#define KITH_STORE_STORE_LOG_INTERNAL_H
+
+#include "host/base/buf.h"
+#include "host/base/map.h"
+#include "host/store/store_log.h"
+
+#define LOG_VERSION            1u
+#define LOG_HEADER_BYTES       64u
+#define LOG_FRAME_HEADER_BYTES 40u
+#define LOG_ENTRY_HEADER_BYTES 32u
+#define LOG_SECTOR_BYTES       512u
+#define LOG_FRAME_BYTES_MAX    (16u << 20) /* a frame is closed past this; one entry alone may be longer */
+#define LOG_ENTRY_BYTES_MAX    (1u << 30)
+#define LOG_PATH_BYTES_MAX     4096u
+
+typedef struct log_frame_header {
+    uint64_t frame_bytes;
+    uint64_t frame_number;
+    uint64_t mask;
+    uint32_t entry_count;
+    uint32_t body_crc;
+} log_frame_header;
+
+typedef struct log_file {
+    uint64_t number;
+    uint64_t bytes;
+    kith_map *streams; /* stream -> its greatest sequence in the file; entries leave as streams are trimmed */
+} log_file;
+
+void log_header_encode(uint64_t file_number, uint64_t frame_first, uint8_t disk_out[LOG_HEADER_BYTES]);
+/* False, with what is wrong in `*fault_out`. */
+bool log_header_decode(const uint8_t disk[LOG_HEADER_BYTES], uint64_t *file_number_out, uint64_t *frame_first_out,
+    const char **fault_out);
+
+/* Bytes that `data_bytes` bytes of an entry take in a frame. */
+uint64_t log_entry_disk_bytes(uint64_t data_bytes);
+/* begin, add..., finish: makes the disk image of one frame in `frame`. `offset` is its place in the file. */
+void log_frame_begin(kith_buf *frame);
+void log_frame_add(kith_buf *frame, const kith_log_entry *entry);
+void log_frame_finish(kith_buf *frame, uint64_t offset, uint64_t frame_number, uint32_t entry_count);
+/* False unless magic, CRC and length are good. */
+bool log_frame_header_decode(const uint8_t disk[LOG_FRAME_HEADER_BYTES], log_frame_header *header_out);
+/* Takes the mask off `body` in place and checks the CRC. */
+bool log_frame_body_unmask(const log_frame_header *header, uint8_t *body);
+/* Reads the entry at `*offset` of an unmasked body and steps past it; false when its lengths do not fit. */
+bool log_entry_decode(const uint8_t *body, uint64_t body_bytes, uint64_t *offset, kith_log_entry *entry_out);
+/* Whether a sector's part of [offset, offset + bytes) is all zeros; `disk` are those bytes. */
+bool log_sector_lost(const uint8_t *disk, uint64_t bytes, uint64_t offset);
+
+void log_file_path(const char *dir, uint64_t number, char path_out[LOG_PATH_BYTES_MAX]);
+void log_file_note(log_file *file, const kith_log_entry *entry);
+
+/* One file to replay. */
+typedef struct log_replay {
+    const kith_store_log_options *options;
+    bool last;              /* no file comes after it */
+    uint64_t frame_next;    /* 0: the file's own header says (it is the oldest one) */
+    uint64_t good_bytes;    /* out: the file's length without a torn tail; 0: not even its header is complete */
+    kith_buf body;          /* reused */
+    kith_log_stats *counts; /* bytes and entries are added */
+} log_replay;
+
+/* Checks and replays `file` (number set; bytes and streams are filled). */
+kith_status log_file_replay(log_replay *replay, log_file *file, kith_err *err);
+
+#endif

@@ -1,0 +1,308 @@
+/* The store on RocksDB (C API, 7.8): the only file that sees it.
+ *
+ * One column family, the first byte of a key being the kith_store_family. Two column families would need
+ * every flush to take both at one moment; with atomic_flush RocksDB does so for the flushes it begins itself,
+ * but the C API's manual flush takes one family alone, and a kith_store_flush of META without POINTS would
+ * make an applied sequence durable whose points are not. In one family a flush is a prefix of the writes,
+ * whole batches, by itself.
+ *
+ * The WAL is off: our own log is replayed after a crash. (Debian's library is built with asserts and aborts
+ * when a WAL append meets a full disk.) What a full disk does then, as seen with 7.8.3 on a full tmpfs
+ * (tests/unit/store, test_store_full): a flush fails with "No space left on device"; from then on writes fail
+ * too, with the same text, while reads go on; nothing unflushed is lost, it stays in the memtables; RocksDB's
+ * own recovery thread looks for space every few seconds and writes resume by themselves. So nothing is done
+ * here but to map the error.
+ *
+ * Threads: any; RocksDB does its own locking. */
+#include "host/store/store_internal.h"
+
+#include <rocksdb/c.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/base/alloc.h"
+
+#define ROCKS_KEY_BYTES_INLINE   512u
+#define ROCKS_BLOOM_BITS         10.0
+#define ROCKS_MEMTABLES          4 /* of a quarter of half the memory each: two may be flushed while two fill */
+#define ROCKS_MEMTABLE_BYTES_MIN (1u << 20)
+#define ROCKS_CACHE_BYTES_MIN    (1u << 20)
+
+typedef struct rocks_store {
+    kith_store store;
+    rocksdb_t *db;
+    rocksdb_options_t *options;
+    rocksdb_cache_t *cache;
+    rocksdb_writeoptions_t *write_options;
+    rocksdb_readoptions_t *read_options;
+    rocksdb_flushoptions_t *flush_options;
+} rocks_store;
+
+typedef struct rocks_batch {
+    kith_store_batch batch;
+    rocksdb_writebatch_t *native;
+} rocks_batch;
+
+typedef struct rocks_iterator {
+    kith_store_iterator iterator;
+    rocksdb_readoptions_t *read_options;
+    rocksdb_iterator_t *native;
+    kith_buf upper; /* borrowed by read_options */
+    bool started;
+} rocks_iterator;
+
+/* A key with its family before it. */
+typedef struct rocks_key {
+    char inlined[ROCKS_KEY_BYTES_INLINE];
+    char *bytes;
+    size_t count;
+} rocks_key;
+
+static void rocks_key_init(rocks_key *key, kith_store_family family, const void *bytes, size_t count) {
+    key->count = count + 1;
+    key->bytes = key->count <= sizeof key->inlined ? key->inlined : kith_alloc(key->count);
+    key->bytes[0] = (char)family;
+    if (count > 0) memcpy(key->bytes + 1, bytes, count);
+}
+
+static void rocks_key_fini(rocks_key *key) {
+    if (key->bytes != key->inlined) kith_free(key->bytes);
+}
+
+/* Takes RocksDB's message `text` (NULL: no error). */
+static kith_status rocks_status_take(char *text, const char *what, kith_err *err) {
+    if (!text) return KITH_OK;
+    kith_status status = KITH_IO;
+    if (strstr(text, "No space left") || strstr(text, "NoSpace") || strstr(text, "Disk quota")) {
+        status = KITH_NO_SPACE;
+    } else if (strncmp(text, "Corruption", strlen("Corruption")) == 0) {
+        status = KITH_CORRUPT;
+    }
+    status = kith_err_set(err, status, "%s: %s", what, text);
+    rocksdb_free(text);
+    return status;
+}
+
+/* --- batches
+ * -------------------------------------------------------------------------------------------------------- */
+
+static kith_store_batch *rocks_batch_create(kith_store *store) {
+    rocks_batch *batch = kith_alloc_zero(sizeof *batch);
+    batch->batch.ops = store->ops;
+    batch->native = rocksdb_writebatch_create();
+    return &batch->batch;
+}
+
+static void rocks_batch_destroy(kith_store_batch *batch) {
+    rocksdb_writebatch_destroy(((rocks_batch *)batch)->native);
+    kith_free(batch);
+}
+
+static void rocks_batch_clear(kith_store_batch *batch) {
+    rocksdb_writebatch_clear(((rocks_batch *)batch)->native);
+}
+
+static void rocks_batch_put(kith_store_batch *batch, kith_store_family family, const void *key,
+    size_t key_bytes, const void *value, size_t value_bytes) {
+    rocks_key full;
+    rocks_key_init(&full, family, key, key_bytes);
+    rocksdb_writebatch_put(((rocks_batch *)batch)->native, full.bytes, full.count, value, value_bytes);
+    rocks_key_fini(&full);
+}
+
+static void rocks_batch_remove(
+    kith_store_batch *batch, kith_store_family family, const void *key, size_t key_bytes) {
+    rocks_key full;
+    rocks_key_init(&full, family, key, key_bytes);
+    rocksdb_writebatch_delete(((rocks_batch *)batch)->native, full.bytes, full.count);
+    rocks_key_fini(&full);
+}
+
+static void rocks_batch_remove_range(kith_store_batch *batch, kith_store_family family, const void *from,
+    size_t from_bytes, const void *to, size_t to_bytes) {
+    rocks_key first;
+    rocks_key last;
+    rocks_key_init(&first, family, from, from_bytes);
+    rocks_key_init(&last, family, to, to_bytes);
+    rocksdb_writebatch_delete_range(
+        ((rocks_batch *)batch)->native, first.bytes, first.count, last.bytes, last.count);
+    rocks_key_fini(&first);
+    rocks_key_fini(&last);
+}
+
+static kith_status rocks_write(kith_store *store, kith_store_batch *batch, kith_err *err) {
+    rocks_store *rocks = (rocks_store *)store;
+    char *text = NULL;
+    rocksdb_write(rocks->db, rocks->write_options, ((rocks_batch *)batch)->native, &text);
+    return rocks_status_take(text, "write to the store", err);
+}
+
+static kith_status rocks_flush(kith_store *store, kith_err *err) {
+    rocks_store *rocks = (rocks_store *)store;
+    char *text = NULL;
+    rocksdb_flush(rocks->db, rocks->flush_options, &text);
+    return rocks_status_take(text, "flush the store", err);
+}
+
+/* --- reading
+ * -------------------------------------------------------------------------------------------------------- */
+
+static kith_status rocks_get(kith_store *store, kith_store_family family, const void *key, size_t key_bytes,
+    kith_buf *value_out, kith_err *err) {
+    rocks_store *rocks = (rocks_store *)store;
+    rocks_key full;
+    rocks_key_init(&full, family, key, key_bytes);
+    kith_buf_clear(value_out);
+    char *text = NULL;
+    rocksdb_pinnableslice_t *slice =
+        rocksdb_get_pinned(rocks->db, rocks->read_options, full.bytes, full.count, &text);
+    rocks_key_fini(&full);
+    kith_status status = rocks_status_take(text, "read from the store", err);
+    if (status != KITH_OK) return status;
+    if (!slice) return KITH_NOT_FOUND;
+    size_t value_bytes;
+    const char *value = rocksdb_pinnableslice_value(slice, &value_bytes);
+    if (value_bytes > 0) kith_buf_append(value_out, value, value_bytes);
+    rocksdb_pinnableslice_destroy(slice);
+    return KITH_OK;
+}
+
+static kith_status rocks_iterator_open(kith_store *store, kith_store_family family, const void *from,
+    size_t from_bytes, const void *to, size_t to_bytes, kith_store_iterator **iterator_out, kith_err *err) {
+    (void)err;
+    rocks_store *rocks = (rocks_store *)store;
+    rocks_iterator *iterator = kith_alloc_zero(sizeof *iterator);
+    iterator->iterator.ops = store->ops;
+    kith_buf_init(&iterator->upper);
+    kith_buf_u8(&iterator->upper, (uint8_t)family);
+    if (to_bytes > 0) kith_buf_append(&iterator->upper, to, to_bytes);
+    iterator->read_options = rocksdb_readoptions_create();
+    rocksdb_readoptions_set_iterate_upper_bound(
+        iterator->read_options, (const char *)iterator->upper.data, iterator->upper.bytes);
+    iterator->native = rocksdb_create_iterator(rocks->db, iterator->read_options);
+    rocks_key first;
+    rocks_key_init(&first, family, from, from_bytes);
+    rocksdb_iter_seek(iterator->native, first.bytes, first.count);
+    rocks_key_fini(&first);
+    *iterator_out = &iterator->iterator;
+    return KITH_OK;
+}
+
+static bool rocks_iterator_next(kith_store_iterator *iterator, const void **key_out, size_t *key_bytes_out,
+    const void **value_out, size_t *value_bytes_out) {
+    rocks_iterator *rocks = (rocks_iterator *)iterator;
+    if (rocks->started && rocksdb_iter_valid(rocks->native)) rocksdb_iter_next(rocks->native);
+    rocks->started = true;
+    if (!rocksdb_iter_valid(rocks->native)) return false;
+    *key_out = rocksdb_iter_key(rocks->native, key_bytes_out) + 1;
+    *key_bytes_out -= 1;
+    *value_out = rocksdb_iter_value(rocks->native, value_bytes_out);
+    return true;
+}
+
+static kith_status rocks_iterator_status(kith_store_iterator *iterator, kith_err *err) {
+    char *text = NULL;
+    rocksdb_iter_get_error(((rocks_iterator *)iterator)->native, &text);
+    return rocks_status_take(text, "walk the store", err);
+}
+
+static void rocks_iterator_close(kith_store_iterator *iterator) {
+    rocks_iterator *rocks = (rocks_iterator *)iterator;
+    rocksdb_iter_destroy(rocks->native);
+    rocksdb_readoptions_destroy(rocks->read_options);
+    kith_buf_fini(&rocks->upper);
+    kith_free(rocks);
+}
+
+static uint64_t rocks_memory_bytes(kith_store *store) {
+    rocks_store *rocks = (rocks_store *)store;
+    uint64_t memtable_bytes = 0;
+    uint64_t reader_bytes = 0;
+    (void)rocksdb_property_int(rocks->db, "rocksdb.cur-size-all-mem-tables", &memtable_bytes);
+    (void)rocksdb_property_int(rocks->db, "rocksdb.estimate-table-readers-mem", &reader_bytes);
+    return memtable_bytes + reader_bytes + rocksdb_cache_get_usage(rocks->cache);
+}
+
+/* --- open and close
+ * ------------------------------------------------------------------------------------------------- */
+
+static void rocks_close(kith_store *store) {
+    rocks_store *rocks = (rocks_store *)store;
+    if (rocks->db) rocksdb_close(rocks->db);
+    rocksdb_flushoptions_destroy(rocks->flush_options);
+    rocksdb_readoptions_destroy(rocks->read_options);
+    rocksdb_writeoptions_destroy(rocks->write_options);
+    rocksdb_options_destroy(rocks->options);
+    rocksdb_cache_destroy(rocks->cache);
+    kith_free(rocks);
+}
+
+static const kith_store_ops rocks_ops = {
+    .close = rocks_close,
+    .batch_create = rocks_batch_create,
+    .batch_destroy = rocks_batch_destroy,
+    .batch_clear = rocks_batch_clear,
+    .batch_put = rocks_batch_put,
+    .batch_remove = rocks_batch_remove,
+    .batch_remove_range = rocks_batch_remove_range,
+    .write = rocks_write,
+    .flush = rocks_flush,
+    .get = rocks_get,
+    .iterator_open = rocks_iterator_open,
+    .iterator_next = rocks_iterator_next,
+    .iterator_status = rocks_iterator_status,
+    .iterator_close = rocks_iterator_close,
+    .memory_bytes = rocks_memory_bytes,
+};
+
+static uint64_t at_least(uint64_t value, uint64_t least) {
+    return value > least ? value : least;
+}
+
+/* Half of the memory for memtables, half for blocks, their indexes and filters. */
+static void memory_set(rocks_store *rocks, uint64_t memory_bytes) {
+    rocksdb_options_t *options = rocks->options;
+    uint64_t memtable_bytes = at_least(memory_bytes / 2 / ROCKS_MEMTABLES, ROCKS_MEMTABLE_BYTES_MIN);
+    rocksdb_options_set_write_buffer_size(options, memtable_bytes);
+    rocksdb_options_set_max_write_buffer_number(options, ROCKS_MEMTABLES);
+    rocks->cache = rocksdb_cache_create_lru(at_least(memory_bytes / 2, ROCKS_CACHE_BYTES_MIN));
+    rocksdb_block_based_table_options_t *table = rocksdb_block_based_options_create();
+    rocksdb_block_based_options_set_block_cache(table, rocks->cache);
+    rocksdb_block_based_options_set_cache_index_and_filter_blocks(table, 1);
+    rocksdb_block_based_options_set_filter_policy(table, rocksdb_filterpolicy_create_bloom(ROCKS_BLOOM_BITS));
+    rocksdb_options_set_block_based_table_factory(options, table);
+    rocksdb_block_based_options_destroy(table);
+}
+
+static rocks_store *rocks_create(uint64_t memory_bytes) {
+    rocks_store *rocks = kith_alloc_zero(sizeof *rocks);
+    rocks->store.ops = &rocks_ops;
+    rocks->options = rocksdb_options_create();
+    rocksdb_options_set_create_if_missing(rocks->options, 1);
+    rocksdb_options_set_max_background_jobs(rocks->options, 2);
+    rocksdb_options_set_max_open_files(rocks->options, 256);
+    rocksdb_options_set_keep_log_file_num(rocks->options, 2);
+    rocksdb_options_set_stats_dump_period_sec(rocks->options, 0);
+    rocksdb_options_set_compression(rocks->options, rocksdb_lz4_compression); /* in Debian's build */
+    memory_set(rocks, memory_bytes);
+    rocks->write_options = rocksdb_writeoptions_create();
+    rocksdb_writeoptions_disable_WAL(rocks->write_options, 1);
+    rocks->read_options = rocksdb_readoptions_create();
+    rocks->flush_options = rocksdb_flushoptions_create();
+    rocksdb_flushoptions_set_wait(rocks->flush_options, 1);
+    return rocks;
+}
+
+kith_status kith_store_rocksdb_open(
+    const char *path, uint64_t memory_bytes, kith_store **store_out, kith_err *err) {
+    rocks_store *rocks = rocks_create(memory_bytes);
+    char *text = NULL;
+    rocks->db = rocksdb_open(rocks->options, path, &text);
+    if (text) {
+        rocks_close(&rocks->store);
+        kith_status status = rocks_status_take(text, "open", err);
+        return kith_err_wrap(err, status, "the store in %s", path);
+    }
+    *store_out = &rocks->store;
+    return KITH_OK;
+}
