@@ -1,9 +1,12 @@
 #include "tests/lib/test_lib.h"
 
+#include <fcntl.h>
 #include <ftw.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "host/base/alloc.h"
@@ -53,4 +56,25 @@ void test_dir_remove(char *path) {
     if (!path) return;
     nftw(path, remove_entry, OPEN_DIRS_MAX, FTW_DEPTH | FTW_PHYS);
     kith_free(path);
+}
+
+/* The message of the expected end would look like a failure in the test's log. */
+static void silence_stderr(void) {
+    int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (nowhere >= 0) dup2(nowhere, STDERR_FILENO);
+}
+
+bool test_dies(void (*run)(void *ctx), void *ctx) {
+    pid_t child = fork();
+    kith_assert(child >= 0);
+    if (child == 0) {
+        signal(SIGABRT, SIG_DFL); /* cmocka catches it */
+        silence_stderr();
+        run(ctx);
+        _exit(0);
+    }
+    int result = 0;
+    pid_t ended = waitpid(child, &result, 0);
+    kith_assert(ended == child);
+    return WIFSIGNALED(result) && WTERMSIG(result) == SIGABRT;
 }

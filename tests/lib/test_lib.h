@@ -6,6 +6,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,8 @@ uint64_t test_scaled(uint64_t count);
  * content. */
 char *test_dir_make(void);
 void test_dir_remove(char *path);
+/* Whether `run` ends the process by an assertion; it runs in a child, so nothing of it stays. */
+bool test_dies(void (*run)(void *ctx), void *ctx);
 
 /* Fails the test with the message when `status` is not OK. */
 #define assert_ok(status, err)                                                                               \

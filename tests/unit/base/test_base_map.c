@@ -1,0 +1,118 @@
+#include "tests/lib/test_lib.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "host/base/alloc.h"
+#include "host/base/map.h"
+
+#define NUMBERS 4096u
+
+/* Key `number` as text of 0 to 60 bytes: short ones live in the slot, long ones outside. */
+static size_t key_of(uint32_t number, char *key) {
+    if (number == 0) return 0;
+    static const char padding[] = "................................................";
+    return (size_t)sprintf(key, "%u%.*s", number, (int)(number % 3 ? number % 12 : number % 47), padding);
+}
+
+/* Against an array that is the truth. */
+static void test_base__map_agrees_with_an_array_under_random_changes(void **state) {
+    (void)state;
+    uint64_t *truth = kith_alloc_zero(NUMBERS * sizeof *truth); /* 0: not there */
+    size_t count = 0;
+    kith_map *map = kith_map_create(0);
+    kith_rng rng;
+    kith_rng_init(&rng, test_seed(3));
+    for (uint64_t i = 1; i <= test_scaled(200000); i++) {
+        uint32_t number = (uint32_t)kith_rng_below(&rng, i % 50000 < 25000 ? NUMBERS : NUMBERS / 16);
+        char key[80];
+        size_t bytes = key_of(number, key);
+        uint64_t value = 0;
+        assert_int_equal(kith_map_get(map, key, bytes, &value), truth[number] != 0);
+        assert_true(value == truth[number]);
+        if (kith_rng_below(&rng, 2)) {
+            kith_map_put(map, key, bytes, i);
+            count += truth[number] == 0;
+            truth[number] = i;
+        } else {
+            assert_int_equal(kith_map_remove(map, key, bytes), truth[number] != 0);
+            count -= truth[number] != 0;
+            truth[number] = 0;
+        }
+        assert_int_equal(kith_map_count(map), count);
+    }
+    for (uint32_t number = 0; number < NUMBERS; number++) {
+        char key[80];
+        uint64_t value = 0;
+        kith_map_get(map, key, key_of(number, key), &value);
+        assert_true(value == truth[number]);
+    }
+    kith_map_destroy(map);
+    kith_free(truth);
+}
+
+static void test_base__map_walk_meets_every_entry_once(void **state) {
+    (void)state;
+    kith_map *map = kith_map_create(10);
+    for (uint64_t i = 0; i < 1000; i++)
+        kith_map_put(map, &i, sizeof i, i * i);
+    uint8_t seen[1000] = {0};
+    size_t cursor = 0;
+    const void *key;
+    size_t key_bytes;
+    uint64_t value;
+    while (kith_map_next(map, &cursor, &key, &key_bytes, &value)) {
+        uint64_t number;
+        assert_int_equal(key_bytes, sizeof number);
+        memcpy(&number, key, sizeof number);
+        assert_true(value == number * number);
+        seen[number]++;
+    }
+    for (size_t i = 0; i < 1000; i++)
+        assert_int_equal(seen[i], 1);
+    kith_map_destroy(map);
+}
+
+static void test_base__map_memory_does_not_grow_with_overwrites_and_removals(void **state) {
+    (void)state;
+    kith_map *map = kith_map_create(100);
+    char key[100];
+    memset(key, 'k', sizeof key);
+    for (uint32_t i = 0; i < 64; i++) {
+        key[0] = (char)i;
+        kith_map_put(map, key, sizeof key, i);
+    }
+    size_t full_bytes = kith_map_memory_bytes(map);
+    for (uint32_t i = 0; i < 100000; i++) {
+        key[0] = (char)(i % 64);
+        if (i % 3 == 0) kith_map_remove(map, key, sizeof key);
+        kith_map_put(map, key, sizeof key, i);
+    }
+    assert_int_equal(kith_map_memory_bytes(map), full_bytes);
+    kith_map_clear(map);
+    assert_int_equal(kith_map_count(map), 0);
+    assert_true(kith_map_memory_bytes(map) < full_bytes);
+    uint64_t value;
+    assert_false(kith_map_get(map, key, sizeof key, &value));
+    kith_map_destroy(map);
+}
+
+static void test_base__map_hint_is_room_enough(void **state) {
+    (void)state;
+    kith_map *map = kith_map_create(50000);
+    size_t bytes = kith_map_memory_bytes(map);
+    for (uint64_t i = 0; i < 50000; i++)
+        kith_map_put(map, &i, sizeof i, i);
+    assert_int_equal(kith_map_memory_bytes(map), bytes);
+    kith_map_destroy(map);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_base__map_agrees_with_an_array_under_random_changes),
+        cmocka_unit_test(test_base__map_walk_meets_every_entry_once),
+        cmocka_unit_test(test_base__map_memory_does_not_grow_with_overwrites_and_removals),
+        cmocka_unit_test(test_base__map_hint_is_room_enough),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
