@@ -1,5 +1,6 @@
 /* Requests between nodes: one request, one reply, by message kind. Implementations: `loop` (in process; a standalone
- * node talks to itself through it), later `ucx` and `sim`. Message kinds are in transport/am_kinds.h.
+ * node talks to itself through it), later `ucx` and `sim`. Message kinds are in transport/am_kinds.h. Every
+ * implementation passes tests/unit/transport/transport_conformance.h.
  *
  * Threads: call from any thread. Handlers and reply functions run on an executor of the callee's or caller's choice (see
  * kith_transport_handle), never inside kith_transport_call.
@@ -29,12 +30,13 @@ struct kith_transport_call {
     const void *bytes; /* encoded by codec */
     size_t byte_count;
     uint64_t deadline_ns;
+    const atomic_bool *cancel_watch; /* may be NULL; set by whoever gives up: seen as if kith_transport_cancel were called */
     /* Exactly once. `reply` borrowed. Statuses of the transport's own: UNAVAILABLE (no such node, cut), DEADLINE, BUSY
      * (too much in flight), CLOSED. */
     void (*done)(kith_transport_call *call, kith_status status, const void *reply, size_t reply_bytes,
         const kith_err *err);
     atomic_bool cancelled; /* set through kith_transport_cancel */
-    void *impl[16];
+    void *impl[28];        /* room for the request that `loop` hands to the handler: a call allocates nothing */
 };
 
 /* A request that arrived; the handler answers it exactly once, from any thread, then and only then it is gone. */
@@ -61,7 +63,8 @@ struct kith_transport {
     const kith_transport_ops *ops;
 };
 
-/* In process: every node id is this one. `in_flight_max` calls at once; above it BUSY. */
+/* In process: every node id is this one. `in_flight_max` calls at once; above it BUSY. A handler always answers and
+ * looks at the deadline itself, so `loop` keeps no timer per call: a late answer is still the answer. */
 KITH_CHECK kith_status kith_transport_loop_create(kith_env *env, uint32_t in_flight_max, kith_transport **transport_out,
     kith_err *err);
 
