@@ -1,0 +1,54 @@
+/* The cluster map: which collections there are, which shard owns which slot, which node has which shard. Immutable: a
+ * change makes a new map with a higher version, readers keep the one they took for as long as their request lives.
+ *
+ * Threads: reading from any thread; acquire and release count with atomics.
+ * Ownership: maps and entries are counted; an entry is shared by all maps in which its collection did not change. */
+#ifndef KITH_META_META_MAP_H
+#define KITH_META_META_MAP_H
+
+#include <stdatomic.h>
+
+#include "host/model/schema.h"
+#include "transport/transport.h"
+
+#define KITH_NODE_NAME_BYTES_MAX 63u
+#define KITH_NODES_MAX           1024u
+
+typedef struct kith_meta_node {
+    kith_node_id id;
+    char name[KITH_NODE_NAME_BYTES_MAX + 1]; /* for people: in coverage and logs */
+} kith_meta_node;
+
+typedef struct kith_meta_entry {
+    _Atomic uint32_t references;
+    kith_collection collection;
+    uint16_t *slot_shards; /* [KITH_SLOTS] index of the owning shard; NULL when there is only one */
+    uint16_t *shard_nodes; /* [shard_count] index into the map's nodes */
+} kith_meta_entry;
+
+typedef struct kith_meta_map {
+    _Atomic uint32_t references;
+    uint64_t version;
+    uint32_t node_count;
+    kith_meta_node *nodes;
+    uint32_t entry_count;
+    kith_meta_entry **entries; /* by name */
+} kith_meta_map;
+
+_Static_assert(KITH_SHARDS_MAX <= UINT16_MAX, "a shard's index fits a slot table's element");
+
+/* Collections [count] sorted by name. Entries whose collection id is in `previous` (may be NULL) are shared with it.
+ * Every shard is on node 0, the only one until there is placement. */
+kith_meta_map *kith_meta_map_create(uint64_t version, const kith_meta_node *nodes, uint32_t node_count,
+    const kith_collection *const *collections, uint32_t count, const kith_meta_map *previous);
+kith_meta_map *kith_meta_map_acquire(kith_meta_map *map);
+void kith_meta_map_release(kith_meta_map *map); /* accepts NULL */
+
+/* NULL when there is none. Borrowed while the map is held. */
+const kith_meta_entry *kith_meta_map_find(const kith_meta_map *map, const char *name, size_t name_bytes);
+
+/* The shard (index 0..shard_count - 1) that owns `slot` while slots are dealt evenly: shard i owns the contiguous run
+ * [i * SLOTS / n, (i + 1) * SLOTS / n). Pure. */
+uint32_t kith_meta_slot_shard_even(uint32_t slot, uint32_t shard_count);
+
+#endif

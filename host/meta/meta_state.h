@@ -1,0 +1,47 @@
+/* The rules of the metadata: (state, command) -> result, a deterministic function. No clock, no I/O, no randomness: what
+ * needs them is inside the command, so that every coordinator that applies the same commands has the same state.
+ *
+ * Invariants (kith_meta_state_validate): names are distinct and sorted; collection ids and shard ids begin at 1, are
+ * never given twice, not even after a drop, and all lie below the `next` counters; the map version rises with every
+ * command that changes something and with no other.
+ *
+ * Threads: a state belongs to one thread. Ownership: init/fini in place. */
+#ifndef KITH_META_META_STATE_H
+#define KITH_META_META_STATE_H
+
+#include "host/codec/codec_meta.h"
+#include "host/model/schema.h"
+
+typedef struct kith_meta_state {
+    uint64_t map_version;
+    uint64_t applied_index; /* of the last command applied */
+    uint64_t collection_id_next;
+    uint64_t shard_id_next;
+    uint32_t collection_count;
+    uint32_t collection_capacity;
+    kith_collection **collections; /* by name, each owned */
+} kith_meta_state;
+
+typedef struct kith_meta_result {
+    kith_status status;
+    kith_err err;
+    bool changed;               /* false: the state is as before (a repeat, or refused) */
+    kith_collection collection; /* OK: the one created, found as wanted, or dropped */
+} kith_meta_result;
+
+void kith_meta_state_init(kith_meta_state *state);
+void kith_meta_state_fini(kith_meta_state *state);
+/* `index` is above applied_index. A command that is refused is applied too: it changes only applied_index. */
+void kith_meta_state_apply(kith_meta_state *state, uint64_t index, const kith_codec_meta_command *command,
+    kith_meta_result *result_out);
+/* NULL when there is none. Borrowed until the next apply. */
+const kith_collection *kith_meta_state_find(const kith_meta_state *state, const char *name);
+/* Same fields in the same order. */
+bool kith_meta_schema_equal(const kith_schema *a, const kith_schema *b);
+
+/* Replaces the state by what the snapshot says. CORRUPT when it breaks an invariant; the state is then empty. */
+KITH_CHECK kith_status kith_meta_state_restore(kith_meta_state *state, const kith_codec_meta_snapshot *snapshot,
+    kith_err *err);
+KITH_CHECK kith_status kith_meta_state_validate(const kith_meta_state *state, kith_err *err);
+
+#endif
