@@ -9,6 +9,14 @@
 #include <simde/x86/avx512.h>
 #include <simde/x86/f16c.h>
 #include <simde/x86/fma.h>
+
+/* Missing in SIMDe 0.7.4. */
+static inline simde__m512d kith_simde_cvtps_pd(simde__m256 a) {
+    simde__m512d low = simde_mm512_castpd256_pd512(simde_mm256_cvtps_pd(simde_mm256_castps256_ps128(a)));
+    return simde_mm512_insertf64x4(low, simde_mm256_cvtps_pd(simde_mm256_extractf128_ps(a, 1)), 1);
+}
+#undef _mm512_cvtps_pd
+#define _mm512_cvtps_pd(a) kith_simde_cvtps_pd(a)
 #else
 #include <immintrin.h>
 #endif

@@ -1,0 +1,251 @@
+#include "tests/kernels/kernels_case.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "host/base/alloc.h"
+#include "host/base/bitset.h"
+#include "kernels/cpu/cpu.h"
+
+#ifdef KITH_TEST_SIMDE
+extern const kith_compute_ops kith_cpu_avx512_simde;
+#endif
+
+const kith_compute_ops *const *case_backends(uint32_t *count_out) {
+    static const kith_compute_ops *backends[8];
+    uint32_t listed, count = 0;
+    const kith_compute_ops *const *list = kith_compute_cpu_list(&listed);
+    for (uint32_t i = 0; i + 1 < listed; i++)
+        backends[count++] = list[i];
+#ifdef KITH_TEST_SIMDE
+    if (kith_cpu_can_run("avx2")) backends[count++] = &kith_cpu_avx512_simde;
+#endif
+    *count_out = count;
+    return backends;
+}
+
+/* --- data
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+static float component_make(kith_rng *rng, case_data data, double scale) {
+    switch (data) {
+    case DATA_INTEGERS:
+        return (float)((int)kith_rng_below(rng, 5) - 2);
+    case DATA_OFFSET:
+        return (float)(100 + 1e-3 * kith_rng_normal(rng));
+    case DATA_SUBNORMAL:
+        return (float)(1e-40 * kith_rng_normal(rng));
+    case DATA_HUGE:
+        return (float)((2 * kith_rng_unit(rng) - 1) * 3.3e38);
+    case DATA_SCALES:
+        return (float)(scale * kith_rng_normal(rng));
+    default:
+        return (float)kith_rng_normal(rng);
+    }
+}
+
+static float component_fit(float value, kith_vector_type type) {
+    if (type == KITH_TYPE_I8) return value < -128 ? -128 : value > 127 ? 127 : value;
+    if (type == KITH_TYPE_F16) return value < -65504 ? -65504 : value > 65504 ? 65504 : value;
+    return value;
+}
+
+static void vector_make(kith_rng *rng, const case_shape *shape, float *values) {
+    double scale = ldexp(1, (int)kith_rng_below(rng, 121) - 60);
+    if (shape->type == KITH_TYPE_I8) scale = 40;
+    double spread = shape->type == KITH_TYPE_I8 && shape->data == DATA_NORMAL ? 30 : 1;
+    for (uint32_t i = 0; i < shape->dim; i++) {
+        float value = (float)spread * component_make(rng, shape->data, scale);
+        values[i] = component_fit(value, shape->type);
+    }
+    if (shape->metric == KITH_METRIC_COSINE && values[0] == 0)
+        values[0] = 1; /* zero vectors are refused upstream */
+}
+
+static void rows_make(kernels_case *c, kith_rng *rng) {
+    enum { DISTINCT_FEW = 5 };
+    const case_shape *shape = &c->shape;
+    size_t row_bytes = (size_t)shape->dim * kith_vector_type_bytes(shape->type);
+    float *values = kith_alloc_array(shape->dim, sizeof *values);
+    for (uint32_t row = 0; row < shape->row_count; row++) {
+        char *at = (char *)c->vectors + row * row_bytes;
+        uint32_t distinct = shape->data == DATA_EQUAL ? 1
+                            : shape->data == DATA_FEW ? DISTINCT_FEW
+                                                      : shape->row_count;
+        if (row >= distinct) {
+            memcpy(at, (char *)c->vectors + kith_rng_below(rng, distinct) * row_bytes, row_bytes);
+            continue;
+        }
+        kith_err err;
+        vector_make(rng, shape, values);
+        assert_ok(kith_vector_store(values, shape->dim, shape->type, at, &err), &err);
+    }
+    kith_free(values);
+}
+
+static void bitmaps_make(kernels_case *c, kith_rng *rng) {
+    const case_shape *shape = &c->shape;
+    size_t words = kith_bitset_words(shape->row_count);
+    c->dead = kith_alloc_zero(words * 8 + 8);
+    c->allow = kith_alloc_zero(words * 8 + 8);
+    for (uint32_t row = 0; row < shape->row_count; row++) {
+        bool in_run = row >= 100 && row < 300;
+        if (in_run || kith_rng_below(rng, 3) == 0) kith_bitset_set(c->dead, row);
+        if (kith_rng_below(rng, 2) == 0) kith_bitset_set(c->allow, row);
+    }
+}
+
+static int ties_reversed(const void *ctx, uint32_t row_a, uint32_t row_b) {
+    (void)ctx;
+    return row_a > row_b ? -1 : row_a < row_b;
+}
+
+/* A floor that cuts each query's hits about in the middle. */
+static void floors_make(kernels_case *c) {
+    const case_shape *shape = &c->shape;
+    kith_row_hit *hits = kith_alloc_array((size_t)shape->query_count * shape->k, sizeof *hits);
+    uint32_t *counts = kith_alloc_array(shape->query_count, sizeof *counts);
+    kith_top_k_stats stats = {0};
+    case_top_k(c, kith_compute_ref(), hits, counts, &stats);
+    c->floors = kith_alloc_array(shape->query_count, sizeof *c->floors);
+    for (uint32_t q = 0; q < shape->query_count; q++) {
+        c->floors[q] = counts[q] ? hits[(size_t)q * shape->k + counts[q] / 2].closeness : 0;
+    }
+    kith_free(hits);
+    kith_free(counts);
+    c->job.floors = c->floors;
+}
+
+void case_create(const case_shape *shape, kernels_case *out) {
+    kith_rng rng;
+    kith_rng_init(&rng, shape->seed);
+    size_t bytes = (size_t)shape->row_count * shape->dim * kith_vector_type_bytes(shape->type);
+    *out = (kernels_case){.shape = *shape, .vectors = kith_try_alloc_aligned(bytes + !bytes)};
+    out->norms = kith_alloc_array(shape->row_count + 1, sizeof *out->norms);
+    out->queries = kith_alloc_array((size_t)shape->query_count * shape->dim, sizeof *out->queries);
+    rows_make(out, &rng);
+    bitmaps_make(out, &rng);
+    for (uint32_t q = 0; q < shape->query_count; q++) {
+        vector_make(&rng, shape, out->queries + (size_t)q * shape->dim);
+    }
+    kith_compute_ref()->norms(out->vectors, shape->type, shape->dim, shape->row_count, out->norms);
+    out->rows = (kith_rows){
+        .vectors = out->vectors,
+        .norms = out->norms,
+        .dead = shape->dead ? out->dead : NULL,
+        .allow = shape->allow ? out->allow : NULL,
+        .row_count = shape->row_count,
+        .dim = shape->dim,
+        .type = shape->type,
+        .metric = shape->metric,
+    };
+    out->job = (kith_top_k_job){
+        .row_begin = shape->part ? shape->row_count / 7 : 0,
+        .row_end = shape->part ? shape->row_count - shape->row_count / 9 : shape->row_count,
+        .queries = out->queries,
+        .query_count = shape->query_count,
+        .k = shape->k,
+        .tie_compare = shape->reversed_ties ? ties_reversed : NULL,
+    };
+    if (shape->floors) floors_make(out);
+}
+
+void case_destroy(kernels_case *c) {
+    kith_free(c->vectors);
+    kith_free(c->norms);
+    kith_free(c->dead);
+    kith_free(c->allow);
+    kith_free(c->queries);
+    kith_free(c->floors);
+}
+
+/* --- comparison
+ * --------------------------------------------------------------------------------------------------- */
+
+void case_top_k(const kernels_case *c, const kith_compute_ops *ops, kith_row_hit *hits_out,
+    uint32_t *counts_out, kith_top_k_stats *stats_out) {
+    kith_err err;
+    kith_top_k_job job = c->job;
+    job.rows = &c->rows;
+    job.scratch_bytes = ops->scratch_bytes(c->shape.dim, c->shape.query_count, c->shape.k);
+    job.scratch = kith_try_alloc_aligned(job.scratch_bytes + !job.scratch_bytes);
+    assert_non_null(job.scratch);
+    memset(job.scratch, 0xff, job.scratch_bytes); /* NaNs: stale scratch must not matter */
+    assert_ok(ops->top_k(&job, hits_out, counts_out, stats_out, &err), &err);
+    kith_free(job.scratch);
+}
+
+static void case_fail(const case_shape *s, const char *backend, const char *what) {
+    fail_msg(
+        "%s: %s differs from ref: metric %d type %d data %d dim %u rows %u queries %u k %u dead %d allow %d "
+        "floors %d reversed %d part %d seed %llu",
+        backend, what, s->metric, s->type, s->data, s->dim, s->row_count, s->query_count, s->k, s->dead,
+        s->allow, s->floors, s->reversed_ties, s->part, (unsigned long long)s->seed);
+}
+
+static bool hits_equal(const kernels_case *c, const kith_row_hit *a, const uint32_t *a_counts,
+    const kith_row_hit *b, const uint32_t *b_counts) {
+    for (uint32_t q = 0; q < c->shape.query_count; q++) {
+        if (a_counts[q] != b_counts[q]) return false;
+        for (uint32_t i = 0; i < a_counts[q]; i++) {
+            size_t at = (size_t)q * c->shape.k + i;
+            if (a[at].row != b[at].row) return false;
+            if (memcmp(&a[at].closeness, &b[at].closeness, sizeof a[at].closeness) != 0) return false;
+        }
+    }
+    return true;
+}
+
+static void top_k_check(const kernels_case *c) {
+    size_t hit_count = (size_t)c->shape.query_count * c->shape.k;
+    kith_row_hit *want = kith_alloc_array(hit_count, sizeof *want),
+                 *got = kith_alloc_array(hit_count, sizeof *got);
+    uint32_t *want_counts = kith_alloc_array(c->shape.query_count, sizeof *want_counts);
+    uint32_t *got_counts = kith_alloc_array(c->shape.query_count, sizeof *got_counts);
+    kith_top_k_stats want_stats = {0};
+    case_top_k(c, kith_compute_ref(), want, want_counts, &want_stats);
+    uint32_t backend_count;
+    const kith_compute_ops *const *backends = case_backends(&backend_count);
+    for (uint32_t i = 0; i < backend_count; i++) {
+        kith_top_k_stats stats = {0};
+        case_top_k(c, backends[i], got, got_counts, &stats);
+        if (!hits_equal(c, want, want_counts, got, got_counts))
+            case_fail(&c->shape, backends[i]->name, "top_k");
+        if (stats.rows_scanned != want_stats.rows_scanned)
+            case_fail(&c->shape, backends[i]->name, "rows_scanned");
+    }
+    kith_free(want);
+    kith_free(got);
+    kith_free(want_counts);
+    kith_free(got_counts);
+}
+
+static void rescore_check(const kernels_case *c, const kith_compute_ops *ops) {
+    enum { COUNT = 23 };
+    uint32_t numbers[COUNT];
+    double want[COUNT], got[COUNT];
+    float *norms = kith_alloc_array(c->shape.row_count + 1, sizeof *norms);
+    ops->norms(c->vectors, c->shape.type, c->shape.dim, c->shape.row_count, norms);
+    if (memcmp(norms, c->norms, c->shape.row_count * sizeof *norms)) case_fail(&c->shape, ops->name, "norms");
+    kith_free(norms);
+    if (c->shape.row_count == 0) return;
+    for (uint32_t i = 0; i < COUNT; i++)
+        numbers[i] = (uint32_t)((i * 7919ull) % c->shape.row_count);
+    kith_compute_ref()->rescore(&c->rows, c->queries, numbers, COUNT, want);
+    ops->rescore(&c->rows, c->queries, numbers, COUNT, got);
+    if (memcmp(want, got, sizeof want)) case_fail(&c->shape, ops->name, "rescore");
+}
+
+void case_check(const case_shape *shape) {
+    kernels_case c;
+    case_create(shape, &c);
+    top_k_check(&c);
+    uint32_t backend_count;
+    const kith_compute_ops *const *backends = case_backends(&backend_count);
+    for (uint32_t i = 0; i < backend_count; i++)
+        rescore_check(&c, backends[i]);
+    case_destroy(&c);
+}

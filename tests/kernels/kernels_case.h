@@ -1,0 +1,60 @@
+/* One conformance case: rows and queries made from a seed, run on every backend of this machine and compared
+ * with ref, bit for bit. */
+#ifndef KITH_TESTS_KERNELS_KERNELS_CASE_H
+#define KITH_TESTS_KERNELS_KERNELS_CASE_H
+
+#include "kernels/compute.h"
+#include "tests/lib/test_lib.h"
+
+typedef enum case_data {
+    DATA_NORMAL,    /* standard normal */
+    DATA_INTEGERS,  /* -2..2: many exact ties */
+    DATA_EQUAL,     /* every row the same */
+    DATA_FEW,       /* rows drawn from five vectors */
+    DATA_OFFSET,    /* far from the origin, tiny differences: f32 dot products cancel */
+    DATA_SUBNORMAL, /* around 1e-40 */
+    DATA_HUGE,      /* up to the largest f32: f32 sums overflow */
+    DATA_SCALES,    /* each row at a scale of its own, 2^-60 to 2^60 */
+    DATA_COUNT,
+} case_data;
+
+typedef struct case_shape {
+    kith_metric metric;
+    kith_vector_type type;
+    case_data data;
+    uint32_t dim;
+    uint32_t row_count;
+    uint32_t query_count;
+    uint32_t k;
+    bool dead;   /* a third of the rows, and a run of 200 */
+    bool allow;  /* a half of them */
+    bool floors; /* about the middle of each query's hits */
+    bool reversed_ties;
+    bool part; /* row_begin and row_end inside the rows */
+    uint64_t seed;
+} case_shape;
+
+typedef struct kernels_case {
+    case_shape shape;
+    kith_rows rows;
+    kith_top_k_job job; /* without scratch */
+    void *vectors;      /* exactly as large as they are, so that a read past the end is found */
+    float *norms;
+    uint64_t *dead;
+    uint64_t *allow;
+    float *queries;
+    double *floors;
+} kernels_case;
+
+/* The backends to test: this machine's CPU list without ref, and the emulated AVX-512. */
+const kith_compute_ops *const *case_backends(uint32_t *count_out);
+
+void case_create(const case_shape *shape, kernels_case *out);
+void case_destroy(kernels_case *c);
+/* Runs `ops` with scratch of exactly scratch_bytes. */
+void case_top_k(const kernels_case *c, const kith_compute_ops *ops, kith_row_hit *hits_out,
+    uint32_t *counts_out, kith_top_k_stats *stats_out);
+/* Every backend's top_k, rescore and norms give ref's bits; fails the test with the shape if not. */
+void case_check(const case_shape *shape);
+
+#endif

@@ -1,0 +1,347 @@
+/* Every backend gives ref's bits: over a grid of shapes, over random shapes, and on data made to break the
+ * bounds. */
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "host/base/alloc.h"
+#include "tests/kernels/kernels_case.h"
+
+static const kith_metric metrics[] = {KITH_METRIC_L2, KITH_METRIC_IP, KITH_METRIC_COSINE, KITH_METRIC_L1};
+static const kith_vector_type types[] = {KITH_TYPE_F32, KITH_TYPE_F16, KITH_TYPE_BF16, KITH_TYPE_I8};
+#define COUNT_OF(array) ((uint32_t)(sizeof(array) / sizeof(array)[0]))
+
+static uint64_t seed;
+
+/* Terms that ref may spend on a case: it is the slow one. */
+static uint32_t queries_within(uint32_t query_count, uint32_t dim, uint32_t row_count, uint64_t terms) {
+    uint64_t most = terms / ((uint64_t)dim * (row_count + 1)) + 1;
+    return query_count < most ? query_count : (uint32_t)most;
+}
+
+static void grid_check(kith_metric metric, kith_vector_type type, uint32_t dim) {
+    static const uint32_t row_counts[] = {0, 1, 63, 64, 65, 200, 1000};
+    static const uint32_t query_counts[] = {1, 2, 7, 64};
+    static const uint32_t ks[] = {1, 10, 100, 3, 1500};
+    static uint32_t turn;
+    for (uint32_t i = 0; i < COUNT_OF(row_counts); i++, turn++) {
+        case_shape shape = {
+            .metric = metric,
+            .type = type,
+            .data = turn % 3 == 0 ? DATA_INTEGERS : DATA_NORMAL,
+            .dim = dim,
+            .row_count = row_counts[i],
+            .query_count = query_counts[turn % COUNT_OF(query_counts)],
+            .k = ks[turn % COUNT_OF(ks)],
+            .dead = turn % 2,
+            .allow = turn / 2 % 2,
+            .part = turn / 4 % 2,
+            .seed = seed + turn,
+        };
+        shape.query_count = queries_within(shape.query_count, dim, shape.row_count, 500000);
+        case_check(&shape);
+    }
+}
+
+static void test_conformance__grid_of_shapes(void **state) {
+    (void)state;
+    static const uint32_t dims[] = {1, 3, 8, 17, 31, 64, 100, 128, 768, 1536};
+    for (uint32_t m = 0; m < COUNT_OF(metrics); m++) {
+        for (uint32_t t = 0; t < COUNT_OF(types); t++) {
+            for (uint32_t d = 0; d < COUNT_OF(dims); d++)
+                grid_check(metrics[m], types[t], dims[d]);
+        }
+    }
+}
+
+static void test_conformance__widest_vectors(void **state) {
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(metrics) * COUNT_OF(types); i++) {
+        case_check(&(case_shape){.metric = metrics[i / 4],
+            .type = types[i % 4],
+            .dim = 16384 - i % 2,
+            .row_count = 71,
+            .query_count = 2,
+            .k = 5,
+            .seed = seed + i});
+    }
+}
+
+/* More queries than a group holds, and candidates of many queries at once. */
+static void test_conformance__large_batches(void **state) {
+    (void)state;
+    for (uint32_t m = 0; m < COUNT_OF(metrics); m++) {
+        case_check(&(case_shape){.metric = metrics[m],
+            .type = types[m],
+            .dim = 19,
+            .row_count = 700,
+            .query_count = 499,
+            .k = 7,
+            .seed = seed});
+    }
+}
+
+static void test_conformance__large_k(void **state) {
+    (void)state;
+    for (uint32_t m = 0; m < COUNT_OF(metrics); m++) {
+        case_shape shape = {.metric = metrics[m],
+            .type = KITH_TYPE_F32,
+            .dim = 5,
+            .row_count = 9000,
+            .query_count = 2,
+            .k = 2000,
+            .seed = seed};
+        case_check(&shape);
+        shape.k = 16384;
+        shape.data = DATA_INTEGERS;
+        case_check(&shape);
+    }
+}
+
+static case_shape shape_random(kith_rng *rng) {
+    case_shape shape = {
+        .metric = metrics[kith_rng_below(rng, 4)],
+        .type = types[kith_rng_below(rng, 4)],
+        .data = (case_data)kith_rng_below(rng, DATA_COUNT),
+        .dim = 1 + (uint32_t)kith_rng_below(rng, kith_rng_below(rng, 4) ? 80 : 900),
+        .row_count = (uint32_t)kith_rng_below(rng, kith_rng_below(rng, 4) ? 400 : 3000),
+        .query_count = 1 + (uint32_t)kith_rng_below(rng, 20),
+        .k = 1 + (uint32_t)kith_rng_below(rng, kith_rng_below(rng, 4) ? 20 : 600),
+        .dead = kith_rng_below(rng, 2),
+        .allow = kith_rng_below(rng, 2),
+        .floors = kith_rng_below(rng, 2),
+        .reversed_ties = kith_rng_below(rng, 2),
+        .part = kith_rng_below(rng, 2),
+        .seed = kith_rng_next(rng),
+    };
+    shape.query_count = queries_within(shape.query_count, shape.dim, shape.row_count, 200000);
+    return shape;
+}
+
+static void test_conformance__random_shapes(void **state) {
+    (void)state;
+    kith_rng rng;
+    kith_rng_init(&rng, seed);
+    for (uint64_t i = 0; i < test_scaled(4000); i++) {
+        case_shape shape = shape_random(&rng);
+        case_check(&shape);
+    }
+}
+
+/* Each kind of hard data at shapes where thousands of rows compete: a bound that is too tight loses a
+ * neighbour here. */
+static void test_conformance__hard_data(void **state) {
+    (void)state;
+    static const uint32_t dims[] = {4, 33, 256};
+    for (uint32_t data = 0; data < DATA_COUNT; data++) {
+        for (uint32_t m = 0; m < COUNT_OF(metrics); m++) {
+            for (uint32_t d = 0; d < COUNT_OF(dims); d++) {
+                case_check(&(case_shape){.metric = metrics[m],
+                    .type = d == 1 ? KITH_TYPE_BF16 : KITH_TYPE_F32,
+                    .data = (case_data)data,
+                    .dim = dims[d],
+                    .row_count = 2500,
+                    .query_count = 3,
+                    .k = 10,
+                    .reversed_ties = d == 0,
+                    .seed = seed + data});
+            }
+        }
+    }
+}
+
+/* --- single behaviours
+ * ---------------------------------------------------------------------------------------------- */
+
+static void each_backend(void (*check)(const kith_compute_ops *ops)) {
+    uint32_t count;
+    const kith_compute_ops *const *backends = case_backends(&count);
+    for (uint32_t i = 0; i < count; i++)
+        check(backends[i]);
+    check(kith_compute_ref());
+}
+
+static void equal_rows_check(const kith_compute_ops *ops) {
+    kernels_case c;
+    case_create(&(case_shape){.metric = KITH_METRIC_L2,
+                    .type = KITH_TYPE_F32,
+                    .data = DATA_EQUAL,
+                    .dim = 24,
+                    .row_count = 5000,
+                    .query_count = 1,
+                    .k = 10,
+                    .seed = seed},
+        &c);
+    kith_row_hit hits[10];
+    uint32_t found;
+    kith_top_k_stats stats = {0};
+    case_top_k(&c, ops, hits, &found, &stats);
+    assert_int_equal(found, 10);
+    for (uint32_t i = 0; i < 10; i++)
+        assert_int_equal(hits[i].row, i);
+    if (ops != kith_compute_ref()) assert_int_equal(stats.wide_scans, 1);
+    case_destroy(&c);
+}
+
+static void test_conformance__equal_rows_are_ranked_by_row_and_counted(void **state) {
+    (void)state;
+    each_backend(equal_rows_check);
+}
+
+static void dead_rows_check(const kith_compute_ops *ops) {
+    kernels_case c;
+    case_create(&(case_shape){.metric = KITH_METRIC_IP,
+                    .type = KITH_TYPE_F32,
+                    .dim = 8,
+                    .row_count = 3000,
+                    .query_count = 1,
+                    .k = 4,
+                    .seed = seed},
+        &c);
+    float *row = c.vectors;
+    for (uint32_t i = 0; i < 3000 * 8; i++)
+        row[i] = i / 8 < 2900 ? 1e6f : 1e-3f;
+    for (uint32_t i = 0; i < 8; i++)
+        c.queries[i] = 1;
+    for (uint32_t i = 0; i < 2900; i++)
+        c.dead[i / 64] |= 1ULL << (i % 64);
+    for (uint32_t i = 2900; i < 3000; i++)
+        c.dead[i / 64] &= ~(1ULL << (i % 64));
+    c.rows.dead = c.dead;
+    ops->norms(c.vectors, KITH_TYPE_F32, 8, 3000, c.norms);
+    kith_row_hit hits[4];
+    uint32_t found;
+    kith_top_k_stats stats = {0};
+    case_top_k(&c, ops, hits, &found, &stats);
+    assert_int_equal(found, 4);
+    for (uint32_t i = 0; i < 4; i++)
+        assert_int_equal(hits[i].row, 2900 + i);
+    assert_int_equal(stats.rows_scanned, 100);
+    case_destroy(&c);
+}
+
+static void test_conformance__dead_rows_neither_return_nor_raise_the_threshold(void **state) {
+    (void)state;
+    each_backend(dead_rows_check);
+}
+
+/* The filter is worth having: on ordinary data almost nothing is rescored. */
+static void filter_check(const kith_compute_ops *ops) {
+    if (ops == kith_compute_ref()) return;
+    for (uint32_t m = 0; m < COUNT_OF(metrics); m++) {
+        kernels_case c;
+        case_create(&(case_shape){.metric = metrics[m],
+                        .type = KITH_TYPE_F32,
+                        .dim = 96,
+                        .row_count = 20000,
+                        .query_count = 4,
+                        .k = 10,
+                        .seed = seed},
+            &c);
+        kith_row_hit hits[40];
+        uint32_t found[4];
+        kith_top_k_stats stats = {0};
+        case_top_k(&c, ops, hits, found, &stats);
+        assert_int_equal(stats.rows_scanned, 80000);
+        assert_int_equal(stats.wide_scans, 0);
+        assert_true(stats.rows_rescored <= 4 * 20);
+        case_destroy(&c);
+    }
+}
+
+static void test_conformance__ordinary_data_is_hardly_rescored(void **state) {
+    (void)state;
+    each_backend(filter_check);
+}
+
+static void refused_check(const kith_compute_ops *ops, kith_top_k_job job, const char *message) {
+    kith_row_hit hit;
+    uint32_t found;
+    kith_top_k_stats stats = {0};
+    kith_err err;
+    assert_int_equal(ops->top_k(&job, &hit, &found, &stats, &err), KITH_INVALID);
+    assert_string_equal(err.text, message);
+}
+
+static void bad_jobs_check(const kith_compute_ops *ops) {
+    float vector[1] = {1}, norm = 1;
+    _Alignas(64) static char scratch[64];
+    kith_rows rows = {.vectors = vector,
+        .norms = &norm,
+        .row_count = 1,
+        .dim = 1,
+        .type = KITH_TYPE_F32,
+        .metric = KITH_METRIC_IP};
+    kith_rows no_dim = rows;
+    no_dim.dim = 0;
+    kith_top_k_job good = {.rows = &rows,
+        .row_end = 1,
+        .queries = vector,
+        .query_count = 1,
+        .k = 1,
+        .scratch = scratch,
+        .scratch_bytes = 64};
+    kith_top_k_job bad = good;
+    bad.rows = &no_dim;
+    refused_check(ops, bad, "dim 0 is not in 1..16384");
+    bad = good;
+    bad.k = 16385;
+    refused_check(ops, bad, "k 16385 is not in 1..16384");
+    bad = good;
+    bad.row_end = 2;
+    refused_check(ops, bad, "rows 0 to 2 are not within 0 to 1");
+    if (ops->scratch_bytes(1, 1, 1) <= 64) return;
+    kith_row_hit hit;
+    uint32_t found;
+    kith_err err;
+    assert_int_equal(ops->top_k(&good, &hit, &found, &(kith_top_k_stats){0}, &err), KITH_INVALID);
+}
+
+static void test_conformance__contradictory_jobs_are_refused(void **state) {
+    (void)state;
+    each_backend(bad_jobs_check);
+}
+
+static void scratch_check(const kith_compute_ops *ops) {
+    kith_rng rng;
+    kith_rng_init(&rng, seed);
+    for (int i = 0; i < 20000; i++) {
+        uint32_t dim = 1 + (uint32_t)kith_rng_below(&rng, 16384),
+                 more_dim = dim + (uint32_t)kith_rng_below(&rng, 64);
+        uint32_t queries = (uint32_t)kith_rng_below(&rng, 400),
+                 more_queries = queries + (uint32_t)kith_rng_below(&rng, 9);
+        uint32_t k = 1 + (uint32_t)kith_rng_below(&rng, 16384),
+                 more_k = k + (uint32_t)kith_rng_below(&rng, 64);
+        size_t bytes = ops->scratch_bytes(dim, queries, k);
+        assert_true(ops->scratch_bytes(more_dim, queries, k) >= bytes);
+        assert_true(ops->scratch_bytes(dim, more_queries, k) >= bytes);
+        assert_true(ops->scratch_bytes(dim, queries, more_k) >= bytes);
+    }
+}
+
+static void test_conformance__scratch_grows_with_each_argument(void **state) {
+    (void)state;
+    each_backend(scratch_check);
+}
+
+int main(void) {
+    seed = test_seed(20240601);
+    uint32_t count;
+    const kith_compute_ops *const *backends = case_backends(&count);
+    for (uint32_t i = 0; i < count; i++)
+        print_message("backend %s\n", backends[i]->name);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_conformance__grid_of_shapes),
+        cmocka_unit_test(test_conformance__widest_vectors),
+        cmocka_unit_test(test_conformance__large_batches),
+        cmocka_unit_test(test_conformance__large_k),
+        cmocka_unit_test(test_conformance__random_shapes),
+        cmocka_unit_test(test_conformance__hard_data),
+        cmocka_unit_test(test_conformance__equal_rows_are_ranked_by_row_and_counted),
+        cmocka_unit_test(test_conformance__dead_rows_neither_return_nor_raise_the_threshold),
+        cmocka_unit_test(test_conformance__ordinary_data_is_hardly_rescored),
+        cmocka_unit_test(test_conformance__contradictory_jobs_are_refused),
+        cmocka_unit_test(test_conformance__scratch_grows_with_each_argument),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
