@@ -1,0 +1,80 @@
+/* One search of one field of one segment: the segment's rows as a job for a compute backend. */
+#include "host/index/segment_internal.h"
+
+#include "host/base/alloc.h"
+#include "host/base/assert.h"
+#include "host/base/bitset.h"
+
+static int tie_by_id(const void *ctx, uint32_t row_a, uint32_t row_b) {
+    const kith_segment *segment = ctx;
+    kith_id a = segment->ops->row_id(segment, row_a);
+    kith_id b = segment->ops->row_id(segment, row_b);
+    return kith_id_compare(&a, &b);
+}
+
+/* Runs the job on `compute`, with scratch of its own if the caller's is for a backend that needs less. */
+static kith_status run_on(const kith_compute_ops *compute, kith_top_k_job job, kith_row_hit *hits_out,
+    uint32_t *counts_out, kith_top_k_stats *stats, kith_err *err) {
+    size_t needed_bytes = compute->scratch_bytes(job.rows->dim, job.query_count, job.k);
+    void *own = NULL;
+    if (needed_bytes > job.scratch_bytes) {
+        own = kith_try_alloc_aligned(needed_bytes);
+        if (!own)
+            return kith_err_set(
+                err, KITH_NO_MEMORY, "no memory for %zu bytes of search scratch", needed_bytes);
+        job.scratch = own;
+        job.scratch_bytes = needed_bytes;
+    }
+    kith_status status = compute->top_k(&job, hits_out, counts_out, stats, err);
+    kith_free(own);
+    return status;
+}
+
+/* The first backend that takes the shape: the caller's, then the CPU's from best to ref, which takes every
+ * shape. */
+static kith_status run_on_any(const kith_compute_ops *wanted, const kith_top_k_job *job,
+    kith_row_hit *hits_out, uint32_t *counts_out, kith_top_k_stats *stats, kith_err *err) {
+    kith_status status = run_on(wanted, *job, hits_out, counts_out, stats, err);
+    uint32_t count;
+    const kith_compute_ops *const *others = kith_compute_cpu_list(&count);
+    for (uint32_t i = 0; status == KITH_UNIMPLEMENTED && i < count; i++) {
+        if (others[i] != wanted) status = run_on(others[i], *job, hits_out, counts_out, stats, err);
+    }
+    return status;
+}
+
+kith_status kith_segment_search_run(const kith_segment *segment, const kith_segment_search *search,
+    kith_row_hit *hits_out, uint32_t *counts_out, kith_top_k_stats *stats, kith_err *err) {
+    kith_assert(search->field_index < segment->schema.field_count);
+    kith_assert(search->row_end <= segment->rows_max);
+    const kith_field *field = &segment->schema.fields[search->field_index];
+    kith_rows rows = {.dead = search->dead,
+        .row_count = search->row_end,
+        .dim = field->dim,
+        .type = field->type,
+        .metric = field->metric};
+    segment->ops->rows_of(segment, search->field_index, &rows);
+    uint64_t *presence = NULL;
+    if (!segment->sealed && segment->ops->any_missing(segment, search->field_index)) {
+        /* A copy: the shard's thread changes the word that later rows share with the last visible ones. */
+        size_t words = kith_bitset_words(search->row_end);
+        presence = kith_try_alloc(words * sizeof *presence);
+        if (!presence) return kith_err_set(err, KITH_NO_MEMORY, "no memory for %zu words of row bits", words);
+        segment->ops->presence_read(segment, search->field_index, 0, words, presence);
+        rows.allow = presence;
+    }
+    kith_top_k_job job = {.rows = &rows,
+        .row_begin = search->row_begin,
+        .row_end = search->row_end,
+        .queries = search->queries,
+        .query_count = search->query_count,
+        .k = search->k,
+        .floors = search->floors,
+        .tie_compare = segment->sealed ? NULL : tie_by_id,
+        .tie_ctx = segment,
+        .scratch = search->scratch,
+        .scratch_bytes = search->scratch_bytes};
+    kith_status status = run_on_any(search->compute, &job, hits_out, counts_out, stats, err);
+    kith_free(presence);
+    return status;
+}
