@@ -37,12 +37,18 @@ static void pack(const void *message, kith_buf *buf) {
     protobuf_c_message_pack(base, kith_buf_grow(buf, protobuf_c_message_get_packed_size(base)));
 }
 
-static char *text_of(const char *text) {
-    return (char *)(uintptr_t)text; /* protobuf-c's structs are not const; packing only reads */
+static ProtobufCBinaryData bytes_of(const void *data, size_t bytes) {
+    /* protobuf-c's structs are not const; packing only reads. */
+    return (ProtobufCBinaryData){.len = bytes, .data = (uint8_t *)(uintptr_t)data};
 }
 
-static ProtobufCBinaryData bytes_of(const void *data, size_t bytes) {
-    return (ProtobufCBinaryData){.len = bytes, .data = (uint8_t *)(uintptr_t)data};
+/* Strings are bytes fields in the generated code (proto/CMakeLists.txt says why). */
+static ProtobufCBinaryData text_of(const char *text) {
+    return bytes_of(text, strlen(text));
+}
+
+static const char *text_from(ProtobufCBinaryData text, kith_arena *arena) {
+    return kith_arena_text(arena, (const char *)text.data, text.len);
 }
 
 /* --- ids --------------------------------------------------------------------------------------------------
@@ -59,7 +65,7 @@ static void id_to_message(const kith_id *id, kith_arena *arena, Kith__V1__PointI
     kith_buf_init(&text);
     kith_id_append_text(&text, id);
     message->id_case = KITH__V1__POINT_ID__ID_TEXT;
-    message->text = kith_arena_text(arena, (const char *)text.data, text.bytes);
+    message->text = bytes_of(kith_arena_copy(arena, text.data, text.bytes), text.bytes);
     kith_buf_fini(&text);
 }
 
@@ -71,7 +77,7 @@ static kith_status id_from_message(
     }
     if (message->id_case != KITH__V1__POINT_ID__ID_TEXT) return answer_fault(err, "a point id is empty");
     uint8_t *uuid = kith_arena_alloc(arena, 16);
-    return kith_id_from_text(message->text, strlen(message->text), uuid, id_out, err);
+    return kith_id_from_text((const char *)message->text.data, message->text.len, uuid, id_out, err);
 }
 
 static void ids_to_list(const kith_id *ids, uint32_t count, kith_arena *arena, Kith__V1__IdList *list) {
@@ -159,11 +165,16 @@ void kith_codec_client_drop_encode(const char *name, bool missing_ok, kith_buf *
     pack(&request, buf);
 }
 
+/* `name` is at most KITH_NAME_BYTES_MAX bytes. */
+static void name_copy(ProtobufCBinaryData name, char name_out[KITH_NAME_BYTES_MAX + 1]) {
+    if (name.len > 0) memcpy(name_out, name.data, name.len);
+    name_out[name.len] = 0;
+}
+
 static kith_status field_from_message(
     const Kith__V1__VectorField *message, kith_field *field_out, kith_err *err) {
-    size_t name_bytes = strlen(message->name);
-    if (name_bytes > KITH_NAME_BYTES_MAX) return answer_fault(err, "a field's name is too long");
-    memcpy(field_out->name, message->name, name_bytes + 1);
+    if (message->name.len > KITH_NAME_BYTES_MAX) return answer_fault(err, "a field's name is too long");
+    name_copy(message->name, field_out->name);
     field_out->dim = message->dim;
     field_out->metric = (kith_metric)message->metric;
     field_out->type = message->type ? (kith_vector_type)message->type : KITH_TYPE_F32;
@@ -174,12 +185,11 @@ static kith_status field_from_message(
 static kith_status collection_from_message(const Kith__V1__CollectionInfo *info, kith_arena *arena,
     kith_codec_client_collection *collection_out, kith_err *err) {
     if (!info) return answer_fault(err, "no collection in it");
-    size_t name_bytes = strlen(info->name);
-    if (name_bytes > KITH_NAME_BYTES_MAX) return answer_fault(err, "a collection's name is too long");
+    if (info->name.len > KITH_NAME_BYTES_MAX) return answer_fault(err, "a collection's name is too long");
     if (info->n_fields > KITH_FIELDS_MAX) return answer_fault(err, "too many vector fields");
     memset(collection_out, 0, sizeof *collection_out);
     kith_collection *collection = &collection_out->collection;
-    memcpy(collection->name, info->name, name_bytes + 1);
+    name_copy(info->name, collection->name);
     collection->id = info->id;
     collection->shard_count = info->shard_count;
     collection->created_wall_ms = info->created_unix_ms;
@@ -192,7 +202,7 @@ static kith_status collection_from_message(const Kith__V1__CollectionInfo *info,
     collection_out->segments = info->segments;
     collection_out->segments_sealed = info->segments_sealed;
     collection_out->vector_bytes = info->vector_bytes;
-    collection_out->health = kith_arena_text(arena, info->health, strlen(info->health));
+    collection_out->health = text_from(info->health, arena);
     return KITH_OK;
 }
 
@@ -283,7 +293,7 @@ kith_status kith_codec_client_upsert_answer_decode(const void *data, size_t byte
         unpack(&kith__v1__upsert_stream_response__descriptor, data, bytes, arena, err);
     if (!response) return KITH_INTERNAL;
     *code_out = (int)response->code;
-    *message_out = kith_arena_text(arena, response->message, strlen(response->message));
+    *message_out = text_from(response->message, arena);
     return KITH_OK;
 }
 
@@ -339,10 +349,10 @@ void kith_codec_client_scroll_encode(const char *collection, const kith_id *from
     pack(&request, buf);
 }
 
-static kith_status vector_from_message(
-    const Kith__V1__NamedVector *message, kith_codec_client_vector *vector_out, kith_err *err) {
+static kith_status vector_from_message(const Kith__V1__NamedVector *message, kith_arena *arena,
+    kith_codec_client_vector *vector_out, kith_err *err) {
     if (message->values.len % sizeof(float)) return answer_fault(err, "a vector is cut");
-    vector_out->field = message->field;
+    vector_out->field = text_from(message->field, arena);
     vector_out->values = (const float *)(const void *)message->values.data; /* the arena aligns to 16 */
     vector_out->dim = (uint32_t)(message->values.len / sizeof(float));
     return KITH_OK;
@@ -355,7 +365,7 @@ static kith_status point_from_message(
     if (status != KITH_OK) return status;
     kith_codec_client_vector *vectors = kith_arena_array(arena, message->n_vectors, sizeof *vectors);
     for (size_t i = 0; i < message->n_vectors; i++) {
-        status = vector_from_message(message->vectors[i], &vectors[i], err);
+        status = vector_from_message(message->vectors[i], arena, &vectors[i], err);
         if (status != KITH_OK) return status;
     }
     point_out->vectors = vectors;
@@ -425,8 +435,7 @@ static void coverage_from_message(
     coverage_out->shards_total = message->shards_total;
     coverage_out->shards_answered = message->shards_answered;
     if (message->n_missing == 0) return;
-    const char *reason = message->missing[0]->reason;
-    coverage_out->reason = kith_arena_text(arena, reason, strlen(reason));
+    coverage_out->reason = text_from(message->missing[0]->reason, arena);
 }
 
 static kith_status check_search(const Kith__V1__SearchResponse *response, size_t id_count, kith_err *err) {
@@ -457,8 +466,8 @@ kith_status kith_codec_client_search_decode(
     Kith__V1__SearchResponse *response =
         unpack(&kith__v1__search_response__descriptor, data, bytes, arena, err);
     if (!response) return KITH_INTERNAL;
-    kith_id *ids;
-    size_t id_count;
+    kith_id *ids = NULL;
+    size_t id_count = 0;
     kith_status status = ids_from_list(response->ids, arena, &ids, &id_count, err);
     if (status == KITH_OK) status = check_search(response, id_count, err);
     if (status != KITH_OK) return status;
