@@ -1,0 +1,26 @@
+/* The two halves of the simulated machine: sim_env.c (world, executors, timers, the table of functions) and
+ * sim_env_disk.c (its files). */
+#ifndef KITH_TESTS_SIM_SIM_ENV_INTERNAL_H
+#define KITH_TESTS_SIM_SIM_ENV_INTERNAL_H
+
+#include "host/base/rng.h"
+#include "tests/sim/sim_env.h"
+
+typedef struct sim_world sim_world;
+typedef struct sim_disk sim_disk;
+
+struct sim_env {
+    kith_env env;
+    sim_world *world;
+    sim_env *next; /* in the world */
+    kith_rng rng;  /* random_bytes; the disk has its own, so that what one draws does not move the other */
+    sim_disk *disk;
+    bool paused;
+};
+
+sim_disk *sim_disk_create(uint64_t seed);
+void sim_disk_destroy(sim_disk *disk);
+/* Fills the file functions of `ops`. */
+void sim_disk_ops_fill(kith_env_ops *ops);
+
+#endif
