@@ -8,21 +8,25 @@
  *
  * Sums. A sum of dim_padded terms over L lanes is made by dim_padded / L steps per lane and a tree of log2 L
  * additions, so each term passes at most m = dim_padded / L + log2 L + 1 roundings (+1: the product, where
- * FMA is emulated by two operations). By Higham (3.3), |sum~ - sum| <= gamma_m * sum |q_i x_i| <= gamma_m |q|
- * |x|. A product or sum that underflows adds at most t/2 a step, in all below 2 dim_padded t: that is
- * error_floor, with room. If any partial sum overflows, sum~ is infinite or NaN and the filter keeps the row
- * whatever the bound says.
+ * FMA is emulated by two operations). One query alone spreads over 4 L lanes, which is never more roundings.
+ * By Higham (3.3), |sum~ - sum| <= gamma_m * sum |q_i x_i| <= gamma_m |q| |x|. A product or sum that
+ * underflows adds at most t/2 a step, in all below 2 dim_padded t: that is error_floor, with room. If any
+ * partial sum overflows, sum~ is infinite or NaN and the filter keeps the row whatever the bound says.
  *
- *   ip      s~ = sum~. error <= gamma_m |q| |x|; slope = (gamma_m + slack) |q|, reach >= |x|.
- *   l2      s~ = (2 sum~ - n) - c, n = |x|^2 and c = |q|^2 each rounded to f32. As 2 |q| |x| <= |q|^2 +
+ * ip: s~ = sum~, error <= gamma_m |q| |x|; slope = (gamma_m + slack) |q|, reach >= |x|.
+ *
+ * l2: s~ = (2 sum~ - n) - c, where n = |x|^2 and c = |q|^2 are each rounded to f32. As 2 |q| |x| <= |q|^2 +
  * |x|^2, the sum's error is <= gamma_m (|q|^2 + |x|^2). Rounding n, c, the inner and the outer subtraction
  * adds, by the same inequality, at most 5u |x|^2 + 4u |q|^2. So slope = gamma_m + slack, reach = n, and slope
- * * |q|^2 is part of error_floor. cosine  s~ = (sum~ * f(1/|x|)) * f(1/|q|): |s| <= 1, and the two
- * reciprocals and products have relative errors of at most 8u together. slope = gamma_m + slack, reach = 1.
- * It holds while nothing under- or overflows in between, which norms in [2^-100, 2^120] make sure (underflow
- * then weighs below 2^14 t / 2^-100 < u); outside, reach (or slope) is infinite, and the row is kept. l1 s~ =
- * -sum~, each difference rounded once: |s~ - s| <= gamma_(m+1) sum |q_i - x_i|; the sum itself is at most
- *           |s~| / (1 - gamma), so slope = gamma_(m+1) + slack with reach = |s~|, made in the filter.
+ * |q|^2 is part of error_floor.
+ *
+ * cosine: s~ = (sum~ f(1/|x|)) f(1/|q|). |s| <= 1, and the two reciprocals and products have relative errors
+ * of at most 8u together; slope = gamma_m + slack, reach = 1. It holds while nothing under- or overflows in
+ * between, which norms in [2^-100, 2^120] make sure (underflow then weighs below 2^17 t / 2^-100 < u);
+ * outside, reach (or slope) is infinite, and the row is kept.
+ *
+ * l1: s~ = -sum~, each difference rounded once: |s~ - s| <= gamma_(m+1) sum |q_i - x_i|, and that sum is at
+ * most |s~| / (1 - gamma); slope = gamma_(m+1) + slack with reach = |s~|, which the filter makes.
  *
  * Slack. The filter's own evaluation of slope * reach + floor and of s~ +- error rounds at most four times
  * quantities below 2 (|q|^2 + |x|^2) (l2), |q| |x| (ip) or 1: below 6u of them. 16u is added, and the whole
