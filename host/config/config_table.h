@@ -1,0 +1,88 @@
+/* Every configuration key. The struct, the parser, `kithd --print-config`, conf/kith.conf and the tests are
+ * made from this table or checked against it; a key is added here and nowhere else.
+ *
+ * SECTION(title)
+ * X(name, type, default, least, most, scope, reload, help)
+ *   type    BOOL     default true or false; least and most 0
+ *           U32, U64 least..most, both included; most is at most INT64_MAX, which is what a file can hold
+ *           TEXT     least..most bytes
+ *           CHOICE   least is the allowed names "a|b|c", most 0; the value is the place in it (enums in
+ * config.h) scope   NODE: may differ from node to node. CLUSTER: must be the same on all reload  RELOADABLE:
+ * SIGHUP changes it. RESTART: read at start only */
+#ifndef KITH_CONFIG_CONFIG_TABLE_H
+#define KITH_CONFIG_CONFIG_TABLE_H
+
+#include "host/base/limits.h"
+
+#define KITH_CONFIG_TEXT_BYTES_MAX 1023
+
+#define KITH_CONFIG_KIB (1ULL << 10)
+#define KITH_CONFIG_MIB (1ULL << 20)
+#define KITH_CONFIG_GIB (1ULL << 30)
+#define KITH_CONFIG_TIB (1ULL << 40)
+
+#define KITH_CONFIG_TABLE(X, SECTION)                                                                        \
+    SECTION("Server")                                                                                        \
+    X(role, CHOICE, "standalone", "standalone", 0, NODE, RESTART,                                            \
+        "What this process does. A standalone server is a whole service in one process.")                    \
+    X(data_dir, TEXT, "./kith-data", 1, KITH_CONFIG_TEXT_BYTES_MAX, NODE, RESTART,                           \
+        "Folder of everything that must survive a restart; made when missing, used by one process at a "     \
+        "time.")                                                                                             \
+    X(bind_address, TEXT, "127.0.0.1", 1, 255, NODE, RESTART,                                                \
+        "Address to listen on. There is no authentication yet: 0.0.0.0 serves everyone who can reach it.")   \
+    X(http_port, U32, 7440, 0, 65535, NODE, RESTART,                                                         \
+        "Port of REST, metrics and health checks; 0 takes a free one.")                                      \
+    X(grpc_port, U32, 7441, 0, 65535, NODE, RESTART, "Port of gRPC; 0 takes a free one.")                    \
+    X(node_port, U32, 7442, 0, 65535, NODE, RESTART,                                                         \
+        "Port between the nodes of a cluster; a standalone server does not use it.")                         \
+    X(message_bytes_max, U64, KITH_MESSAGE_BYTES_MAX, 64 * KITH_CONFIG_KIB, KITH_MESSAGE_BYTES_MAX, NODE,    \
+        RESTART, "Largest request or response of a client.")                                                 \
+    SECTION("Logging")                                                                                       \
+    X(log_level, CHOICE, "info", "error|warn|info|debug", 0, NODE, RELOADABLE,                               \
+        "Least severe lines that are written; debug writes several lines a request.")                        \
+    X(log_format, CHOICE, "logfmt", "logfmt|json", 0, NODE, RESTART, "Form of the lines on stderr.")         \
+    X(slow_query_ms, U32, 1000, 0, 3600000, NODE, RELOADABLE,                                                \
+        "A search that takes at least this long is logged with its plan; 0 logs every search.")              \
+    SECTION("Compute and threads")                                                                           \
+    X(compute_backend, CHOICE, "auto", "auto|cpu|cuda", 0, NODE, RESTART,                                    \
+        "Who computes distances: auto takes a GPU that works, else the CPU; with cuda the server is not "    \
+        "ready without one. The answers are the same.")                                                      \
+    X(search_threads, U32, 0, 0, 256, NODE, RESTART, "Threads that scan for searches; 0 is one per core.")   \
+    X(write_threads, U32, 1, 1, 256, NODE, RESTART,                                                          \
+        "Threads that apply writes; a shard belongs to one of them.")                                        \
+    X(background_threads, U32, 1, 1, 64, NODE, RESTART, "Threads that seal and merge segments.")             \
+    X(grpc_threads, U32, 1, 1, 64, NODE, RESTART, "Threads that take gRPC calls in and send answers out.")   \
+    SECTION("Searches")                                                                                      \
+    X(search_timeout_ms, U32, 30000, 1, 3600000, NODE, RELOADABLE,                                           \
+        "Longest time a search may take; a client may ask for less.")                                        \
+    X(search_queue_max, U32, 1024, 1, 1048576, NODE, RELOADABLE,                                             \
+        "Searches that may wait for a thread; further ones are refused at once with a hint to retry.")       \
+    SECTION("Writes")                                                                                        \
+    X(write_timeout_ms, U32, 30000, 1, 3600000, NODE, RELOADABLE,                                            \
+        "Longest time a write may take; a client may ask for less. A write that times out may still "        \
+        "happen.")                                                                                           \
+    X(write_queue_bytes_max, U64, 256 * KITH_CONFIG_MIB, KITH_CONFIG_MIB, 64 * KITH_CONFIG_GIB, NODE,        \
+        RESTART, "Bytes of writes that may wait; further ones are refused at once with a hint to retry.")    \
+    X(request_window, U32, 16384, 16, 1048576, CLUSTER, RESTART,                                             \
+        "Writes a shard remembers by request id, so that a repeat gets the first answer.")                   \
+    SECTION("Storage")                                                                                       \
+    X(segment_seal_bytes, U64, 64 * KITH_CONFIG_MIB, 4 * KITH_CONFIG_KIB, 16 * KITH_CONFIG_GIB, NODE,        \
+        RESTART, "A growing segment with this many bytes of vectors is sealed into a file.")                 \
+    X(segment_seal_rows, U32, 200000, 1, 100000000, NODE, RESTART,                                           \
+        "A growing segment with this many rows is sealed into a file.")                                      \
+    X(segment_seal_idle_ms, U32, 30000, 1, 86400000, NODE, RESTART,                                          \
+        "A growing segment is sealed when no write came for this long.")                                     \
+    X(segment_merge_bytes_max, U64, 512 * KITH_CONFIG_MIB, 4 * KITH_CONFIG_KIB, 256 * KITH_CONFIG_GIB, NODE, \
+        RESTART,                                                                                             \
+        "Largest segment that merging makes: eight full ones. Larger means fewer to search, and a merge "    \
+        "needs this much memory and twice this much disk.")                                                  \
+    X(log_file_bytes, U64, 64 * KITH_CONFIG_MIB, 64 * KITH_CONFIG_KIB, 4 * KITH_CONFIG_GIB, NODE, RESTART,   \
+        "Size at which the write log goes on in a new file.")                                                \
+    X(log_retain_bytes, U64, 256 * KITH_CONFIG_MIB, 0, KITH_CONFIG_TIB, NODE, RESTART,                       \
+        "Log kept after its writes are in the store, for replicas that were away for a while.")              \
+    X(disk_reserve_bytes, U64, 64 * KITH_CONFIG_MIB, 0, KITH_CONFIG_TIB, NODE, RELOADABLE,                   \
+        "Writes are refused while the disk has less than this free; searches and deletes go on.")            \
+    X(store_memory_bytes, U64, 64 * KITH_CONFIG_MIB, 8 * KITH_CONFIG_MIB, KITH_CONFIG_TIB, NODE, RESTART,    \
+        "Memory of the payload store: write buffers and block cache.")
+
+#endif
