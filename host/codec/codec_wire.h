@@ -90,49 +90,17 @@ static inline void kith_wire_bytes(kith_buf *buf, uint32_t field, const void *da
 static inline void kith_wire_text(kith_buf *buf, uint32_t field, const char *text) {
     kith_wire_bytes(buf, field, text, strlen(text));
 }
-/* Numbers in memory order are already little-endian on every machine kith is built for but not in C: one copy
- * where they are, a loop where they are not. */
-#define KITH_WIRE_NATIVE (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
+/* Packed numbers are little-endian and are copied, or read in place, as they are: kith is built for
+ * little-endian machines only. Bytes fields are 16-byte aligned in the arena, so arrays of numbers may be
+ * read where they were unpacked. */
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "packed numbers are used in the machine's order");
 
-static inline void kith_wire_u32_array_put(uint8_t *at, const void *values, size_t count) {
-    if (KITH_WIRE_NATIVE) {
-        memcpy(at, values, count * 4);
-        return;
-    }
-    for (size_t i = 0; i < count; i++) {
-        uint32_t value;
-        memcpy(&value, (const uint8_t *)values + 4 * i, 4);
-        kith_store_u32(at + 4 * i, value);
-    }
-}
-static inline void kith_wire_u64_array_put(uint8_t *at, const void *values, size_t count) {
-    if (KITH_WIRE_NATIVE) {
-        memcpy(at, values, count * 8);
-        return;
-    }
-    for (size_t i = 0; i < count; i++) {
-        uint64_t value;
-        memcpy(&value, (const uint8_t *)values + 8 * i, 8);
-        kith_store_u64(at + 8 * i, value);
-    }
-}
-/* Packed little-endian numbers of 4 (u32, f32) or 8 bytes (u64, f64) in one bytes field. */
+/* `count` numbers of 4 (u32, f32) or 8 bytes (u64, f64) in one bytes field. */
 static inline void kith_wire_u32_array(kith_buf *buf, uint32_t field, const void *values, size_t count) {
-    if (count == 0) return;
-    kith_wire_head(buf, field, count * 4);
-    kith_wire_u32_array_put(kith_buf_grow(buf, count * 4), values, count);
+    kith_wire_bytes(buf, field, values, count * 4);
 }
 static inline void kith_wire_u64_array(kith_buf *buf, uint32_t field, const void *values, size_t count) {
-    if (count == 0) return;
-    kith_wire_head(buf, field, count * 8);
-    kith_wire_u64_array_put(kith_buf_grow(buf, count * 8), values, count);
-}
-/* The same put is its own inverse: bytes of a message into numbers of this machine. */
-static inline void kith_wire_u32_array_get(void *values_out, const uint8_t *at, size_t count) {
-    kith_wire_u32_array_put(values_out, at, count);
-}
-static inline void kith_wire_u64_array_get(void *values_out, const uint8_t *at, size_t count) {
-    kith_wire_u64_array_put(values_out, at, count);
+    kith_wire_bytes(buf, field, values, count * 8);
 }
 
 /* A message inside a message: open, write its fields, close with what open returned. Always written, also
