@@ -1,0 +1,50 @@
+/* Every metric: name with its unit, kind, label, help. A metric is added here and nowhere else.
+ *
+ * X(id, name, kind, label, help)
+ *   kind   COUNTER    only grows
+ *          GAUGE      goes up and down
+ *          HISTOGRAM  of seconds; buckets in metrics.h
+ *   label  name of the one label whose values tell series apart; "" for none
+ * Names follow Prometheus' rules: base units (seconds, bytes), counters end in _total. */
+#ifndef KITH_METRICS_METRICS_TABLE_H
+#define KITH_METRICS_METRICS_TABLE_H
+
+#define KITH_METRICS_TABLE(X)                                                                                \
+    X(SEARCH_REQUESTS, "kith_search_requests_total", COUNTER, "code", "Search calls answered, by status.")   \
+    X(SEARCH_QUERIES, "kith_search_queries_total", COUNTER, "",                                              \
+        "Query vectors searched; a call may bring many.")                                                    \
+    X(SEARCH_DURATION, "kith_search_duration_seconds", HISTOGRAM, "",                                        \
+        "Time from a search call's arrival to its answer.")                                                  \
+    X(SEARCH_ROWS_SCANNED, "kith_search_rows_scanned_total", COUNTER, "",                                    \
+        "Rows whose codes were compared with a query.")                                                      \
+    X(SEARCH_ROWS_RESCORED, "kith_search_rows_rescored_total", COUNTER, "",                                  \
+        "Rows that passed the scan and got an exact score.")                                                 \
+    X(SEARCH_WIDE_SCANS, "kith_search_wide_scans_total", COUNTER, "",                                        \
+        "Scans whose bounds let too many rows pass, so that full vectors were read instead.")                \
+    X(WRITE_REQUESTS, "kith_write_requests_total", COUNTER, "code", "Write calls answered, by status.")      \
+    X(WRITE_POINTS, "kith_write_points_total", COUNTER, "", "Points written or deleted.")                    \
+    X(WRITE_DURATION, "kith_write_duration_seconds", HISTOGRAM, "",                                          \
+        "Time from a write call's arrival to its acknowledgement.")                                          \
+    X(LOG_SYNC_DURATION, "kith_log_sync_duration_seconds", HISTOGRAM, "",                                    \
+        "Time the disk takes to make a group of log records durable.")                                       \
+    X(LOG_BYTES, "kith_log_bytes_total", COUNTER, "", "Bytes appended to the write log.")                    \
+    X(LOG_SYNCS, "kith_log_syncs_total", COUNTER, "", "Times the write log was synced.")                     \
+    X(SEGMENT_SEALS, "kith_segment_seals_total", COUNTER, "", "Growing segments sealed into a file.")        \
+    X(SEGMENT_MERGES, "kith_segment_merges_total", COUNTER, "", "Merges of sealed segments.")                \
+    X(SEGMENT_SEAL_DURATION, "kith_segment_seal_duration_seconds", HISTOGRAM, "",                            \
+        "Time to write a sealed segment and publish it.")                                                    \
+    X(SEGMENT_MERGE_DURATION, "kith_segment_merge_duration_seconds", HISTOGRAM, "",                          \
+        "Time to merge segments and publish the result.")                                                    \
+    X(POINTS, "kith_points", GAUGE, "collection", "Live points.")                                            \
+    X(SEGMENTS, "kith_segments", GAUGE, "collection", "Segments, growing and sealed.")                       \
+    X(SHARDS, "kith_shards", GAUGE, "", "Shards on this node.")                                              \
+    X(DISK_FREE_BYTES, "kith_disk_free_bytes", GAUGE, "", "Bytes still free on the disk of data_dir.")       \
+    X(MEMORY_RESIDENT_BYTES, "kith_memory_resident_bytes", GAUGE, "",                                        \
+        "Physical memory of this process, mapped files included.")                                           \
+    X(GRPC_CALLS, "kith_grpc_calls_total", COUNTER, "method", "gRPC calls answered, by method.")             \
+    X(HTTP_REQUESTS, "kith_http_requests_total", COUNTER, "path", "HTTP requests answered, by route.")       \
+    X(EXECUTOR_QUEUED, "kith_executor_queued", GAUGE, "executor", "Tasks that wait for a thread.")           \
+    X(BUILD_INFO, "kith_build_info", GAUGE, "version", "1; the version that runs is the label.")             \
+    X(UP_SECONDS, "kith_up_seconds", GAUGE, "", "Time since the process started serving.")
+
+#endif
