@@ -13,16 +13,23 @@
  * own recovery thread looks for space every few seconds and writes resume by themselves. So nothing is done
  * here but to map the error.
  *
+ * RocksDB's own message file (LOG) meets the same assert: a line for it on a full disk ends the process, and
+ * lines are written exactly then. The C API cannot set another logger, so the level lets only the headers
+ * through, which are written by open; and open refuses a disk that is all but full instead of trying.
+ *
  * Threads: any; RocksDB does its own locking. */
 #include "host/store/store_internal.h"
 
 #include <rocksdb/c.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 #include "host/base/alloc.h"
 
 #define ROCKS_KEY_BYTES_INLINE   512u
+#define ROCKS_LOG_HEADERS        5          /* InfoLogLevel HEADER_LEVEL */
+#define ROCKS_OPEN_BYTES_MIN     (4u << 20) /* a guess, generous: open writes some 100 KiB */
 #define ROCKS_BLOOM_BITS         10.0
 #define ROCKS_MEMTABLES          4 /* of a quarter of half the memory each: two may be flushed while two fill */
 #define ROCKS_MEMTABLE_BYTES_MIN (1u << 20)
@@ -281,6 +288,7 @@ static rocks_store *rocks_create(uint64_t memory_bytes) {
     rocksdb_options_set_create_if_missing(rocks->options, 1);
     rocksdb_options_set_max_background_jobs(rocks->options, 2);
     rocksdb_options_set_max_open_files(rocks->options, 256);
+    rocksdb_options_set_info_log_level(rocks->options, ROCKS_LOG_HEADERS);
     rocksdb_options_set_keep_log_file_num(rocks->options, 2);
     rocksdb_options_set_stats_dump_period_sec(rocks->options, 0);
     rocksdb_options_set_compression(rocks->options, rocksdb_lz4_compression); /* in Debian's build */
@@ -293,14 +301,32 @@ static rocks_store *rocks_create(uint64_t memory_bytes) {
     return rocks;
 }
 
+/* NO_SPACE unless the disk of `path` (which may not be there yet) has room to open. */
+static kith_status space_check(const char *path, kith_err *err) {
+    struct statvfs space;
+    char *parent = kith_strdup(path);
+    char *slash = strrchr(parent, '/');
+    if (slash && slash != parent) *slash = '\0';
+    bool known = statvfs(path, &space) == 0 || (slash && statvfs(parent, &space) == 0);
+    kith_free(parent);
+    if (!known) return KITH_OK; /* RocksDB will say what is wrong with it */
+    uint64_t free_bytes = (uint64_t)space.f_bavail * space.f_frsize;
+    if (free_bytes >= ROCKS_OPEN_BYTES_MIN) return KITH_OK;
+    return kith_err_set(err, KITH_NO_SPACE,
+        "open the store in %s: %llu bytes are free, at least %u are needed", path,
+        (unsigned long long)free_bytes, ROCKS_OPEN_BYTES_MIN);
+}
+
 kith_status kith_store_rocksdb_open(
     const char *path, uint64_t memory_bytes, kith_store **store_out, kith_err *err) {
-    rocks_store *rocks = rocks_create(memory_bytes);
     char *text = NULL;
+    kith_status status = space_check(path, err);
+    if (status != KITH_OK) return status;
+    rocks_store *rocks = rocks_create(memory_bytes);
     rocks->db = rocksdb_open(rocks->options, path, &text);
     if (text) {
         rocks_close(&rocks->store);
-        kith_status status = rocks_status_take(text, "open", err);
+        status = rocks_status_take(text, "open", err);
         return kith_err_wrap(err, status, "the store in %s", path);
     }
     *store_out = &rocks->store;

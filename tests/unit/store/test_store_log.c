@@ -1,4 +1,5 @@
-/* The log on the simulated disk: what was acknowledged comes back, whatever the crash; what was damaged is named. */
+/* The log on the simulated disk: what was acknowledged comes back, whatever the crash; what was damaged is
+ * named. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +47,8 @@ static void data_fill(uint8_t *data, uint64_t bytes, uint64_t seed) {
     kith_rng_init(&rng, seed);
     /* One in four is constant: 0xA5 is the byte that becomes zero on the disk. */
     bool constant = seed % 4 == 0;
-    for (uint64_t i = 0; i < bytes; i++) data[i] = constant ? 0xA5 : (uint8_t)kith_rng_next(&rng);
+    for (uint64_t i = 0; i < bytes; i++)
+        data[i] = constant ? 0xA5 : (uint8_t)kith_rng_next(&rng);
 }
 
 static kith_status replay(void *ctx, const kith_log_entry *entry, kith_err *err) {
@@ -122,11 +124,8 @@ static void append(fixture *f, uint64_t stream, uint64_t sequence, uint64_t byte
     mine->data = kith_alloc(bytes);
     memcpy(mine->data, &seed, 8);
     data_fill(mine->data + 8, bytes - 8, seed);
-    mine->append.entry = (kith_log_entry){.stream = stream,
-        .epoch = 1,
-        .sequence = sequence,
-        .data = mine->data,
-        .bytes = bytes};
+    mine->append.entry = (kith_log_entry){
+        .stream = stream, .epoch = 1, .sequence = sequence, .data = mine->data, .bytes = bytes};
     mine->append.done = done;
     f->appended[mine->index] =
         (test_entry){.stream = stream, .epoch = 1, .sequence = sequence, .bytes = bytes, .seed = seed};
@@ -135,11 +134,12 @@ static void append(fixture *f, uint64_t stream, uint64_t sequence, uint64_t byte
 }
 
 static bool entry_equal(const test_entry *a, const test_entry *b) {
-    return a->stream == b->stream && a->epoch == b->epoch && a->sequence == b->sequence && a->bytes == b->bytes &&
-        a->seed == b->seed;
+    return a->stream == b->stream && a->epoch == b->epoch && a->sequence == b->sequence &&
+           a->bytes == b->bytes && a->seed == b->seed;
 }
 
-/* Every acknowledged entry is among the replayed ones, in order, and none that was never appended or was refused. */
+/* Every acknowledged entry is among the replayed ones, in order, and none that was never appended or was
+ * refused. */
 static void replay_check(const fixture *f) {
     uint32_t at = 0;
     for (uint32_t i = 0; i < f->appended_count; i++) {
@@ -168,7 +168,8 @@ static void test_store_log__entries_come_back_in_order(void **state) {
         if (i % 7 == 0) (void)sim_env_run(f->sim);
     }
     (void)sim_env_run(f->sim);
-    for (uint32_t i = 0; i < 100; i++) assert_int_equal(f->status[i], KITH_OK);
+    for (uint32_t i = 0; i < 100; i++)
+        assert_int_equal(f->status[i], KITH_OK);
     kith_log_stats stats;
     kith_store_log_stats_read(f->log, &stats);
     assert_int_equal(stats.entries, 100);
@@ -381,7 +382,8 @@ static void test_store_log__a_replay_that_fails_ends_the_open(void **state) {
     fixture_destroy(f);
 }
 
-/* --- crashes ------------------------------------------------------------------------------------------------------- */
+/* --- crashes
+ * ------------------------------------------------------------------------------------------------------- */
 
 /* Appends in bursts, with trims, until the end or a crash. */
 static void work(fixture *f, uint64_t seed) {
@@ -462,7 +464,8 @@ static void test_store_log__acknowledged_entries_survive_every_crash(void **stat
     }
 }
 
-/* --- damage -------------------------------------------------------------------------------------------------------- */
+/* --- damage
+ * -------------------------------------------------------------------------------------------------------- */
 
 static void test_store_log__any_flipped_byte_is_corrupt(void **state) {
     (void)state;
