@@ -329,8 +329,7 @@ static kith_status file_write(build *work, kith_env *env, const char *path, kith
     char temporary[BUILD_PATH_BYTES_MAX];
     snprintf(temporary, sizeof temporary, "%s.tmp", path);
     kith_status status = kith_segment_writer_open(env, temporary, &work->writer, err);
-    if (status != KITH_OK) return status;
-    status = sections_write(work, err);
+    if (status == KITH_OK) status = sections_write(work, err);
     if (status == KITH_OK) status = kith_segment_writer_finish(work->writer, err);
     kith_segment_writer_close(work->writer);
     if (status == KITH_OK) status = publish(env, temporary, path, err);
