@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 
 #include "host/base/arena.h"
+#include "host/env/env.h"
 #include "host/model/hits.h"
 #include "host/model/record.h"
 #include "host/model/schema.h"
@@ -158,6 +159,56 @@ struct kith_api_search_call {
         const kith_err *err);
 };
 KITH_CHECK kith_status kith_api_search(kith_api *api, kith_api_search_call *call, kith_err *err);
+
+/* --- life --------------------------------------------------------------------------------------------------------------- */
+
+struct kith_meta;
+struct kith_transport;
+
+/* Limits that a reload may change. */
+typedef struct kith_api_limits {
+    uint64_t search_timeout_ns; /* of everything that reads */
+    uint64_t write_timeout_ns;  /* of writes and of collections */
+    uint64_t slow_search_ns;    /* a search that takes this long is logged */
+    uint32_t reads_max;         /* in flight; further ones are BUSY */
+    uint64_t write_bytes_max;   /* of requests in flight; further ones are BUSY */
+} kith_api_limits;
+
+/* One search that was answered, for metrics. */
+typedef struct kith_api_search_sample {
+    kith_status status;
+    uint64_t took_ns;
+    uint32_t query_count;
+    bool partial;
+} kith_api_search_sample;
+
+typedef struct kith_api_options {
+    kith_env *env;
+    struct kith_meta *meta;
+    struct kith_transport *transport;
+    kith_executor *executor; /* answers that need no shard are given here */
+    kith_api_limits limits;
+    uint64_t message_bytes_max; /* of one answer */
+    /* OK while this node can serve and store; else why. May be NULL. */
+    kith_status (*health)(void *ctx, kith_err *err);
+    /* Called once an answered search and an acknowledged or refused write; may be NULL. */
+    void (*searched)(void *ctx, const kith_api_search_sample *sample);
+    void (*wrote)(void *ctx, kith_status status, uint64_t took_ns, uint32_t points);
+    void *ctx;
+} kith_api_options;
+
+/* Borrows everything in `options`. */
+kith_api *kith_api_create(const kith_api_options *options);
+/* Any thread. */
+void kith_api_limits_set(kith_api *api, const kith_api_limits *limits);
+/* Requests in flight, for metrics and for draining. */
+uint32_t kith_api_in_flight(const kith_api *api);
+/* From here on requests are refused as CLOSED and ready says so; those in flight go on. */
+void kith_api_stop(kith_api *api);
+/* After stop: true when nothing is in flight any more, false when `timeout_ns` passed first. */
+bool kith_api_wait_idle(kith_api *api, uint64_t timeout_ns);
+/* Nothing may be in flight, and the threads that answered requests must be joined. Accepts NULL. */
+void kith_api_destroy(kith_api *api);
 
 /* --- health ------------------------------------------------------------------------------------------------------------- */
 

@@ -5,6 +5,7 @@
 #ifndef KITH_TESTS_UNIT_TRANSPORT_TRANSPORT_CONFORMANCE_H
 #define KITH_TESTS_UNIT_TRANSPORT_TRANSPORT_CONFORMANCE_H
 
+#include <stdio.h>
 #include <string.h>
 
 #include "host/base/alloc.h"

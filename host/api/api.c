@@ -1,0 +1,132 @@
+#include "host/api/api.h"
+
+#include "host/api/api_internal.h"
+#include "host/base/alloc.h"
+#include "host/base/assert.h"
+
+kith_api *kith_api_create(const kith_api_options *options) {
+    kith_api *api = kith_alloc_zero(sizeof *api);
+    api->options = *options;
+    kith_api_limits_set(api, &options->limits);
+    kith_mutex_init(&api->idle_mutex, KITH_RANK_API);
+    kith_cond_init(&api->idle);
+    return api;
+}
+
+void kith_api_limits_set(kith_api *api, const kith_api_limits *limits) {
+    atomic_store_explicit(&api->search_timeout_ns, limits->search_timeout_ns, memory_order_relaxed);
+    atomic_store_explicit(&api->write_timeout_ns, limits->write_timeout_ns, memory_order_relaxed);
+    atomic_store_explicit(&api->slow_search_ns, limits->slow_search_ns, memory_order_relaxed);
+    atomic_store_explicit(&api->write_bytes_max, limits->write_bytes_max, memory_order_relaxed);
+    atomic_store_explicit(&api->reads_max, limits->reads_max, memory_order_relaxed);
+}
+
+uint32_t kith_api_in_flight(const kith_api *api) {
+    return atomic_load_explicit(&api->in_flight, memory_order_relaxed);
+}
+
+void kith_api_stop(kith_api *api) {
+    atomic_store(&api->stopped, true);
+}
+
+bool kith_api_wait_idle(kith_api *api, uint64_t timeout_ns) {
+    uint64_t until_ns = kith_env_now_ns(api->options.env) + timeout_ns;
+    kith_mutex_lock(&api->idle_mutex);
+    while (atomic_load(&api->in_flight) > 0) {
+        uint64_t now_ns = kith_env_now_ns(api->options.env);
+        if (now_ns >= until_ns) break;
+        (void)kith_cond_wait_for(&api->idle, &api->idle_mutex, until_ns - now_ns);
+    }
+    bool idle = atomic_load(&api->in_flight) == 0;
+    kith_mutex_unlock(&api->idle_mutex);
+    return idle;
+}
+
+void kith_api_destroy(kith_api *api) {
+    if (!api) return;
+    kith_assert(atomic_load(&api->in_flight) == 0);
+    kith_cond_fini(&api->idle);
+    kith_mutex_fini(&api->idle_mutex);
+    kith_free(api);
+}
+
+kith_status kith_api_ready(kith_api *api, kith_err *err) {
+    if (atomic_load(&api->stopped)) return kith_err_set(err, KITH_CLOSED, "the server is shutting down");
+    return api->options.health ? api->options.health(api->options.ctx, err) : KITH_OK;
+}
+
+/* The client's deadline, but no later than the configured timeout from now. */
+static uint64_t deadline_of(const kith_api *api, const kith_api_call *call, kith_api_class class, uint64_t now_ns) {
+    uint64_t timeout_ns = atomic_load_explicit(
+        class == KITH_API_WRITE ? &api->write_timeout_ns : &api->search_timeout_ns, memory_order_relaxed);
+    uint64_t latest_ns = now_ns + timeout_ns;
+    return call->deadline_ns && call->deadline_ns < latest_ns ? call->deadline_ns : latest_ns;
+}
+
+static kith_status collection_find(kith_api_run *run, const char *name, size_t name_bytes, kith_err *err) {
+    run->entry = kith_meta_map_find(run->map, name, name_bytes);
+    if (run->entry) return KITH_OK;
+    kith_status status = kith_name_check("collection name", name, name_bytes, false, err);
+    if (status != KITH_OK) return status;
+    return kith_err_set(err, KITH_NOT_FOUND, "collection \"%.*s\" does not exist", (int)name_bytes, name);
+}
+
+kith_status kith_api_enter(kith_api *api, kith_api_call *call, kith_api_class class, uint64_t bytes, const char *name,
+    size_t name_bytes, kith_api_run *run_out, kith_err *err) {
+    kith_status status = kith_api_admit_enter(api, class, bytes, err);
+    if (status != KITH_OK) return status;
+    uint64_t now_ns = kith_env_now_ns(api->options.env);
+    kith_api_run run = {
+        .api = api,
+        .class = class,
+        .bytes = bytes,
+        .entered_ns = now_ns,
+        .map = kith_meta_map_get(api->options.meta),
+    };
+    call->deadline_ns = deadline_of(api, call, class, now_ns);
+    if (call->deadline_ns <= now_ns) status = kith_err_set(err, KITH_DEADLINE, "deadline exceeded before it began");
+    if (status == KITH_OK && name) status = collection_find(&run, name, name_bytes, err);
+    if (status != KITH_OK) {
+        kith_api_leave(&run);
+        return status;
+    }
+    *run_out = run;
+    return KITH_OK;
+}
+
+kith_api_run kith_api_answer(kith_api_run *run) {
+    kith_api_admit_free(run->api, run->class, run->bytes);
+    run->answering = true;
+    return *run;
+}
+
+void kith_api_leave(kith_api_run *run) {
+    kith_meta_map_release(run->map);
+    if (!run->answering) kith_api_admit_free(run->api, run->class, run->bytes);
+    kith_api_admit_leave(run->api);
+}
+
+kith_query_base kith_api_query_base(const kith_api_run *run, kith_api_call *call) {
+    return (kith_query_base){
+        .transport = run->api->options.transport,
+        .map = run->map,
+        .entry = run->entry,
+        .arena = call->arena,
+        .deadline_ns = call->deadline_ns,
+        .cancelled = &call->cancelled,
+    };
+}
+
+kith_api_coverage kith_api_coverage_of(const kith_query_coverage *coverage, kith_arena *arena) {
+    uint32_t missing_count = coverage->shards_total - coverage->shards_answered;
+    kith_api_missing *missing = kith_arena_array(arena, missing_count, sizeof *missing);
+    for (uint32_t i = 0; i < missing_count; i++) {
+        missing[i] = (kith_api_missing){
+            .shard_id = coverage->missing[i].shard_id,
+            .node = coverage->missing[i].node,
+            .reason = coverage->missing[i].reason,
+        };
+    }
+    return (kith_api_coverage){
+        .shards_total = coverage->shards_total, .shards_answered = coverage->shards_answered, .missing = missing};
+}

@@ -1,0 +1,193 @@
+/* Collections: create, get, list, delete. Infos carry statistics that the shards are asked for one collection after the
+ * other, so that a list of thousands puts one message at a time on the network. */
+#include <string.h>
+
+#include "host/api/api_internal.h"
+
+typedef struct collection_run {
+    kith_api_run run;
+    kith_api_collection_call *call;
+    kith_meta_proposal proposal;
+    kith_query_count count;
+    kith_task task;
+    kith_api_collection_info *infos;
+    uint32_t info_count, info_at;
+    const kith_meta_entry **entries; /* [info_count], of the run's map */
+} collection_run;
+
+static void collection_answer(collection_run *run, kith_status status, uint32_t count, const kith_err *err) {
+    kith_api_collection_call *call = run->call;
+    const kith_api_collection_info *infos = status == KITH_OK ? run->infos : NULL;
+    kith_api_run entered = kith_api_answer(&run->run);
+    call->done(call, status, infos, status == KITH_OK ? count : 0, err);
+    kith_api_leave(&entered);
+}
+
+/* --- statistics --------------------------------------------------------------------------------------------------------- */
+
+static void info_next(collection_run *run);
+
+static void info_counted(kith_query_count *count, kith_status status, const kith_err *err) {
+    collection_run *run = (collection_run *)(void *)((char *)count - offsetof(collection_run, count));
+    kith_api_collection_info *info = &run->infos[run->info_at];
+    info->points = count->points;
+    info->segments = count->segments;
+    info->segments_sealed = count->segments_sealed;
+    info->vector_bytes = count->vector_bytes;
+    /* A collection none of whose shards answers is still there: its info says what is wrong. */
+    info->health = status == KITH_OK ? count->health
+                                     : kith_arena_text(run->call->call.arena, err->text, strlen(err->text));
+    run->info_at++;
+    info_next(run);
+}
+
+/* Not a recursion: each reply comes on a stack of its own. */
+static void info_next(collection_run *run) {
+    if (run->info_at == run->info_count) {
+        collection_answer(run, KITH_OK, run->info_count, NULL);
+        return;
+    }
+    const kith_meta_entry *entry = run->entries[run->info_at];
+    run->infos[run->info_at] = (kith_api_collection_info){.collection = entry->collection};
+    run->run.entry = entry;
+    run->count = (kith_query_count){.base = kith_api_query_base(&run->run, &run->call->call), .done = info_counted};
+    kith_query_count_start(&run->count);
+}
+
+static void infos_prepare(collection_run *run, uint32_t count) {
+    kith_arena *arena = run->call->call.arena;
+    run->info_count = count;
+    run->infos = kith_arena_array(arena, count, sizeof *run->infos);
+    run->entries = kith_arena_array(arena, count, sizeof *run->entries);
+}
+
+static void empty_run(kith_task *task) {
+    collection_run *run = (collection_run *)(void *)((char *)task - offsetof(collection_run, task));
+    collection_answer(run, KITH_OK, 0, NULL);
+}
+
+/* Nothing to ask anyone; `done` still never runs inside the call. */
+static void empty_answer(collection_run *run) {
+    run->task.run = empty_run;
+    kith_executor_post(run->run.api->options.executor, &run->task);
+}
+
+/* --- create and delete -------------------------------------------------------------------------------------------------- */
+
+static void created(kith_meta_proposal *proposal, kith_status status, const kith_collection *collection, bool changed,
+    const kith_err *err) {
+    (void)changed;
+    collection_run *run = (collection_run *)(void *)((char *)proposal - offsetof(collection_run, proposal));
+    if (status != KITH_OK) {
+        collection_answer(run, status, 0, err);
+        return;
+    }
+    /* The map that shows it was published before this. */
+    kith_meta_map_release(run->run.map);
+    run->run.map = kith_meta_map_get(run->run.api->options.meta);
+    infos_prepare(run, 1);
+    run->entries[0] = kith_meta_map_find(run->run.map, collection->name, strlen(collection->name));
+    if (run->entries[0]) {
+        info_next(run);
+        return;
+    }
+    run->infos[0] = (kith_api_collection_info){.collection = *collection, .health = "ok"}; /* dropped meanwhile */
+    collection_answer(run, KITH_OK, 1, NULL);
+}
+
+static kith_status create_check(const kith_api_collection_call *call, kith_err *err) {
+    kith_status status = kith_name_check("collection name", call->name, call->name_bytes, false, err);
+    if (status == KITH_OK) status = kith_schema_check(&call->schema, err);
+    if (status != KITH_OK) return status;
+    if (call->shard_count <= KITH_SHARDS_MAX) return KITH_OK;
+    return kith_err_set(err, KITH_INVALID, "shard_count %u is not in 1..%u (0: 1)", call->shard_count, KITH_SHARDS_MAX);
+}
+
+static void command_name_set(kith_codec_meta_command *command, const char *name, size_t name_bytes) {
+    memcpy(command->collection.name, name, name_bytes); /* at most KITH_NAME_BYTES_MAX, and zeroed before */
+    command->collection.name[name_bytes] = 0;
+}
+
+static kith_status enter(kith_api *api, kith_api_collection_call *call, kith_api_class class, bool find,
+    collection_run **run_out, kith_err *err) {
+    collection_run *run = kith_arena_alloc_zero(call->call.arena, sizeof *run);
+    run->call = call;
+    kith_status status = kith_api_enter(api, &call->call, class, 0, find ? call->name : NULL,
+        find ? call->name_bytes : 0, &run->run, err);
+    if (status == KITH_OK) *run_out = run;
+    return status;
+}
+
+kith_status kith_api_collection_create(kith_api *api, kith_api_collection_call *call, kith_err *err) {
+    collection_run *run;
+    kith_status status = create_check(call, err);
+    if (status == KITH_OK) status = enter(api, call, KITH_API_WRITE, false, &run, err);
+    if (status != KITH_OK) return status;
+    const kith_meta_entry *known = kith_meta_map_find(run->run.map, call->name, call->name_bytes);
+    /* No shard_count is whatever there is, so that the same call can be repeated after the default has changed. */
+    uint32_t shard_count = call->shard_count ? call->shard_count : known ? known->collection.shard_count : 1;
+    bool same = known && known->collection.shard_count == shard_count &&
+                kith_meta_schema_equal(&known->collection.schema, &call->schema);
+    if (same) { /* no command needed, so it works on a full disk too */
+        infos_prepare(run, 1);
+        run->entries[0] = known;
+        info_next(run);
+        return KITH_OK;
+    }
+    run->proposal.command.kind = KITH_CODEC_META_CREATE_COLLECTION;
+    command_name_set(&run->proposal.command, call->name, call->name_bytes);
+    run->proposal.command.collection.schema = call->schema;
+    run->proposal.command.collection.shard_count = shard_count;
+    run->proposal.command.collection.created_wall_ms = kith_env_wall_ms(api->options.env);
+    run->proposal.done = created;
+    kith_meta_propose(api->options.meta, &run->proposal);
+    return KITH_OK;
+}
+
+kith_status kith_api_collection_get(kith_api *api, kith_api_collection_call *call, kith_err *err) {
+    collection_run *run;
+    kith_status status = enter(api, call, KITH_API_READ, true, &run, err);
+    if (status != KITH_OK) return status;
+    infos_prepare(run, 1);
+    run->entries[0] = run->run.entry;
+    info_next(run);
+    return KITH_OK;
+}
+
+kith_status kith_api_collection_list(kith_api *api, kith_api_collection_call *call, kith_err *err) {
+    collection_run *run;
+    kith_status status = enter(api, call, KITH_API_READ, false, &run, err);
+    if (status != KITH_OK) return status;
+    infos_prepare(run, run->run.map->entry_count);
+    for (uint32_t i = 0; i < run->info_count; i++) run->entries[i] = run->run.map->entries[i];
+    if (run->info_count) info_next(run);
+    else empty_answer(run);
+    return KITH_OK;
+}
+
+static void dropped(kith_meta_proposal *proposal, kith_status status, const kith_collection *collection, bool changed,
+    const kith_err *err) {
+    (void)collection;
+    (void)changed;
+    collection_run *run = (collection_run *)(void *)((char *)proposal - offsetof(collection_run, proposal));
+    if (status == KITH_NOT_FOUND && run->call->missing_ok) collection_answer(run, KITH_OK, 0, NULL);
+    else collection_answer(run, status, 1, err);
+}
+
+kith_status kith_api_collection_delete(kith_api *api, kith_api_collection_call *call, kith_err *err) {
+    collection_run *run;
+    kith_status status = kith_name_check("collection name", call->name, call->name_bytes, false, err);
+    if (status == KITH_OK) status = enter(api, call, KITH_API_WRITE, !call->missing_ok, &run, err);
+    if (status != KITH_OK) return status;
+    const kith_meta_entry *known = kith_meta_map_find(run->run.map, call->name, call->name_bytes);
+    if (!known) {
+        empty_answer(run);
+        return KITH_OK;
+    }
+    run->proposal.command.kind = KITH_CODEC_META_DROP_COLLECTION;
+    run->proposal.command.collection.id = known->collection.id;
+    command_name_set(&run->proposal.command, call->name, call->name_bytes);
+    run->proposal.done = dropped;
+    kith_meta_propose(api->options.meta, &run->proposal);
+    return KITH_OK;
+}

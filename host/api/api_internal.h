@@ -1,0 +1,81 @@
+/* Shared by the files of host/api. */
+#ifndef KITH_API_API_INTERNAL_H
+#define KITH_API_API_INTERNAL_H
+
+#include "host/api/api.h"
+#include "host/base/thread.h"
+#include "host/meta/meta.h"
+#include "host/query/query.h"
+
+/* Bytes of reading requests in flight (queries, ids). A guess: sixteen of the largest. */
+#define KITH_API_READ_BYTES_MAX (1ULL << 30)
+
+/* One class of requests is admitted apart from the other, so that a flood of searches does not stop writes. */
+typedef enum kith_api_class { KITH_API_READ, KITH_API_WRITE, KITH_API_CLASSES } kith_api_class;
+
+typedef struct kith_api_admit {
+    _Atomic uint32_t count;
+    _Atomic uint64_t bytes;
+} kith_api_admit;
+
+struct kith_api {
+    kith_api_options options;
+    /* Reloadable, each read on its own: a request sees old or new of each. */
+    _Atomic uint64_t search_timeout_ns, write_timeout_ns, slow_search_ns, write_bytes_max;
+    _Atomic uint32_t reads_max;
+    kith_api_admit admitted[KITH_API_CLASSES];
+    _Atomic uint32_t in_flight;
+    _Atomic bool stopped;
+    /* The main thread waits here for the last request: a message to it would need a loop of its own. */
+    kith_mutex idle_mutex;
+    kith_cond idle;
+};
+
+/* A request between enter and leave: first member of what each file keeps in the request's arena. */
+typedef struct kith_api_run {
+    kith_api *api;
+    kith_api_class class;
+    uint64_t bytes;
+    uint64_t entered_ns;
+    bool answering; /* its admitted room is free again */
+    kith_meta_map *map;
+    const kith_meta_entry *entry; /* NULL for requests of no collection */
+} kith_api_run;
+
+/* Admission (api_admit.c): CLOSED when stopped, BUSY with a hint when too much is in flight. */
+KITH_CHECK kith_status kith_api_admit_enter(kith_api *api, kith_api_class class, uint64_t bytes, kith_err *err);
+/* Leaving is in two steps: the room is free before the answer is given, so that a client which sends one request after
+ * the other never meets itself; the request counts as in flight until the answer was handed over. */
+void kith_api_admit_free(kith_api *api, kith_api_class class, uint64_t bytes);
+void kith_api_admit_leave(kith_api *api);
+
+/* Admits the request, takes the current map, finds the collection (when `name` is not NULL) and sets the deadline. */
+KITH_CHECK kith_status kith_api_enter(kith_api *api, kith_api_call *call, kith_api_class class, uint64_t bytes,
+    const char *name, size_t name_bytes, kith_api_run *run_out, kith_err *err);
+/* Before `done`: a copy to leave with, since `done` may free the request. */
+kith_api_run kith_api_answer(kith_api_run *run);
+/* After `done`, or when a check fails. */
+void kith_api_leave(kith_api_run *run);
+/* What a query needs from the run. */
+kith_query_base kith_api_query_base(const kith_api_run *run, kith_api_call *call);
+
+/* Checks that say which and what (api_check.c). `what` is e.g. "queries". */
+
+/* Index of the field; INVALID names those there are. */
+KITH_CHECK kith_status kith_api_field_find(const kith_collection *collection, const char *field, uint32_t *index_out,
+    kith_err *err);
+/* `bytes` are whole rows of `dim` f32; how many. */
+KITH_CHECK kith_status kith_api_rows_count(const char *what, size_t bytes, uint32_t dim, uint64_t *rows_out,
+    kith_err *err);
+KITH_CHECK kith_status kith_api_count_check(const char *what, uint64_t count, uint64_t most, kith_err *err);
+/* Values [dim] f32 can be searched for: finite, and not all zero under cosine. */
+KITH_CHECK kith_status kith_api_query_check(const float *values, const kith_field *field, kith_err *err);
+/* Text of an id for messages, cut at 48 bytes. */
+const char *kith_api_id_text(const kith_id *id, kith_arena *arena);
+/* Rows as aligned floats: in place where they are, else a copy in the arena. */
+const float *kith_api_floats(const uint8_t *values, size_t bytes, kith_arena *arena);
+
+/* Coverage as the protocols show it. */
+kith_api_coverage kith_api_coverage_of(const kith_query_coverage *coverage, kith_arena *arena);
+
+#endif

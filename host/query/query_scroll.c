@@ -1,0 +1,131 @@
+/* One page of a collection in id order: a page of every shard, merged.
+ *
+ * Ids are spread by hash, so a shard is asked only for its share of the page and some more. A shard that has further
+ * points than it sent bounds the page: beyond its last id we know nothing of it. The bound's own point is not returned but
+ * becomes `next`, so a page of one shard with at least two points always moves on. */
+#include <math.h>
+
+#include "host/codec/codec_internal.h"
+#include "host/query/query_fanout.h"
+#include "host/query/query_point.h"
+
+/* Two of the widest points must fit in a shard's page, or a page could stand still. */
+#define SCROLL_SHARD_BYTES_MIN (8u << 20)
+_Static_assert(SCROLL_SHARD_BYTES_MIN / 2 > KITH_PAYLOAD_BYTES_MAX + KITH_FIELDS_MAX * KITH_DIM_MAX * 4u + 4096,
+    "a shard's page has at least two points where there are two");
+
+typedef struct shard_page {
+    const kith_codec_shard_point *points;
+    uint32_t count, at;
+    bool more;
+} shard_page;
+
+typedef struct scroll_run {
+    kith_query_scroll *scroll;
+    shard_page *pages; /* [shard_count] */
+} scroll_run;
+
+/* The mean share, eight standard deviations of a binomial and a little: short pages are rarer than disk errors. */
+static uint32_t shard_limit(uint32_t limit, uint32_t shard_count) {
+    uint32_t whole = limit + 1; /* one more tells whether there is a next page */
+    if (shard_count == 1) return whole;
+    double mean = (double)whole / shard_count;
+    double share = mean + 8 * sqrt(mean) + 16;
+    return share < whole ? (uint32_t)share : whole;
+}
+
+static kith_status pages_gather(scroll_run *run, kith_query_fanout *fanout, kith_err *err) {
+    const kith_query_base *base = &run->scroll->base;
+    for (uint32_t i = 0; i < fanout->part_count; i++) {
+        const kith_query_part *part = &fanout->parts[i];
+        if (part->status != KITH_OK) return kith_err_set(err, part->status, "%s", part->message);
+        kith_codec_shard_read_response response;
+        kith_status status = kith_codec_shard_read_response_decode(part->reply, part->reply_bytes,
+            &base->entry->collection.schema, base->arena, &response, err);
+        if (status != KITH_OK) return status;
+        run->pages[i] = (shard_page){.points = response.points, .count = response.count, .more = response.more};
+    }
+    return KITH_OK;
+}
+
+/* The page whose next point is the lowest; NULL at the end. Shards are few or pages are short: no heap. */
+static shard_page *lowest_page(scroll_run *run, uint32_t page_count) {
+    shard_page *lowest = NULL;
+    for (uint32_t i = 0; i < page_count; i++) {
+        shard_page *page = &run->pages[i];
+        if (page->at == page->count) continue;
+        if (!lowest || kith_id_compare(&page->points[page->at].id, &lowest->points[lowest->at].id) < 0) lowest = page;
+    }
+    return lowest;
+}
+
+static size_t point_bytes(const kith_codec_shard_point *point, const kith_schema *schema) {
+    size_t bytes = 64 + KITH_ID_CANONICAL_BYTES_MAX + point->payload_bytes;
+    for (uint32_t field = 0; field < schema->field_count; field++) {
+        /* As the answer shows them: f32, and the field's name. */
+        if (point->vectors[field]) bytes += 4 * (size_t)schema->fields[field].dim + KITH_NAME_BYTES_MAX;
+    }
+    return bytes;
+}
+
+static kith_status pages_merge(scroll_run *run, uint32_t page_count, kith_err *err) {
+    kith_query_scroll *scroll = run->scroll;
+    const kith_schema *schema = &scroll->base.entry->collection.schema;
+    scroll->points = kith_arena_array(scroll->base.arena, scroll->limit, sizeof *scroll->points);
+    size_t bytes = 0;
+    for (shard_page *page; (page = lowest_page(run, page_count));) {
+        const kith_codec_shard_point *point = &page->points[page->at];
+        bool bound = page->more && page->at + 1 == page->count;
+        bytes += point_bytes(point, schema);
+        bool full = scroll->count == scroll->limit || (scroll->count && bytes > scroll->bytes_max);
+        if (full || (bound && scroll->count)) {
+            scroll->has_next = true;
+            scroll->next = point->id;
+            return KITH_OK;
+        }
+        if (bound) return kith_err_set(err, KITH_INTERNAL, "a shard answered a page of one point and has more");
+        scroll->points[scroll->count++] = kith_query_point_of(point, scroll->base.arena);
+        page->at++;
+    }
+    return KITH_OK;
+}
+
+static void scroll_gathered(kith_query_fanout *fanout) {
+    scroll_run *run = fanout->ctx;
+    kith_query_scroll *scroll = run->scroll;
+    kith_err err;
+    uint32_t page_count = fanout->part_count;
+    kith_status status = pages_gather(run, fanout, &err);
+    kith_query_fanout_finish(fanout);
+    if (status == KITH_OK) status = pages_merge(run, page_count, &err);
+    scroll->done(scroll, status, &err);
+}
+
+void kith_query_scroll_start(kith_query_scroll *scroll) {
+    const kith_query_base *base = &scroll->base;
+    const kith_collection *collection = &base->entry->collection;
+    uint32_t shard_count = collection->shard_count;
+    scroll_run *run = kith_arena_alloc_zero(base->arena, sizeof *run);
+    run->scroll = scroll;
+    run->pages = kith_arena_alloc_zero(base->arena, shard_count * sizeof *run->pages);
+    scroll->count = 0;
+    scroll->has_next = false;
+    size_t shard_bytes = scroll->bytes_max / shard_count;
+    kith_query_fanout *fanout = kith_query_fanout_create(base, KITH_AM_READ, shard_count, scroll_gathered, run);
+    for (uint32_t i = 0; i < shard_count; i++) {
+        kith_codec_shard_read_request request = {
+            .collection_id = collection->id,
+            .shard_id = collection->shard_id_first + i,
+            .kind = KITH_CODEC_READ_SCROLL,
+            .has_from = scroll->has_from,
+            .from = scroll->from,
+            .limit = shard_limit(scroll->limit, shard_count),
+            .with_payload = scroll->with_payload,
+            .with_vectors = scroll->with_vectors,
+            .bytes_max = shard_bytes > SCROLL_SHARD_BYTES_MIN ? shard_bytes : SCROLL_SHARD_BYTES_MIN,
+        };
+        kith_query_fanout_node_set(fanout, i, base->entry->shard_nodes[i]);
+        kith_codec_shard_read_request_encode(&request, &fanout->parts[i].request);
+    }
+    kith_query_fanout_start(fanout);
+}
