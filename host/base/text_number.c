@@ -282,7 +282,8 @@ static int digits_of(uint64_t value, char *digits) {
         reversed[count++] = (char)('0' + value % 10);
         value /= 10;
     } while (value > 0);
-    for (int i = 0; i < count; i++) digits[i] = reversed[count - 1 - i];
+    for (int i = 0; i < count; i++)
+        digits[i] = reversed[count - 1 - i];
     return count;
 }
 
