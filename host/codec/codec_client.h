@@ -60,14 +60,12 @@ typedef struct kith_codec_client_upsert {
     const uint32_t *payload_bytes; /* [point_count] */
 } kith_codec_client_upsert;
 
-/* `arena` is scratch. */
-void kith_codec_client_upsert_encode(
-    const kith_codec_client_upsert *upsert, kith_arena *arena, kith_buf *buf);
+void kith_codec_client_upsert_encode(const kith_codec_client_upsert *upsert, kith_buf *buf);
 /* One answer of UpsertStream. `*code_out` 0: written; else `*message_out` says why not. */
 KITH_CHECK kith_status kith_codec_client_upsert_answer_decode(const void *data, size_t bytes,
     kith_arena *arena, int *code_out, const char **message_out, kith_err *err);
 void kith_codec_client_delete_encode(const char *collection, const kith_request_id *request_id,
-    const kith_id *ids, uint32_t id_count, kith_arena *arena, kith_buf *buf);
+    const kith_id *ids, uint32_t id_count, kith_buf *buf);
 KITH_CHECK kith_status kith_codec_client_delete_decode(
     const void *data, size_t bytes, kith_arena *arena, uint32_t *deleted_out, kith_err *err);
 
@@ -122,10 +120,10 @@ typedef struct kith_codec_client_hits {
 } kith_codec_client_hits;
 
 void kith_codec_client_get_encode(const char *collection, const kith_id *ids, uint32_t id_count,
-    bool with_payload, bool with_vectors, kith_arena *arena, kith_buf *buf);
+    bool with_payload, bool with_vectors, kith_buf *buf);
 /* `from` may be NULL. */
 void kith_codec_client_scroll_encode(const char *collection, const kith_id *from, uint32_t limit,
-    bool with_payload, bool with_vectors, kith_arena *arena, kith_buf *buf);
+    bool with_payload, bool with_vectors, kith_buf *buf);
 /* The answer to get (no `next`) and the one to scroll. */
 KITH_CHECK kith_status kith_codec_client_get_decode(
     const void *data, size_t bytes, kith_arena *arena, kith_codec_client_points *points_out, kith_err *err);
@@ -143,6 +141,6 @@ KITH_CHECK kith_status kith_codec_client_count_decode(const void *data, size_t b
 
 void kith_codec_client_health_encode(const char *service, kith_buf *buf);
 KITH_CHECK kith_status kith_codec_client_health_decode(
-    const void *data, size_t bytes, bool *serving_out, kith_err *err);
+    const void *data, size_t bytes, kith_arena *arena, bool *serving_out, kith_err *err);
 
 #endif
