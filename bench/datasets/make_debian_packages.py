@@ -8,6 +8,7 @@ each embedded as '<name>: <one-line description>'.
   payload.jsonl  one {"name", "description", "section"} a line, line i for row i
   queries.npy    searches as a person types them ("edit photographs"), embedded alike
   queries.jsonl  their texts, one {"text"} a line
+  groundtruth.ivecs  the 100 nearest rows of each query by float64 brute force, equal ones by lower row
   meta.json      Debian release, model, settings, sha256 of these
 
 With --all: every one-line description and every sentence and list item of the extended descriptions, for
@@ -402,10 +403,12 @@ def make_small(out):
                                        for name in names))
     save_array(out / "queries.npy", model.embed(SEARCHES).astype(numpy.float16))
     save_lines(out / "queries.jsonl", ({"text": text} for text in SEARCHES))
+    save_truth(out)
     common.write_json(out / "meta.json", {
         "name": "debian-packages", "metric": "cosine", "recipe": small_recipe(), "source": source, "model": model.describe(),
         "rows": len(names), "queries": len(SEARCHES),
-        "outputs": common.describe_outputs(out, ("vectors.npy", "payload.jsonl", "queries.npy", "queries.jsonl"))})
+        "outputs": common.describe_outputs(out, ("vectors.npy", "payload.jsonl", "queries.npy", "queries.jsonl",
+                                                 "groundtruth.ivecs"))})
     total = sum(path.stat().st_size for path in out.iterdir())
     print(f"{total} bytes in {out}")
     if total > 6_000_000:
@@ -431,6 +434,15 @@ def nearest_by_cosine(base, queries):
             nearest[first + index] = rows[numpy.lexsort((rows, scores[index, rows]))][:k]
         bar.update(min(first + 50, len(queries)))
     return nearest, bar.seconds()
+
+
+def save_truth(out):
+    """groundtruth.ivecs of the f16 rows as they are in the files: [queries] of a u32 count and that many u32 rows."""
+    import numpy
+    nearest, _ = nearest_by_cosine(numpy.load(out / "vectors.npy"), numpy.load(out / "queries.npy"))
+    counts = numpy.full((len(nearest), 1), nearest.shape[1])
+    with common.finished_file(out / "groundtruth.ivecs") as file:
+        file.write(numpy.hstack([counts, nearest]).astype("<i4").tobytes())
 
 
 def make_all(out, limit, keep):
