@@ -84,7 +84,8 @@ typedef enum sim_fail_kind {
 
 /* The next call of the kind fails with `status`; the one after it does not. */
 void sim_env_fail_next(sim_env *sim, sim_fail_kind kind, kith_status status);
-/* Bytes that all files together may take; beyond them writes and makes fail with NO_SPACE. */
+/* Bytes that all files together may take; beyond them writes and makes fail with NO_SPACE. The space of a
+ * removed file is free once its folder is synced. */
 void sim_env_space_set(sim_env *sim, uint64_t bytes);
 
 /* --- the disk, as a test sees it

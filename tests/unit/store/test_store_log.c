@@ -11,6 +11,7 @@
 
 #define DIR          "/data/log"
 #define FIRST_FILE   "/data/log/log-00000000000000000001.kith"
+#define GOLDEN_PATH  KITH_SOURCE_DIR "/tests/golden/log-v1.kith"
 #define STREAMS      3
 #define ENTRIES_MAX  4096
 #define HEADER_BYTES 64
@@ -37,6 +38,7 @@ typedef struct fixture {
     test_entry appended[ENTRIES_MAX];
     kith_status status[ENTRIES_MAX]; /* of done; -1 while waiting */
     uint32_t appended_count;
+    uint64_t trimmed[STREAMS]; /* sequences below it need not come back */
     /* In the order of the replay. */
     test_entry replayed[ENTRIES_MAX];
     uint32_t replayed_count;
@@ -147,7 +149,8 @@ static void replay_check(const fixture *f) {
         if (there) {
             assert_true(f->status[i] != KITH_NO_SPACE && f->status[i] != KITH_BUSY);
             at++;
-        } else {
+        } else if (f->appended[i].stream >= STREAMS ||
+                   f->appended[i].sequence >= f->trimmed[f->appended[i].stream]) {
             assert_int_not_equal(f->status[i], KITH_OK);
         }
     }
@@ -398,6 +401,11 @@ static void work(fixture *f, uint64_t seed) {
         if (kith_rng_below(&rng, 6) == 0) sim_env_space_set(f->sim, kith_rng_below(&rng, 30000));
         (void)sim_env_run(f->sim);
         sim_env_space_set(f->sim, 1 << 30);
+        if (kith_rng_below(&rng, 3) == 0) {
+            uint64_t stream = kith_rng_below(&rng, STREAMS);
+            f->trimmed[stream] = f->appended_count;
+            kith_store_log_trim(f->log, stream, f->appended_count - 1);
+        }
     }
 }
 
@@ -570,6 +578,53 @@ static void test_store_log__a_shorter_last_file_is_torn(void **state) {
     }
 }
 
+/* --- the golden file
+ * -------------------------------------------------------------------------------------------------- */
+
+/* The entries of tests/golden/log-v1.kith: never change them. Two frames; the second one needs another mask.
+ */
+static void golden_append(fixture *f) {
+    append(f, 0, 1, 8, 7);
+    append(f, 5, 1, 29, 9);
+    append(f, 0, 2, 100, 11);
+    (void)sim_env_run(f->sim);
+    append(f, 5, 2, 1200, 4);
+    (void)sim_env_run(f->sim);
+}
+
+static void golden_write_if_asked(fixture *f) {
+    if (!getenv("KITH_GOLDEN_WRITE")) return;
+    size_t bytes;
+    const uint8_t *data = sim_env_file_get(f->sim, FIRST_FILE, &bytes);
+    FILE *file = fopen(GOLDEN_PATH, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(data, 1, bytes, file), bytes);
+    fclose(file);
+}
+
+static void test_store_log__golden_file_still_reads_and_is_still_written(void **state) {
+    (void)state;
+    fixture *f = fixture_create(1);
+    reopen(f);
+    golden_append(f);
+    log_close(f);
+    golden_write_if_asked(f);
+    static uint8_t golden[4096];
+    FILE *file = fopen(GOLDEN_PATH, "rb");
+    if (!file) fail_msg("%s is not there", GOLDEN_PATH);
+    size_t golden_bytes = fread(golden, 1, sizeof golden, file);
+    fclose(file);
+    size_t bytes;
+    const uint8_t *written = sim_env_file_get(f->sim, FIRST_FILE, &bytes);
+    assert_int_equal(bytes, golden_bytes);
+    assert_memory_equal(written, golden, bytes);
+    sim_env_file_put(f->sim, FIRST_FILE, golden, golden_bytes);
+    reopen(f);
+    assert_int_equal(f->replayed_count, 4);
+    replay_check(f);
+    fixture_destroy(f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_store_log__entries_come_back_in_order),
@@ -588,6 +643,7 @@ int main(void) {
         cmocka_unit_test(test_store_log__any_flipped_byte_is_corrupt),
         cmocka_unit_test(test_store_log__a_missing_sector_is_torn_in_the_last_frame_only),
         cmocka_unit_test(test_store_log__a_shorter_last_file_is_torn),
+        cmocka_unit_test(test_store_log__golden_file_still_reads_and_is_still_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
