@@ -54,6 +54,13 @@ char *kith_strdup(const char *text) {
     return memcpy(kith_alloc(bytes), text, bytes);
 }
 
+char *kith_strndup(const char *text, size_t bytes) {
+    size_t length = strnlen(text, bytes);
+    char *copy = memcpy(kith_alloc(length + 1), text, length);
+    copy[length] = 0;
+    return copy;
+}
+
 void kith_free(void *pointer) {
     free(pointer);
 }

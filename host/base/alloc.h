@@ -18,6 +18,8 @@ void *kith_try_alloc(size_t bytes);
 /* 64-byte aligned, for SIMD and packed matrices; NULL when memory is out; freed with kith_free. */
 void *kith_try_alloc_aligned(size_t bytes);
 char *kith_strdup(const char *text);
+/* The first `bytes` bytes of `text`, or all of it if it is shorter, and a NUL. */
+char *kith_strndup(const char *text, size_t bytes);
 void kith_free(void *pointer);
 
 /* Address space for an array that grows in place under readers: `bytes` of zero pages, each taken from memory

@@ -6,7 +6,6 @@
 #include <libconfig.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "host/base/alloc.h"
 #include "host/base/text.h"
@@ -24,20 +23,20 @@ typedef struct file_read {
 /* Content of the file with a NUL; NULL and a line in `errors` if it cannot be read. */
 static char *text_of_file(const char *path, kith_buf *errors) {
     FILE *file = fopen(path, "re");
-    struct stat info;
-    bool is_file = file && fstat(fileno(file), &info) == 0 && !S_ISDIR(info.st_mode);
-    if (!is_file) {
-        kith_buf_append_format(errors, "%s: %s\n", path, file ? "is a folder" : strerror(errno));
-        if (file) fclose(file);
+    if (!file) {
+        kith_buf_append_format(errors, "%s: %s\n", path, strerror(errno));
         return NULL;
     }
     char *text = kith_alloc(FILE_BYTES_MAX + 1);
     size_t bytes = fread(text, 1, FILE_BYTES_MAX, file);
-    bool whole = !ferror(file) && bytes < FILE_BYTES_MAX;
+    int error_number = ferror(file) ? errno : 0; /* a folder opens, and cannot be read */
     fclose(file);
     text[bytes] = 0;
-    if (whole && strlen(text) == bytes) return text;
-    kith_buf_append_format(errors, "%s: not a text of less than %u bytes\n", path, FILE_BYTES_MAX);
+    if (error_number == 0 && bytes < FILE_BYTES_MAX && strlen(text) == bytes) return text;
+    if (error_number != 0)
+        kith_buf_append_format(errors, "%s: %s\n", path, strerror(error_number));
+    else
+        kith_buf_append_format(errors, "%s: not a text of less than %u bytes\n", path, FILE_BYTES_MAX);
     kith_free(text);
     return NULL;
 }
@@ -71,7 +70,7 @@ static void read_integer(
     const char *integer = config_integer_find(text, config_setting_name(setting), &bytes);
     value->kind = CONFIG_VALUE_NUMBER;
     value->number_fits = integer && config_integer_parse(integer, bytes, &value->number);
-    value->shown = integer ? strndup(integer, bytes) : kith_strdup("(an integer)");
+    value->shown = integer ? kith_strndup(integer, bytes) : kith_strdup("(an integer)");
     kith_free(included_text);
     kith_buf_fini(&ignored);
 }
@@ -160,7 +159,7 @@ static void report_syntax(const file_read *read, const config_t *parsed) {
 static void set_include_dir(config_t *parsed, const char *path) {
     const char *slash = strrchr(path, '/');
     if (!slash) return;
-    char *dir = strndup(path, slash == path ? 1 : (size_t)(slash - path));
+    char *dir = kith_strndup(path, slash == path ? 1 : (size_t)(slash - path));
     config_set_include_dir(parsed, dir);
     kith_free(dir);
 }
@@ -203,7 +202,7 @@ static bool check_includes(const file_read *read) {
         size_t bytes;
         const char *name = include_of_line(line, &bytes);
         if (!name) continue;
-        char *included = strndup(name, bytes);
+        char *included = kith_strndup(name, bytes);
         char *path = included_path(read->path, included);
         check_included(path, read->errors);
         kith_free(path);

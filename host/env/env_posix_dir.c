@@ -45,7 +45,7 @@ static char *parent_of(const char *path) {
     const char *slash = strrchr(path, '/');
     if (!slash) return kith_strdup(".");
     if (slash == path) return kith_strdup("/");
-    return strndup(path, (size_t)(slash - path));
+    return kith_strndup(path, (size_t)(slash - path));
 }
 
 static kith_status check_is_dir(const char *path, kith_err *err) {

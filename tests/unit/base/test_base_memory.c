@@ -27,6 +27,16 @@ static void test_base__alloc_aligned_is_aligned(void **state) {
     assert_null(kith_try_alloc_aligned(SIZE_MAX));
 }
 
+static void test_base__strndup_stops_at_the_end_of_the_text(void **state) {
+    (void)state;
+    char *cut = kith_strndup("hello", 3);
+    char *whole = kith_strndup("hello", 30);
+    assert_string_equal(cut, "hel");
+    assert_string_equal(whole, "hello");
+    kith_free(cut);
+    kith_free(whole);
+}
+
 static void alloc_overflow(void *ctx) {
     (void)ctx;
     kith_free(kith_alloc_array(SIZE_MAX / 2, 3));
@@ -188,6 +198,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_base__alloc_of_nothing_is_not_null),
         cmocka_unit_test(test_base__alloc_aligned_is_aligned),
+        cmocka_unit_test(test_base__strndup_stops_at_the_end_of_the_text),
         cmocka_unit_test(test_base__alloc_array_overflow_ends_the_process),
         cmocka_unit_test(test_base__pages_are_zero_and_taken_when_touched),
         cmocka_unit_test(test_base__arena_gives_aligned_memory_apart),

@@ -214,7 +214,7 @@ static void test_config__included_files_lie_beside_the_including_one(void **stat
     assert_int_equal(
         kith_config_load(&(kith_config_options){.path = path}, &fix->config, &fix->errors), KITH_INVALID);
     snprintf(wanted, sizeof wanted,
-        "%s/more.conf: @include inside an included file is not supported\n%s/.: is a folder\n", dir, dir);
+        "%s/more.conf: @include inside an included file is not supported\n%s/.: Is a directory\n", dir, dir);
     assert_string_equal(text_of(&fix->errors), wanted);
     test_dir_remove(dir);
 }
@@ -224,7 +224,7 @@ static void test_config__file_that_cannot_be_read_is_an_error(void **state) {
     char *dir = test_dir_make();
     assert_int_equal(
         kith_config_load(&(kith_config_options){.path = dir}, &fix->config, &fix->errors), KITH_INVALID);
-    assert_non_null(strstr(text_of(&fix->errors), ": is a folder\n"));
+    assert_non_null(strstr(text_of(&fix->errors), ": Is a directory\n"));
     kith_buf_clear(&fix->errors);
     char path[512];
     snprintf(path, sizeof path, "%s/none.conf", dir);
