@@ -1,0 +1,51 @@
+/* A request while this node works on it; private to host/query/query_serve*.c. */
+#ifndef KITH_QUERY_QUERY_SERVE_INTERNAL_H
+#define KITH_QUERY_QUERY_SERVE_INTERNAL_H
+
+#include "host/base/thread.h"
+#include "host/codec/codec_internal.h"
+#include "host/query/query_serve.h"
+
+/* Requests kept for reuse with their memory; more than are usually under way at once (a guess). */
+#define SERVE_POOL_MAX 64u
+
+typedef struct serve_request serve_request;
+struct serve_request {
+    kith_query_serve *serve;
+    kith_transport_request *request;
+    kith_arena arena;
+    kith_buf reply;
+    serve_request *next; /* in the pool */
+    kith_task task;      /* a hop to the search executor */
+    kith_status status;
+    kith_err err;
+    kith_shard *shard; /* write, read: held until it is answered */
+    uint64_t shard_id;
+    union {
+        kith_shard_write write;
+        kith_shard_read read;
+    };
+};
+
+struct kith_query_serve {
+    kith_query_serve_options options;
+    /* Requests come and go on many threads, several a millisecond at most each: a lock of a few instructions. */
+    kith_mutex pool_mutex;
+    serve_request *pool;
+    uint32_t pool_count;
+};
+
+serve_request *serve_request_begin(kith_query_serve *serve, kith_transport_request *request);
+/* Answers with `reply` (OK) or with `err`, and gives the request back. */
+void serve_request_answer(serve_request *own, kith_status status, const kith_err *err);
+
+void serve_search(void *ctx, kith_transport_request *request);
+void serve_count(void *ctx, kith_transport_request *request);
+void serve_read(void *ctx, kith_transport_request *request);
+void serve_write(void *ctx, kith_transport_request *request);
+
+/* The shard, held; NOT_FOUND when this node has none of that number. */
+KITH_CHECK kith_status serve_shard_find(kith_query_serve *serve, uint64_t shard_id, kith_shard **shard_out,
+    kith_err *err);
+
+#endif

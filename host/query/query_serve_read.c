@@ -1,0 +1,100 @@
+/* Reads and counts on this node. What was read is encoded on the shard's thread while it is lent, and sent on from a search
+ * thread, so that the shard goes back to its writes. */
+#include <string.h>
+
+#include "host/query/query_serve_internal.h"
+
+static void read_send(kith_task *task) {
+    serve_request *own = (serve_request *)(void *)((char *)task - offsetof(serve_request, task));
+    serve_request_answer(own, own->status, &own->err);
+}
+
+static void read_done(kith_shard_read *read, kith_status status, const kith_shard_point *points, uint32_t count,
+    bool more, const kith_err *err) {
+    serve_request *own = (serve_request *)(void *)((char *)read - offsetof(serve_request, read));
+    own->status = status;
+    if (status == KITH_OK) {
+        kith_codec_shard_point *copies = kith_arena_array(&own->arena, count, sizeof *copies);
+        for (uint32_t i = 0; i < count; i++) {
+            copies[i] = (kith_codec_shard_point){
+                .id = points[i].id,
+                .sequence = points[i].sequence,
+                .payload = points[i].payload,
+                .payload_bytes = points[i].payload_bytes,
+                .field_mask = points[i].field_mask,
+            };
+            memcpy(copies[i].vectors, points[i].vectors, sizeof copies[i].vectors);
+        }
+        kith_codec_shard_read_response response = {.points = copies, .count = count, .more = more};
+        kith_codec_shard_read_response_encode(&response, kith_shard_schema(own->shard), &own->reply);
+    } else {
+        own->err = *err;
+    }
+    own->task.run = read_send;
+    kith_executor_post(own->serve->options.search, &own->task);
+}
+
+void serve_read(void *ctx, kith_transport_request *request) {
+    serve_request *own = serve_request_begin(ctx, request);
+    kith_codec_shard_read_request decoded;
+    kith_err err;
+    kith_status status = kith_codec_shard_read_request_decode(request->bytes, request->byte_count, &own->arena,
+        &decoded, &err);
+    if (status == KITH_OK) status = serve_shard_find(own->serve, decoded.shard_id, &own->shard, &err);
+    if (status != KITH_OK) {
+        serve_request_answer(own, status, &err);
+        return;
+    }
+    own->read = (kith_shard_read){
+        .kind = decoded.kind == KITH_CODEC_READ_GET ? KITH_READ_GET : KITH_READ_SCROLL,
+        .ids = decoded.ids,
+        .id_count = decoded.id_count,
+        .has_from = decoded.has_from,
+        .from = decoded.from,
+        .limit = decoded.limit,
+        .with_payload = decoded.with_payload,
+        .with_vectors = decoded.with_vectors,
+        .bytes_max = decoded.bytes_max,
+        .deadline_ns = request->deadline_ns,
+        .done = read_done,
+    };
+    kith_shard_read_start(own->shard, &own->read);
+}
+
+static void shard_count(serve_request *own, uint64_t shard_id, kith_codec_shard_stats *stats) {
+    kith_err err = {0};
+    kith_shard *shard;
+    kith_shard_stats read;
+    *stats = (kith_codec_shard_stats){.health = {.shard_id = shard_id, .message = ""}};
+    stats->health.status = serve_shard_find(own->serve, shard_id, &shard, &err);
+    if (stats->health.status == KITH_OK) {
+        stats->health.status = kith_shard_health(shard, &err);
+        kith_shard_stats_read(shard, &read);
+        kith_shard_set_release(own->serve->options.shards, shard);
+        stats->points = read.points;
+        stats->dead_rows = read.dead_rows;
+        stats->segments = read.segments;
+        stats->segments_sealed = read.segments_sealed;
+        stats->vector_bytes = read.vector_bytes;
+        stats->applied_sequence = read.applied_sequence;
+        stats->sealed_sequence = read.sealed_sequence;
+    }
+    if (stats->health.status != KITH_OK) {
+        stats->health.message = kith_arena_text(&own->arena, err.text, strlen(err.text));
+    }
+}
+
+void serve_count(void *ctx, kith_transport_request *request) {
+    serve_request *own = serve_request_begin(ctx, request);
+    kith_codec_shard_count_request decoded;
+    kith_err err;
+    kith_status status = kith_codec_shard_count_request_decode(request->bytes, request->byte_count, &own->arena,
+        &decoded, &err);
+    if (status == KITH_OK) {
+        kith_codec_shard_stats *stats = kith_arena_array(&own->arena, decoded.shard_count, sizeof *stats);
+        for (uint32_t i = 0; i < decoded.shard_count; i++) shard_count(own, decoded.shard_ids[i], &stats[i]);
+        kith_codec_shard_count_response response = {.shards = stats, .shard_count = decoded.shard_count};
+        kith_codec_shard_count_response_encode(&response, &own->reply);
+    }
+    serve_request_answer(own, status, &err);
+}
