@@ -38,6 +38,8 @@ static float component_make(kith_rng *rng, case_data data, double scale) {
         return (float)(100 + 1e-3 * kith_rng_normal(rng));
     case DATA_SUBNORMAL:
         return (float)(1e-40 * kith_rng_normal(rng));
+    case DATA_TINY:
+        return (float)(2e-22 * kith_rng_normal(rng));
     case DATA_HUGE:
         return (float)((2 * kith_rng_unit(rng) - 1) * 3.3e38);
     case DATA_SCALES:
@@ -53,13 +55,15 @@ static float component_fit(float value, kith_vector_type type) {
     return value;
 }
 
-static void vector_make(kith_rng *rng, const case_shape *shape, float *values) {
+/* `factor` lengthens queries; `type` is what the vector must fit in. */
+static void vector_make(
+    kith_rng *rng, const case_shape *shape, kith_vector_type type, double factor, float *values) {
     double scale = ldexp(1, (int)kith_rng_below(rng, 121) - 60);
     if (shape->type == KITH_TYPE_I8) scale = 40;
     double spread = shape->type == KITH_TYPE_I8 && shape->data == DATA_NORMAL ? 30 : 1;
     for (uint32_t i = 0; i < shape->dim; i++) {
-        float value = (float)spread * component_make(rng, shape->data, scale);
-        values[i] = component_fit(value, shape->type);
+        float value = (float)(spread * factor) * component_make(rng, shape->data, scale);
+        values[i] = component_fit(value, type);
     }
     if (shape->metric == KITH_METRIC_COSINE && values[0] == 0)
         values[0] = 1; /* zero vectors are refused upstream */
@@ -80,7 +84,7 @@ static void rows_make(kernels_case *c, kith_rng *rng) {
             continue;
         }
         kith_err err;
-        vector_make(rng, shape, values);
+        vector_make(rng, shape, shape->type, 1, values);
         assert_ok(kith_vector_store(values, shape->dim, shape->type, at, &err), &err);
     }
     kith_free(values);
@@ -129,7 +133,8 @@ void case_create(const case_shape *shape, kernels_case *out) {
     rows_make(out, &rng);
     bitmaps_make(out, &rng);
     for (uint32_t q = 0; q < shape->query_count; q++) {
-        vector_make(&rng, shape, out->queries + (size_t)q * shape->dim);
+        double factor = shape->data == DATA_FAR_QUERY ? 65536 : 1;
+        vector_make(&rng, shape, KITH_TYPE_F32, factor, out->queries + (size_t)q * shape->dim);
     }
     kith_compute_ref()->norms(out->vectors, shape->type, shape->dim, shape->row_count, out->norms);
     out->rows = (kith_rows){

@@ -14,6 +14,8 @@ typedef enum case_data {
     DATA_OFFSET,    /* far from the origin, tiny differences: f32 dot products cancel */
     DATA_SUBNORMAL, /* around 1e-40 */
     DATA_HUGE,      /* up to the largest f32: f32 sums overflow */
+    DATA_TINY,      /* around 2e-22: f32 products underflow into subnormals */
+    DATA_FAR_QUERY, /* queries 65,536 times as long as rows: |q|^2 swallows the differences */
     DATA_SCALES,    /* each row at a scale of its own, 2^-60 to 2^60 */
     DATA_COUNT,
 } case_data;

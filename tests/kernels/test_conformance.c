@@ -225,6 +225,42 @@ static void test_conformance__dead_rows_neither_return_nor_raise_the_threshold(v
     each_backend(dead_rows_check);
 }
 
+/* The best row's f32 sum goes to -inf on its way; 2000 rows before it have raised the threshold. */
+static void overflow_check(const kith_compute_ops *ops) {
+    enum { DIM = 64, ROWS = 2000 };
+    kernels_case c;
+    case_create(&(case_shape){.metric = KITH_METRIC_IP,
+                    .type = KITH_TYPE_F32,
+                    .dim = DIM,
+                    .row_count = ROWS,
+                    .query_count = 1,
+                    .k = 3,
+                    .seed = seed},
+        &c);
+    float *row = c.vectors;
+    for (uint32_t i = 0; i < ROWS * DIM; i++)
+        row[i] = 1e-6f * (float)(i / DIM) / ROWS;
+    float *last = row + (size_t)(ROWS - 1) * DIM;
+    for (uint32_t i = 0; i < DIM; i++)
+        last[i] = i < DIM / 2 ? -2 : 3;
+    for (uint32_t i = 0; i < DIM; i++)
+        c.queries[i] = 3e38f;
+    ops->norms(c.vectors, KITH_TYPE_F32, DIM, ROWS, c.norms);
+    kith_row_hit hits[3];
+    uint32_t found;
+    kith_top_k_stats stats = {0};
+    case_top_k(&c, ops, hits, &found, &stats);
+    assert_int_equal(found, 3);
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(hits[i].row, ROWS - 1 - i);
+    case_destroy(&c);
+}
+
+static void test_conformance__a_sum_that_overflows_is_kept(void **state) {
+    (void)state;
+    each_backend(overflow_check);
+}
+
 /* The filter is worth having: on ordinary data almost nothing is rescored. */
 static void filter_check(const kith_compute_ops *ops) {
     if (ops == kith_compute_ref()) return;
@@ -339,6 +375,7 @@ int main(void) {
         cmocka_unit_test(test_conformance__hard_data),
         cmocka_unit_test(test_conformance__equal_rows_are_ranked_by_row_and_counted),
         cmocka_unit_test(test_conformance__dead_rows_neither_return_nor_raise_the_threshold),
+        cmocka_unit_test(test_conformance__a_sum_that_overflows_is_kept),
         cmocka_unit_test(test_conformance__ordinary_data_is_hardly_rescored),
         cmocka_unit_test(test_conformance__contradictory_jobs_are_refused),
         cmocka_unit_test(test_conformance__scratch_grows_with_each_argument),
