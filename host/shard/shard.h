@@ -1,13 +1,13 @@
-/* A shard (here: this node's replica of it): one slice of one collection. Writes go to the node's log, then to the
- * store and the growing segment; searches read an immutable view without locks.
+/* A shard (here: this node's replica of it): one slice of one collection. Writes go to the node's log, then
+ * to the store and the growing segment; searches read an immutable view without locks.
  *
- * Flow of a write: kith_shard_write (any thread) -> owner executor: admission, sequence, log append -> log executor:
- * synced -> owner executor: apply (store batch, growing segment, dead bits), publish the view, answer.
- * Committed entries are applied in sequence order, many at a time; the next search sees them.
+ * Flow of a write: kith_shard_write (any thread) -> owner executor: admission, sequence, log append -> log
+ * executor: synced -> owner executor: apply (store batch, growing segment, dead bits), publish the view,
+ * answer. Committed entries are applied in sequence order, many at a time; the next search sees them.
  *
- * Threads: "owner" below is the shard's single-threaded executor (several shards may share one). Functions marked any
- * may be called from any thread. Nothing here waits; completion functions run on the executor named.
- * Ownership: borrows everything in its options; owns its segments, views and folder. */
+ * Threads: "owner" below is the shard's single-threaded executor (several shards may share one). Functions
+ * marked any may be called from any thread. Nothing here waits; completion functions run on the executor
+ * named. Ownership: borrows everything in its options; owns its segments, views and folder. */
 #ifndef KITH_SHARD_SHARD_H
 #define KITH_SHARD_SHARD_H
 
@@ -21,30 +21,34 @@
 
 typedef struct kith_shard kith_shard;
 
+#define KITH_SHARD_SCRATCH_MAX 64u /* as many search threads as find one waiting; more allocate their own */
+
 /* What all shards of a node share. Limits are the config's (host/config/config_table.h). */
 typedef struct kith_shard_node {
     kith_env *env;
     const char *segment_dir; /* one folder a node; files are named <shard id>-<segment id>.seg */
     kith_store *store;
-    kith_store_log *log;        /* set once the log is open: recovery runs before it is */
-    kith_executor *owner;       /* 1 thread: applies writes, publishes views */
-    kith_executor *search;      /* n threads: searches */
-    kith_executor *background;  /* seals, merges, store flushes: may wait for the disk */
+    kith_store_log *log;       /* set once the log is open: recovery runs before it is */
+    kith_executor *owner;      /* 1 thread: applies writes, publishes views */
+    kith_executor *search;     /* n threads: searches */
+    kith_executor *background; /* seals, merges, store flushes: may wait for the disk */
     const kith_compute_ops *compute;
-    uint64_t seal_bytes;        /* of vectors */
+    uint64_t seal_bytes; /* of vectors */
     uint32_t seal_rows;
     uint64_t seal_idle_ns;
     uint64_t merge_bytes_max;
-    uint32_t request_window;    /* remembered request ids a shard */
+    uint32_t request_window;        /* remembered request ids a shard */
     uint64_t write_queue_bytes_max; /* ops admitted and not yet applied, of one shard; above it BUSY */
     uint64_t disk_reserve_bytes;    /* below it writes are refused with NO_SPACE */
     /* Counters for metrics, all atomic, shared by the shards; may be NULL. */
     struct kith_shard_counters *counters;
+    /* Scratch of searches, kept for the next one. Zero at start; freed by kith_shard_node_fini. */
+    _Atomic(void *) scratch[KITH_SHARD_SCRATCH_MAX];
 } kith_shard_node;
 
 typedef struct kith_shard_counters {
-    _Atomic uint64_t points_upserted, points_deleted, seals, merges, seal_ns_total, rows_scanned, rows_rescored,
-        wide_scans, segments_corrupt;
+    _Atomic uint64_t points_upserted, points_deleted, seals, merges, seal_ns_total, rows_scanned,
+        rows_rescored, wide_scans, segments_corrupt;
 } kith_shard_counters;
 
 typedef struct kith_shard_options {
@@ -53,25 +57,35 @@ typedef struct kith_shard_options {
     const kith_schema *schema; /* copied */
 } kith_shard_options;
 
-/* --- life ------------------------------------------------------------------------------------------------------------- */
+/* After the last shard is destroyed. */
+void kith_shard_node_fini(kith_shard_node *node);
 
-/* Reads the manifest and tombstones from the store and maps the segments. A segment that is corrupt is quarantined: the
- * shard opens, its searches and writes answer CORRUPT naming the file, and health says so. */
-KITH_CHECK kith_status kith_shard_open(const kith_shard_options *options, kith_shard **shard_out, kith_err *err);
-/* During recovery, before any other use: applies one log entry of this shard (those already sealed are skipped). */
+/* --- life
+ * -------------------------------------------------------------------------------------------------------------
+ */
+
+/* Reads the manifest and tombstones from the store and maps the segments. A segment that is corrupt is
+ * quarantined: the shard opens, its searches and writes answer CORRUPT naming the file, and health says so.
+ */
+KITH_CHECK kith_status kith_shard_open(
+    const kith_shard_options *options, kith_shard **shard_out, kith_err *err);
+/* During recovery, before any other use: applies one log entry of this shard (those already sealed are
+ * skipped). */
 KITH_CHECK kith_status kith_shard_replay(kith_shard *shard, const kith_log_entry *entry, kith_err *err);
 /* Ends recovery: publishes the first view, removes unnamed files, begins background work. */
 KITH_CHECK kith_status kith_shard_start(kith_shard *shard, kith_err *err);
-/* Completes writes that were admitted and background work (cancelling builds), then calls `closed` on the owner
- * executor; after that kith_shard_destroy. New requests are CLOSED from the call on. */
+/* Completes writes that were admitted and background work (cancelling builds), then calls `closed` on the
+ * owner executor; after that kith_shard_destroy. New requests are CLOSED from the call on. */
 void kith_shard_close(kith_shard *shard, void (*closed)(void *ctx), void *ctx);
 /* Frees memory; accepts NULL. Only after close, or in place of start after a failed recovery. */
 void kith_shard_destroy(kith_shard *shard);
-/* Removes every trace of shard `shard_id` from store (a batch, then flush) and folder, for a dropped collection. May
- * wait for the disk; the shard must be destroyed or never opened. */
+/* Removes every trace of shard `shard_id` from store (a batch, then flush) and folder, for a dropped
+ * collection. May wait for the disk; the shard must be destroyed or never opened. */
 KITH_CHECK kith_status kith_shard_erase(kith_shard_node *node, uint64_t shard_id, kith_err *err);
 
-/* --- write ------------------------------------------------------------------------------------------------------------ */
+/* --- write
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct kith_write_result {
     uint64_t epoch, sequence; /* with the shard id: the token */
@@ -81,34 +95,41 @@ typedef struct kith_write_result {
 
 typedef struct kith_shard_write kith_shard_write;
 struct kith_shard_write {
-    const void *op;       /* encoded by kith_op_encode and already checked against the schema; borrowed until done */
+    const void
+        *op; /* encoded by kith_op_encode and already checked against the schema; borrowed until done */
     size_t op_bytes;
     kith_request_id request_id; /* as inside the op */
-    uint64_t deadline_ns; /* not begun by then: DEADLINE, nothing done */
-    /* On the owner executor. BUSY, NO_SPACE, DEADLINE, CLOSED, CORRUPT: nothing was done. UNKNOWN_OUTCOME: it may or may
-     * not survive; repeat it with the same request id. */
-    void (*done)(kith_shard_write *write, kith_status status, const kith_write_result *result, const kith_err *err);
-    void *impl[24]; /* the shard's */
+    uint64_t deadline_ns;       /* not begun by then: DEADLINE, nothing done */
+    /* On the owner executor. BUSY, NO_SPACE, NO_MEMORY, DEADLINE, CLOSED, CORRUPT, IO: nothing was done.
+     * UNKNOWN_OUTCOME: it may or may not survive; repeat it with the same request id. */
+    void (*done)(
+        kith_shard_write *write, kith_status status, const kith_write_result *result, const kith_err *err);
+    void *impl[4]; /* the shard's */
 };
 /* Any thread. Exactly one done, never before this has returned. */
 void kith_shard_write_start(kith_shard *shard, kith_shard_write *write);
 
-/* --- read ------------------------------------------------------------------------------------------------------------- */
+/* --- read
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct kith_shard_search kith_shard_search;
 struct kith_shard_search {
     uint32_t field_index;
-    const float *queries; /* [query_count][dim] f32, checked finite (and non-zero under cosine); borrowed until done */
+    const float *
+        queries; /* [query_count][dim] f32, checked finite (and non-zero under cosine); borrowed until done */
     uint32_t query_count; /* 1..KITH_QUERIES_MAX */
     uint32_t k;           /* 1..KITH_K_MAX */
     uint64_t deadline_ns;
     const atomic_bool *cancelled; /* may be NULL */
+    bool may_run_inline; /* the caller is a task of the search executor and lets a small search end before
+                            start returns */
     /* On a search thread. `hits` [query_count]: each list best first, ids borrowed until done returns. */
     void (*done)(kith_shard_search *search, kith_status status, const kith_hits *hits, const kith_err *err);
     void *impl[8]; /* the shard's */
 };
-/* Any thread. Splits the view into parts over the search executor. Called on a search thread, a search that is small
- * (rows x queries x dim) is done there at once without another hop, `done` before this returns. */
+/* Any thread. Splits the view into parts over the search executor. With `may_run_inline`, a search that is
+ * small (rows x queries x dim) is done at once without another hop, `done` before this returns. */
 void kith_shard_search_start(kith_shard *shard, kith_shard_search *search);
 
 typedef struct kith_shard_point {
@@ -125,17 +146,19 @@ struct kith_shard_read {
     enum { KITH_READ_GET, KITH_READ_SCROLL } kind;
     const kith_id *ids; /* get: [id_count], borrowed until done */
     uint32_t id_count;
-    bool has_from;      /* scroll: from this id on (inclusive), or from the start; at most `limit` points, in id order */
+    bool has_from; /* scroll: from this id on (inclusive), or from the start; at most `limit` points, in id
+                      order */
     kith_id from;
     uint32_t limit;
     bool with_payload;
     bool with_vectors;
-    size_t bytes_max;   /* scroll ends early, get answers INVALID, when the points' bytes pass this; at least one point */
+    size_t bytes_max; /* scroll ends early, get answers INVALID, when the points' bytes pass this; at least
+                         one point */
     uint64_t deadline_ns;
-    /* On the owner executor. get: points [count] in the order asked, those not found are left out. scroll: `more`, and
-     * points in id order. All borrowed until done returns. */
-    void (*done)(kith_shard_read *read, kith_status status, const kith_shard_point *points, uint32_t count, bool more,
-        const kith_err *err);
+    /* On the owner executor. get: points [count] in the order asked, those not found are left out. scroll:
+     * `more`, and points in id order. All borrowed until done returns. */
+    void (*done)(kith_shard_read *read, kith_status status, const kith_shard_point *points, uint32_t count,
+        bool more, const kith_err *err);
     void *impl[8];
 };
 /* Any thread. Sees every write answered before the call. */
@@ -152,7 +175,8 @@ void kith_shard_stats_read(kith_shard *shard, kith_shard_stats *stats_out); /* a
 /* OK, or CORRUPT with the file's name, or why writes are stopped. Any thread. */
 kith_status kith_shard_health(kith_shard *shard, kith_err *err);
 
-/* --- maintenance -------------------------------------------------------------------------------------------------------- */
+/* --- maintenance
+ * -------------------------------------------------------------------------------------------------------- */
 
 typedef struct kith_shard_job kith_shard_job;
 struct kith_shard_job {
@@ -162,11 +186,11 @@ struct kith_shard_job {
 /* Seals the growing segment now, merges what the policy wants, and flushes the store. Any thread. */
 void kith_shard_seal_start(kith_shard *shard, kith_shard_job *job);
 
-/* Digest of (id, sequence, vectors, payload) of all live points, independent of segmentation: the sum mod 2^64 of each
- * point's kith_hash64. Owner thread; reads everything. Equal replicas have equal digests. */
+/* Digest of (id, sequence, vectors, payload) of all live points, independent of segmentation: the sum mod
+ * 2^64 of each point's kith_hash64. Owner thread; reads everything. Equal replicas have equal digests. */
 KITH_CHECK kith_status kith_shard_digest(kith_shard *shard, uint64_t *digest_out, kith_err *err);
-/* Walks every structure and compares: each live id in exactly one segment, store and view agree. For tests and the
- * simulator; owner thread. */
+/* Walks every structure and compares: each live id in exactly one segment, store and view agree. For tests
+ * and the simulator; owner thread. */
 KITH_CHECK kith_status kith_shard_validate(kith_shard *shard, kith_err *err);
 
 #endif

@@ -1,0 +1,285 @@
+/* What the shard's files share. Everything in kith_shard belongs to the owner executor unless it says
+ * otherwise. */
+#ifndef KITH_SHARD_SHARD_INTERNAL_H
+#define KITH_SHARD_SHARD_INTERNAL_H
+
+#include "host/base/arena.h"
+#include "host/base/hazard.h"
+#include "host/base/limits.h"
+#include "host/base/map.h"
+#include "host/shard/shard.h"
+#include "host/shard/shard_compact.h"
+#include "host/shard/shard_request_window.h"
+#include "host/shard/shard_view.h"
+
+#define SHARD_EPOCH           1u /* until replication raises it */
+#define SHARD_FROZEN_MAX      4u /* frozen segments that wait to be sealed; above it writes are BUSY */
+#define SHARD_ROUND_BYTES_MAX (16u << 20) /* ops applied in one round */
+#define SHARD_ROUND_COUNT_MAX 1024u
+#define SHARD_STALL_RETRY_NS  (100ULL * 1000 * 1000)
+#define SHARD_DISK_READ_NS    (100ULL * 1000 * 1000) /* a reading of the free bytes is this long good */
+#define SHARD_BACKOFF_NS_MAX  (10ULL * 1000 * 1000 * 1000)
+#define SHARD_PATH_BYTES_MAX  4096u
+
+typedef enum shard_part_kind { SHARD_PART_SEALED, SHARD_PART_FROZEN, SHARD_PART_GROWING } shard_part_kind;
+
+/* A segment as the owner works on it; the view has the published picture. */
+typedef struct shard_part {
+    shard_part_kind kind;
+    kith_segment *segment;
+    shard_dead *dead; /* or NULL: none dead */
+    bool dead_fresh;  /* made since the last publication, so it may still be changed in place */
+    uint32_t row_count;
+    uint32_t dead_count;
+    uint64_t frozen_sequence; /* frozen: every entry up to it is in this segment or an earlier one */
+} shard_part;
+
+/* A write between admission and its answer. */
+typedef struct shard_entry shard_entry;
+struct shard_entry {
+    kith_task task;
+    kith_log_append append;
+    kith_shard *shard;
+    kith_shard_write *write; /* NULL once answered */
+    shard_entry *next;       /* in the pending queue, the round, or a list of waiters */
+    shard_entry *waiters;    /* repeats of this request id that came meanwhile */
+    const void *op;
+    void *op_copy; /* where the caller was answered before the op was applied */
+    size_t op_bytes;
+    kith_request_id request_id;
+    uint64_t deadline_ns;
+    bool logged;  /* the log has answered */
+    bool applied; /* wholly in the round's working state */
+    bool over_queue_limit;
+    kith_status status;
+    kith_write_result result;
+    kith_err err;
+};
+
+typedef struct shard_queue {
+    shard_entry *first, *last;
+} shard_queue;
+
+/* Entries applied together: one store batch, one view. Survives a stall and goes on where it stopped. */
+typedef struct shard_round {
+    bool active;
+    kith_store_batch *batch;
+    kith_arena arena;
+    shard_queue entries;
+    shard_entry *current; /* being applied; NULL: all are */
+    kith_op op;           /* of `current`, in `arena` */
+    bool op_decoded;
+    uint32_t next_point;
+    uint32_t points_changed;
+    size_t replay_bytes; /* recovery: log bytes in `batch` */
+} shard_round;
+
+typedef enum shard_build_state { SHARD_BUILD_NONE, SHARD_BUILD_RUNNING, SHARD_BUILD_DONE } shard_build_state;
+
+/* A seal or a merge: written on the background executor, published by the owner. One of each at a time: a
+ * long merge must not keep frozen segments in memory. */
+typedef struct shard_build {
+    kith_shard *shard;
+    bool is_merge;
+    shard_build_state state;
+    kith_task task;
+    uint64_t segment_id;
+    uint64_t frozen_sequence; /* of a seal */
+    uint64_t began_ns;
+    atomic_bool cancel;
+    uint32_t source_count;
+    kith_segment_source sources[SHARD_MERGE_SOURCES_MAX]; /* segments and dead bits held */
+    shard_dead *deads[SHARD_MERGE_SOURCES_MAX];
+    char path[SHARD_PATH_BYTES_MAX];
+    kith_status status;
+    kith_err err;
+    uint32_t row_count;
+    kith_segment *output; /* NULL: no row was live */
+} shard_build;
+
+/* Makes the manifest durable, then trims the log and removes replaced files. */
+typedef struct shard_flush {
+    bool running;
+    bool wanted; /* the manifest has changed since the last flush began */
+    kith_task task;
+    uint64_t sealed_sequence;
+    uint32_t retired_count;
+    kith_status status;
+    kith_err err;
+} shard_flush;
+
+struct kith_shard {
+    kith_shard_node *node;
+    uint64_t id;
+    kith_schema schema;
+    size_t row_bytes;
+
+    /* Any thread. `uses`: one for the open shard and one for everything under way; at 0 `closed` is called.
+     */
+    _Atomic uint32_t uses;
+    atomic_bool closing;
+    _Atomic uint64_t queued_bytes;
+    _Atomic uint64_t sealed_sequence; /* in the manifest */
+    atomic_bool stalled;
+    _Atomic int health; /* release, after the text; kith_status. The first fault stays. */
+    char health_text[KITH_ERR_BYTES_MAX];
+    kith_hazard_cell *view_cell;
+
+    kith_task start_task, close_task, closed_task;
+    void (*closed)(void *ctx);
+    void *closed_ctx;
+
+    shard_part *parts; /* sealed, then frozen in order, then the growing one if there is one */
+    uint32_t part_count, part_capacity;
+    uint64_t next_segment_id;
+    uint64_t last_sequence;    /* given to an entry */
+    uint64_t applied_sequence; /* of the working state */
+    uint64_t frozen_sequence;  /* nothing after it is in a frozen or sealed segment */
+    uint64_t stored_sequence;  /* recovery: the store has everything up to it */
+    uint64_t growing_op_bytes; /* log bytes since the last freeze */
+    bool started;
+
+    shard_queue pending; /* admitted, in sequence order */
+    bool apply_posted;
+    kith_task apply_task;
+    shard_round round;
+    kith_timer stall_timer;
+    bool stall_armed; /* from the start of the timer until its task has run */
+
+    shard_window *window;
+    kith_map *in_flight; /* request id -> shard_entry */
+
+    uint64_t free_bytes, free_read_ns;
+
+    shard_build seal, merge;
+    shard_flush flush;
+    kith_segment **retired; /* replaced by a merge; removed after the next flush */
+    uint32_t retired_count, retired_capacity;
+    uint64_t flushed_sequence; /* sealed_sequence that a flush made durable */
+    kith_timer maintain_timer; /* back-off */
+    bool maintain_armed;
+    uint64_t backoff_ns, backoff_until_ns;
+    kith_timer idle_timer;
+    bool idle_armed;
+    uint64_t idle_due_ns;
+    bool freeze_wanted;
+    kith_shard_job *jobs;
+};
+
+/* --- shard.c --- */
+
+void shard_use_acquire(kith_shard *shard);
+/* False when the shard is closing: the request must be answered CLOSED. */
+bool shard_use_try_acquire(kith_shard *shard);
+void shard_use_release(kith_shard *shard);
+/* Keeps the first fault; the shard answers it from now on. */
+void shard_health_set(kith_shard *shard, kith_status status, const char *text);
+/* OK, or the fault with its text in `err`. Any thread. */
+kith_status shard_health_check(kith_shard *shard, kith_err *err);
+void shard_count_add(kith_shard *shard, size_t counter_offset, uint64_t value);
+#define SHARD_COUNT(shard, counter, value)                                                                   \
+    shard_count_add(shard, offsetof(kith_shard_counters, counter), value)
+
+/* --- shard_write.c --- */
+
+/* Posts a round if entries wait and none is posted. */
+void shard_apply_post(kith_shard *shard);
+void shard_write_drain_closing(kith_shard *shard);
+
+/* --- shard_apply.c --- */
+
+/* Applies points [*next_point, ...) of `op` to the working state, and to `batch` unless the store has it
+ * already (NULL: then a sealed row that is still live means that store and log disagree, CORRUPT). NO_MEMORY
+ * leaves
+ * `*next_point` at the point to go on with. */
+kith_status shard_apply_op(kith_shard *shard, const kith_op *op, uint64_t sequence, kith_store_batch *batch,
+    uint32_t *next_point, uint32_t *points_changed, kith_err *err);
+/* Marks the row dead in the working state. */
+void shard_part_kill(shard_part *part, uint32_t row);
+bool shard_part_is_dead(const shard_part *part, uint32_t row);
+shard_part *shard_part_insert(kith_shard *shard, uint32_t at);
+void shard_part_remove(kith_shard *shard, uint32_t at);
+
+/* --- shard_view.c, the owner's half --- */
+
+/* Makes the working state the view that searches see. */
+void shard_publish(kith_shard *shard);
+
+/* --- shard_seal.c --- */
+
+/* Between rounds or inside one: the growing segment takes no more rows. */
+void shard_freeze(kith_shard *shard);
+/* Begins whatever background work is due, ends jobs that have what they wait for. Called after anything
+ * changed. */
+void shard_maintain(kith_shard *shard);
+/* The shard closes: cancels builds and timers, ends jobs with CLOSED. */
+void shard_maintain_cancel(kith_shard *shard);
+void shard_idle_arm(kith_shard *shard);
+/* Begins background work, on the owner. */
+void shard_maintain_post(kith_shard *shard);
+bool shard_has_unsealed(const kith_shard *shard);
+/* Holds the segment and the dead bits that it has now. */
+void shard_build_source_add(shard_build *build, const shard_part *part);
+/* Lets go of sources and output. */
+void shard_build_reset(shard_build *build);
+
+/* --- shard_compact.c --- */
+
+/* Fills shard->merge with what the policy wants merged; false when it wants nothing. */
+bool shard_merge_plan(kith_shard *shard);
+
+/* --- shard_manifest.c --- */
+
+typedef struct shard_manifest {
+    uint64_t sealed_sequence;
+    uint64_t next_segment_id;
+    uint32_t segment_count;
+    uint64_t *segment_ids; /* from the arena */
+} shard_manifest;
+
+#define SHARD_KEY_BYTES_MAX (8u + 1u + KITH_ID_CANONICAL_BYTES_MAX)
+
+/* Keys; each returns its length. */
+size_t shard_key_point(uint64_t shard_id, const kith_id *id, uint8_t key_out[SHARD_KEY_BYTES_MAX]);
+size_t shard_key_prefix(uint64_t shard_id, uint8_t key_out[SHARD_KEY_BYTES_MAX]);
+size_t shard_key_manifest(uint64_t shard_id, uint8_t key_out[SHARD_KEY_BYTES_MAX]);
+size_t shard_key_applied(uint64_t shard_id, uint8_t key_out[SHARD_KEY_BYTES_MAX]);
+size_t shard_key_tombstone(
+    uint64_t shard_id, uint64_t segment_id, uint32_t row, uint8_t key_out[SHARD_KEY_BYTES_MAX]);
+size_t shard_key_window(uint64_t shard_id, uint32_t slot, uint8_t key_out[SHARD_KEY_BYTES_MAX]);
+
+void shard_manifest_encode(const shard_manifest *manifest, uint64_t shard_id, kith_buf *buf);
+kith_status shard_manifest_decode(const void *data, size_t bytes, uint64_t shard_id, kith_arena *arena,
+    shard_manifest *manifest_out, kith_err *err);
+/* Zero segments where there is none yet. */
+kith_status shard_manifest_read(
+    kith_store *store, uint64_t shard_id, kith_arena *arena, shard_manifest *manifest_out, kith_err *err);
+void shard_manifest_put(kith_shard *shard, kith_store_batch *batch, const shard_manifest *manifest);
+void shard_applied_put(kith_shard *shard, kith_store_batch *batch);
+void shard_tombstone_put(kith_shard *shard, kith_store_batch *batch, uint64_t segment_id, uint32_t row);
+void shard_tombstones_remove(kith_shard *shard, kith_store_batch *batch, uint64_t segment_id);
+void shard_point_put(
+    kith_shard *shard, kith_store_batch *batch, const kith_op_point *point, uint64_t sequence);
+void shard_point_remove(kith_shard *shard, kith_store_batch *batch, const kith_id *id);
+void shard_window_entry_put(kith_shard *shard, kith_store_batch *batch, const kith_request_id *request_id,
+    const kith_write_result *result);
+/* Calls `entry` for each key below `prefix`; a status but OK ends the walk with it. */
+typedef kith_status (*shard_walk_fn)(
+    void *ctx, const uint8_t *key, size_t key_bytes, const uint8_t *value, size_t value_bytes, kith_err *err);
+kith_status shard_walk_tombstones(
+    kith_store *store, uint64_t shard_id, shard_walk_fn entry, void *ctx, kith_err *err);
+kith_status shard_walk_window(
+    kith_store *store, uint64_t shard_id, shard_walk_fn entry, void *ctx, kith_err *err);
+kith_status shard_walk_points(
+    kith_store *store, uint64_t shard_id, const kith_id *from, shard_walk_fn entry, void *ctx, kith_err *err);
+void shard_segment_path(
+    const kith_shard_node *node, uint64_t shard_id, uint64_t segment_id, char path_out[SHARD_PATH_BYTES_MAX]);
+/* Shard and segment of a file name like "<shard>-<segment>.seg", also with ".tmp" behind it. */
+bool shard_segment_name_parse(const char *name, uint64_t *shard_id_out, uint64_t *segment_id_out);
+
+/* --- shard_read.c --- */
+
+/* Row of the live point in the view; false if there is none. */
+bool shard_view_find(const shard_view *view, const kith_id *id, uint32_t *part_out, uint32_t *row_out);
+
+#endif

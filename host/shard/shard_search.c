@@ -1,0 +1,606 @@
+/* Searching a view.
+ *
+ * The work is cut into units that worker tasks of the search executor pull from a counter, so that a slow
+ * unit delays nobody else. There are two ways to cut, and which is better depends on how many queries there
+ * are: by rows    (few queries)  a unit is a range of rows for all queries. Each worker keeps the best k of
+ * each query over the units it did; who does the last unit merges them. The k-th best of any worker is a
+ * floor for all: rows strictly below it cannot be among the k best of the view. by queries (many queries) a
+ * unit is a tile of queries over the whole view: nothing to merge, and the memory for running results is a
+ * tile's, however many queries there are. Both give the same answer, because closeness is one fixed
+ * arithmetic and ties go by id: a floor leaves out only rows that are strictly worse than k others.
+ *
+ * Memory: one block for the run, one scratch block a worker, taken from the node's pool; nothing is allocated
+ * per unit. Running results are bounded by RESULTS_MAX pairs over all workers. */
+#include <math.h>
+#include <string.h>
+
+#include "host/base/alloc.h"
+#include "host/base/assert.h"
+#include "host/shard/shard_internal.h"
+
+#define UNIT_BYTES      (16u << 20) /* of stored vectors; guess: some milliseconds of scanning */
+#define UNIT_ROWS_LEAST 4096u
+#define UNIT_ROWS_MOST  65536u
+#define TILE_QUERIES    256u         /* queries that share one reading of the rows */
+#define TILE_RESULTS    (256u << 10) /* a tile's queries x k: 4 MiB of running results a worker */
+#define RESULTS_MAX     (4u << 20)   /* workers x queries x k by rows: 64 MiB */
+#define BY_QUERIES_FROM 32u          /* queries a thread, from which there are enough tiles; guess */
+#define INLINE_WORK_MAX (4ull << 20) /* multiplications; about a millisecond on one core */
+#define WORKERS_MAX     256u
+
+/* A hit of a worker: where its row is. */
+typedef struct found {
+    double closeness;
+    uint32_t part;
+    uint32_t row;
+} found;
+
+typedef struct unit {
+    uint32_t part; /* by rows */
+    uint32_t row_begin, row_end;
+} unit;
+
+typedef struct search_run search_run;
+
+typedef struct search_worker {
+    kith_task task;
+    search_run *run;
+    void *block; /* results, merge space, unit hits, compute scratch; NULL until its first job */
+    found *best; /* [tile][k] running results, sorted */
+    uint32_t *best_counts;
+    found *merged;           /* [k] */
+    kith_row_hit *unit_hits; /* [tile][k] */
+    uint32_t *unit_counts;
+    double *floors; /* [tile] */
+    void *scratch;
+    kith_top_k_stats stats;
+} search_worker;
+
+struct search_run {
+    kith_shard *shard;
+    kith_shard_search *search;
+    shard_view *view;
+    uint32_t k;    /* at most the live rows */
+    uint32_t tile; /* queries of one unit */
+    bool by_queries;
+    uint32_t unit_count;
+    unit *units;
+    uint32_t job_count; /* what workers pull: units, or tiles */
+    _Atomic uint32_t job_next;
+    _Atomic uint32_t jobs_left;    /* at 0 the search is answered */
+    _Atomic uint32_t workers_left; /* at 0 the run is freed */
+    _Atomic uint64_t *floor_bits;  /* [query_count], by rows: the best floor known, as f64 bits */
+    atomic_bool failed;
+    _Atomic uint32_t failure_taken;
+    kith_status status; /* of the worker that took the failure */
+    kith_err err;
+    kith_hit *hits; /* [query_count][k], allocated apart: it can be large */
+    kith_hits *lists;
+    size_t scratch_bytes;
+    uint32_t worker_count;
+    search_worker workers[];
+};
+
+/* --- scratch pool: the node's slots; a block knows its size --- */
+
+typedef struct scratch_block {
+    size_t bytes;
+    char pad[56]; /* what follows is 64-byte aligned */
+} scratch_block;
+
+static void *scratch_acquire(kith_shard_node *node, size_t bytes) {
+    for (uint32_t i = 0; i < KITH_SHARD_SCRATCH_MAX; i++) {
+        if (!atomic_load_explicit(&node->scratch[i], memory_order_relaxed)) continue;
+        scratch_block *block = atomic_exchange_explicit(&node->scratch[i], NULL, memory_order_acquire);
+        if (!block) continue;
+        if (block->bytes >= bytes) return block + 1;
+        kith_free(block); /* outgrown: the pool converges on what searches need */
+    }
+    scratch_block *block = kith_try_alloc_aligned(sizeof *block + bytes);
+    if (!block) return NULL;
+    block->bytes = bytes;
+    return block + 1;
+}
+
+static void scratch_release(kith_shard_node *node, void *data) {
+    if (!data) return;
+    scratch_block *block = (scratch_block *)data - 1;
+    for (uint32_t i = 0; i < KITH_SHARD_SCRATCH_MAX; i++) {
+        void *none = NULL;
+        if (atomic_load_explicit(&node->scratch[i], memory_order_relaxed)) continue;
+        if (atomic_compare_exchange_strong_explicit(
+                &node->scratch[i], &none, block, memory_order_release, memory_order_relaxed))
+            return;
+    }
+    kith_free(block);
+}
+
+/* The segment search falls back from the backend to any CPU one. */
+static size_t compute_scratch_bytes(
+    const kith_compute_ops *compute, uint32_t dim, uint32_t tile, uint32_t k) {
+    uint32_t count;
+    const kith_compute_ops *const *list = kith_compute_cpu_list(&count);
+    size_t most = compute->scratch_bytes(dim, tile, k);
+    for (uint32_t i = 0; i < count; i++) {
+        size_t bytes = list[i]->scratch_bytes(dim, tile, k);
+        if (bytes > most) most = bytes;
+    }
+    return most;
+}
+
+/* --- ending --- */
+
+static void run_fail(search_run *run, kith_status status, const kith_err *err) {
+    if (atomic_exchange(&run->failure_taken, 1) == 0) {
+        run->status = status;
+        run->err = *err;
+    }
+    atomic_store(&run->failed, true);
+}
+
+static void run_free(search_run *run) {
+    kith_free(run->hits);
+    kith_free(run->lists);
+    kith_free(run->units);
+    kith_free((void *)run->floor_bits);
+    kith_free(run);
+}
+
+static void blocks_release(search_run *run) {
+    for (uint32_t i = 0; i < run->worker_count; i++) {
+        scratch_release(run->shard->node, run->workers[i].block);
+        run->workers[i].block = NULL;
+    }
+}
+
+static void run_count(search_run *run) {
+    kith_top_k_stats total = {0};
+    for (uint32_t i = 0; i < run->worker_count; i++) {
+        total.rows_scanned += run->workers[i].stats.rows_scanned;
+        total.rows_rescored += run->workers[i].stats.rows_rescored;
+        total.wide_scans += run->workers[i].stats.wide_scans;
+    }
+    SHARD_COUNT(run->shard, rows_scanned, total.rows_scanned);
+    SHARD_COUNT(run->shard, rows_rescored, total.rows_rescored);
+    SHARD_COUNT(run->shard, wide_scans, total.wide_scans);
+}
+
+/* --- running results --- */
+
+static kith_id found_id(const search_run *run, const found *hit) {
+    return kith_segment_row_id(run->view->parts[hit->part].segment, hit->row);
+}
+
+static bool found_is_before(const search_run *run, const found *a, const found *b) {
+    if (a->closeness != b->closeness) return a->closeness > b->closeness;
+    kith_id a_id = found_id(run, a), b_id = found_id(run, b);
+    return kith_id_compare(&a_id, &b_id) < 0;
+}
+
+/* Merges the sorted `more` into the sorted `best` [k]; returns the new count. `merged` [k] is space. */
+static uint32_t found_merge(const search_run *run, found *best, uint32_t best_count, const found *more,
+    uint32_t more_count, found *merged) {
+    uint32_t a = 0, b = 0, count = 0;
+    if (more_count == 0) return best_count;
+    while (count < run->k && (a < best_count || b < more_count)) {
+        bool from_best = b == more_count || (a < best_count && !found_is_before(run, &more[b], &best[a]));
+        merged[count++] = from_best ? best[a++] : more[b++];
+    }
+    memcpy(best, merged, count * sizeof *best);
+    return count;
+}
+
+/* Row hits of one unit, of one segment, joined to the running results of query `q` of the tile. */
+static void unit_hits_join(search_worker *worker, uint32_t q, uint32_t part) {
+    const search_run *run = worker->run;
+    found *best = worker->best + (size_t)q * run->k;
+    const kith_row_hit *hits = worker->unit_hits + (size_t)q * run->k;
+    uint32_t a = 0, b = 0, count = 0, hit_count = worker->unit_counts[q], best_count = worker->best_counts[q];
+    if (hit_count == 0) return;
+    while (count < run->k && (a < best_count || b < hit_count)) {
+        found next = {0};
+        if (b < hit_count) next = (found){.closeness = hits[b].closeness, .part = part, .row = hits[b].row};
+        bool from_best = b == hit_count || (a < best_count && !found_is_before(run, &next, &best[a]));
+        if (from_best)
+            worker->merged[count++] = best[a++];
+        else
+            worker->merged[count++] = next, b++;
+    }
+    memcpy(best, worker->merged, count * sizeof *best);
+    worker->best_counts[q] = count;
+}
+
+/* --- floors --- */
+
+static double floor_of(const search_worker *worker, uint32_t q) {
+    const search_run *run = worker->run;
+    if (worker->best_counts[q] < run->k) return -INFINITY;
+    return worker->best[(size_t)q * run->k + run->k - 1].closeness;
+}
+
+static double floor_load(const search_run *run, uint32_t q) {
+    uint64_t bits = atomic_load_explicit(&run->floor_bits[q], memory_order_relaxed);
+    double value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* relaxed: a floor that is seen late only prunes less. */
+static void floor_raise(search_run *run, uint32_t q, double value) {
+    uint64_t bits, seen = atomic_load_explicit(&run->floor_bits[q], memory_order_relaxed);
+    double now;
+    memcpy(&bits, &value, sizeof bits);
+    do {
+        memcpy(&now, &seen, sizeof now);
+        if (now >= value) return;
+    } while (!atomic_compare_exchange_weak_explicit(
+        &run->floor_bits[q], &seen, bits, memory_order_relaxed, memory_order_relaxed));
+}
+
+static void floors_gather(search_worker *worker, uint32_t query_count) {
+    for (uint32_t q = 0; q < query_count; q++) {
+        worker->floors[q] = worker->run->by_queries ? floor_of(worker, q) : floor_load(worker->run, q);
+    }
+}
+
+/* --- units --- */
+
+static kith_status run_check(const search_run *run, kith_err *err) {
+    const kith_shard_search *search = run->search;
+    if (search->cancelled && atomic_load_explicit(search->cancelled, memory_order_relaxed))
+        return kith_err_set(err, KITH_CANCELLED, "the search was cancelled");
+    if (kith_env_now_ns(run->shard->node->env) < search->deadline_ns) return KITH_OK;
+    return kith_err_set(err, KITH_DEADLINE, "the deadline passed while %llu rows were searched",
+        (unsigned long long)run->view->row_count);
+}
+
+/* Queries [query_begin, + query_count) over one range of rows, into the running results. */
+static kith_status range_search(
+    search_worker *worker, const unit *range, uint32_t query_begin, uint32_t query_count, kith_err *err) {
+    search_run *run = worker->run;
+    const shard_view_part *part = &run->view->parts[range->part];
+    uint32_t dim = run->shard->schema.fields[run->search->field_index].dim;
+    kith_status status = run_check(run, err);
+    if (status != KITH_OK) return status;
+    floors_gather(worker, query_count);
+    kith_segment_search job = {.compute = run->shard->node->compute,
+        .field_index = run->search->field_index,
+        .row_begin = range->row_begin,
+        .row_end = range->row_end,
+        .dead = part->dead ? part->dead->words : NULL,
+        .queries = run->search->queries + (size_t)query_begin * dim,
+        .query_count = query_count,
+        .k = run->k,
+        .floors = worker->floors,
+        .scratch = worker->scratch,
+        .scratch_bytes = run->scratch_bytes};
+    status = kith_segment_search_run(
+        part->segment, &job, worker->unit_hits, worker->unit_counts, &worker->stats, err);
+    if (status != KITH_OK) return status;
+    for (uint32_t q = 0; q < query_count; q++) {
+        unit_hits_join(worker, q, range->part);
+        if (!run->by_queries) floor_raise(run, q, floor_of(worker, q));
+    }
+    return KITH_OK;
+}
+
+static void hits_write(search_run *run, uint32_t query, const found *best, uint32_t count) {
+    kith_hit *hits = run->hits + (size_t)query * run->k;
+    for (uint32_t i = 0; i < count; i++)
+        hits[i] = (kith_hit){.closeness = best[i].closeness, .id = found_id(run, &best[i])};
+    run->lists[query] = (kith_hits){.hits = hits, .count = count};
+}
+
+/* One tile of queries over all ranges. */
+static kith_status tile_search(search_worker *worker, uint32_t tile_index, kith_err *err) {
+    search_run *run = worker->run;
+    uint32_t begin = tile_index * run->tile;
+    uint32_t count =
+        run->search->query_count - begin < run->tile ? run->search->query_count - begin : run->tile;
+    kith_status status = KITH_OK;
+    memset(worker->best_counts, 0, count * sizeof *worker->best_counts);
+    for (uint32_t i = 0; status == KITH_OK && i < run->unit_count; i++) {
+        status = range_search(worker, &run->units[i], begin, count, err);
+        if (atomic_load_explicit(&run->failed, memory_order_relaxed)) return status;
+    }
+    for (uint32_t q = 0; status == KITH_OK && q < count; q++) {
+        hits_write(run, begin + q, worker->best + (size_t)q * run->k, worker->best_counts[q]);
+    }
+    return status;
+}
+
+/* --- workers --- */
+
+static size_t round_up(size_t bytes) {
+    return (bytes + 63) & ~(size_t)63;
+}
+
+/* Lays the worker's arrays out in one block; with NULL only counts. */
+static size_t worker_lay_out(search_worker *worker, const search_run *run, uint8_t *block) {
+    size_t at = 0, pairs = (size_t)run->tile * run->k;
+#define PLACE(member, count)                                                                                 \
+    do {                                                                                                     \
+        if (block) worker->member = (void *)(block + at);                                                    \
+        at += round_up((count) * sizeof *worker->member);                                                    \
+    } while (0)
+    PLACE(best, pairs);
+    PLACE(best_counts, run->tile);
+    PLACE(merged, run->k);
+    PLACE(unit_hits, pairs);
+    PLACE(unit_counts, run->tile);
+    PLACE(floors, run->tile);
+#undef PLACE
+    if (block) worker->scratch = block + at;
+    return at + run->scratch_bytes;
+}
+
+static kith_status worker_begin(search_worker *worker, kith_err *err) {
+    search_run *run = worker->run;
+    size_t bytes = worker_lay_out(worker, run, NULL);
+    worker->block = scratch_acquire(run->shard->node, bytes);
+    if (!worker->block) return kith_err_set(err, KITH_NO_MEMORY, "%zu bytes of search scratch", bytes);
+    worker_lay_out(worker, run, worker->block);
+    memset(worker->best_counts, 0, run->tile * sizeof *worker->best_counts);
+    return KITH_OK;
+}
+
+/* By rows: the workers' results joined in the first one's, then written out. */
+static void results_merge(search_run *run) {
+    search_worker *first = NULL;
+    for (uint32_t w = 0; w < run->worker_count; w++) {
+        search_worker *worker = &run->workers[w];
+        if (!worker->block) continue;
+        if (!first) {
+            first = worker;
+            continue;
+        }
+        for (uint32_t q = 0; q < run->search->query_count; q++) {
+            size_t at = (size_t)q * run->k;
+            first->best_counts[q] = found_merge(run, first->best + at, first->best_counts[q],
+                worker->best + at, worker->best_counts[q], first->merged);
+        }
+    }
+    for (uint32_t q = 0; first && q < run->search->query_count; q++) {
+        hits_write(run, q, first->best + (size_t)q * run->k, first->best_counts[q]);
+    }
+}
+
+/* Every job is done, so no worker touches its block, the view or the shard any more. Worker tasks that are
+ * still queued behind other searches find nothing left to pull; nobody waits for them. */
+static void run_answer(search_run *run) {
+    kith_shard *shard = run->shard;
+    kith_shard_search *search = run->search;
+    shard_view *view = run->view;
+    run_count(run);
+    if (run->status == KITH_OK && !run->by_queries) results_merge(run);
+    blocks_release(run);
+    if (run->status == KITH_OK)
+        search->done(search, KITH_OK, run->lists, NULL);
+    else
+        search->done(search, run->status, NULL, &run->err);
+    shard_view_release(view);
+    shard_use_release(shard);
+}
+
+static kith_status job_do(search_worker *worker, uint32_t at, kith_err *err) {
+    search_run *run = worker->run;
+    kith_status status = worker->block ? KITH_OK : worker_begin(worker, err);
+    if (status != KITH_OK) return status;
+    if (run->by_queries) return tile_search(worker, at, err);
+    return range_search(worker, &run->units[at], 0, run->search->query_count, err);
+}
+
+/* After a failure the jobs left are pulled and dropped, so that the count reaches 0 whoever fails. */
+static void worker_do(search_worker *worker) {
+    search_run *run = worker->run;
+    for (;;) {
+        kith_err err = {0};
+        uint32_t at = atomic_fetch_add_explicit(&run->job_next, 1, memory_order_relaxed);
+        if (at >= run->job_count) break;
+        bool failed = atomic_load_explicit(&run->failed, memory_order_relaxed);
+        kith_status status = failed ? KITH_OK : job_do(worker, at, &err);
+        if (status != KITH_OK) run_fail(run, status, &err);
+        /* acq_rel: who does the last job sees the results of all. */
+        if (atomic_fetch_sub_explicit(&run->jobs_left, 1, memory_order_acq_rel) == 1) run_answer(run);
+    }
+    if (atomic_fetch_sub_explicit(&run->workers_left, 1, memory_order_acq_rel) == 1) run_free(run);
+}
+
+static void worker_run(kith_task *task) {
+    worker_do((search_worker *)((char *)task - offsetof(search_worker, task)));
+}
+
+/* --- planning --- */
+
+static uint32_t unit_rows(const kith_field *field) {
+    size_t rows = UNIT_BYTES / kith_field_vector_bytes(field);
+    return rows < UNIT_ROWS_LEAST ? UNIT_ROWS_LEAST : rows > UNIT_ROWS_MOST ? UNIT_ROWS_MOST : (uint32_t)rows;
+}
+
+static uint32_t units_count(const shard_view *view, uint32_t rows) {
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < view->part_count; i++)
+        count += (view->parts[i].row_count + rows - 1) / rows;
+    return (uint32_t)count;
+}
+
+static void units_fill(const shard_view *view, uint32_t rows, unit *units) {
+    for (uint32_t i = 0; i < view->part_count; i++) {
+        for (uint32_t begin = 0; begin < view->parts[i].row_count; begin += rows) {
+            uint32_t left = view->parts[i].row_count - begin;
+            *units++ = (unit){.part = i, .row_begin = begin, .row_end = begin + (left < rows ? left : rows)};
+        }
+    }
+}
+
+typedef struct search_plan {
+    uint32_t k, worker_count, tile, unit_count, unit_rows, job_count;
+    bool by_queries;
+} search_plan;
+
+static uint32_t least(uint32_t a, uint32_t b) {
+    return a < b ? a : b;
+}
+
+/* Pure. `thread_count` of the search executor; `small`: one worker. */
+static search_plan plan_make(const kith_shard_search *search, const shard_view *view, const kith_field *field,
+    uint32_t thread_count, bool small) {
+    search_plan plan = {.k = view->live_count < search->k ? (uint32_t)view->live_count : search->k};
+    plan.unit_rows = unit_rows(field);
+    plan.unit_count = units_count(view, plan.unit_rows);
+    uint32_t threads = small ? 1 : least(thread_count, WORKERS_MAX);
+    plan.job_count = plan.unit_count;
+    plan.worker_count = least(threads, plan.job_count);
+    bool too_much = (uint64_t)plan.worker_count * search->query_count * plan.k > RESULTS_MAX;
+    plan.by_queries = too_much || search->query_count > TILE_QUERIES ||
+                      (threads > 1 && search->query_count >= BY_QUERIES_FROM * threads);
+    plan.tile = search->query_count;
+    if (!plan.by_queries) return plan;
+    plan.tile = least(TILE_QUERIES, (search->query_count + threads - 1) / threads);
+    if ((uint64_t)plan.tile * plan.k > TILE_RESULTS) plan.tile = TILE_RESULTS / plan.k;
+    if (plan.tile < 1) plan.tile = 1;
+    plan.job_count = (search->query_count + plan.tile - 1) / plan.tile;
+    plan.worker_count = least(threads, plan.job_count);
+    return plan;
+}
+
+static void floors_init(search_run *run) {
+    double none = -INFINITY;
+    uint64_t bits;
+    memcpy(&bits, &none, sizeof bits);
+    for (uint32_t q = 0; q < run->search->query_count; q++)
+        atomic_init(&run->floor_bits[q], bits);
+}
+
+static search_run *run_allocate(const search_plan *plan, uint32_t query_count) {
+    search_run *run = kith_try_alloc(sizeof *run + plan->worker_count * sizeof run->workers[0]);
+    if (!run) return NULL;
+    memset(run, 0, sizeof *run + plan->worker_count * sizeof run->workers[0]);
+    run->units = kith_try_alloc(plan->unit_count * sizeof *run->units);
+    run->lists = kith_try_alloc(query_count * sizeof *run->lists);
+    run->hits = kith_try_alloc((size_t)query_count * plan->k * sizeof *run->hits);
+    run->floor_bits = kith_try_alloc(query_count * sizeof *run->floor_bits);
+    if (run->units && run->lists && run->hits && run->floor_bits) return run;
+    run_free(run);
+    return NULL;
+}
+
+/* Takes `view`. */
+static search_run *run_create(
+    kith_shard *shard, kith_shard_search *search, shard_view *view, const search_plan *plan) {
+    const kith_field *field = &shard->schema.fields[search->field_index];
+    search_run *run = run_allocate(plan, search->query_count);
+    if (!run) return NULL;
+    run->shard = shard;
+    run->search = search;
+    run->view = view;
+    run->k = plan->k;
+    run->tile = plan->tile;
+    run->by_queries = plan->by_queries;
+    run->unit_count = plan->unit_count;
+    run->worker_count = plan->worker_count;
+    run->scratch_bytes = compute_scratch_bytes(shard->node->compute, field->dim, plan->tile, plan->k);
+    run->job_count = plan->job_count;
+    atomic_init(&run->jobs_left, plan->job_count);
+    atomic_init(&run->workers_left, plan->worker_count);
+    memset(run->lists, 0, search->query_count * sizeof *run->lists);
+    units_fill(view, plan->unit_rows, run->units);
+    floors_init(run);
+    for (uint32_t i = 0; i < plan->worker_count; i++) {
+        run->workers[i].run = run;
+        run->workers[i].task.run = worker_run;
+    }
+    return run;
+}
+
+/* --- start --- */
+
+static void search_end(
+    kith_shard *shard, kith_shard_search *search, shard_view *view, kith_status status, const kith_err *err) {
+    search->done(search, status, NULL, err);
+    if (view) shard_view_release(view);
+    shard_use_release(shard);
+}
+
+static void search_end_empty(kith_shard *shard, kith_shard_search *search, shard_view *view) {
+    kith_hits *lists = kith_alloc_zero(search->query_count * sizeof *lists);
+    search->done(search, KITH_OK, lists, NULL);
+    kith_free(lists);
+    shard_view_release(view);
+    shard_use_release(shard);
+}
+
+static bool is_small(const kith_shard *shard, const kith_shard_search *search, const shard_view *view) {
+    uint64_t dim = shard->schema.fields[search->field_index].dim;
+    return view->row_count < UNIT_ROWS_MOST && view->row_count * search->query_count * dim <= INLINE_WORK_MAX;
+}
+
+/* On a search thread, with a view. */
+static void search_begin(kith_shard *shard, kith_shard_search *search, shard_view *view, bool small) {
+    kith_err err = {0};
+    if (view->live_count == 0) {
+        search_end_empty(shard, search, view);
+        return;
+    }
+    search_plan plan = plan_make(search, view, &shard->schema.fields[search->field_index],
+        kith_executor_thread_count(shard->node->search), small);
+    search_run *run = run_create(shard, search, view, &plan);
+    if (!run) {
+        kith_status status = kith_err_set(
+            &err, KITH_NO_MEMORY, "results of %u queries with k %u", search->query_count, plan.k);
+        search_end(shard, search, view, status, &err);
+        return;
+    }
+    /* This thread is the first worker: the run is not freed before it has ended. */
+    for (uint32_t i = 1; i < plan.worker_count; i++)
+        kith_executor_post(shard->node->search, &run->workers[i].task);
+    worker_do(&run->workers[0]);
+}
+
+static kith_shard *search_shard(const kith_shard_search *search) {
+    return search->impl[3];
+}
+
+static void search_run_task(kith_task *task) {
+    kith_shard_search *search = (kith_shard_search *)((char *)task - offsetof(kith_shard_search, impl));
+    kith_shard *shard = search_shard(search);
+    kith_err err = {0};
+    kith_status status = shard_health_check(shard, &err);
+    if (status == KITH_OK && kith_env_now_ns(shard->node->env) >= search->deadline_ns)
+        status = kith_err_set(&err, KITH_DEADLINE, "the deadline passed before the search began");
+    if (status != KITH_OK) {
+        search_end(shard, search, NULL, status, &err);
+        return;
+    }
+    shard_view *view = shard_view_acquire(shard->view_cell);
+    search_begin(shard, search, view, is_small(shard, search, view));
+}
+
+static void search_closed_task(kith_task *task) {
+    kith_shard_search *search = (kith_shard_search *)((char *)task - offsetof(kith_shard_search, impl));
+    kith_err err;
+    kith_status status = kith_err_set(&err, KITH_CLOSED, "the shard is closing");
+    search->done(search, status, NULL, &err);
+}
+
+static bool may_end_inline(kith_shard *shard, const kith_shard_search *search) {
+    if (!search->may_run_inline) return false;
+    shard_view *view = shard_view_acquire(shard->view_cell);
+    bool small = is_small(shard, search, view);
+    shard_view_release(view);
+    return small;
+}
+
+/* A writer can be stopped by a health fault while its view stays good, so health is asked on the search
+ * thread. */
+void kith_shard_search_start(kith_shard *shard, kith_shard_search *search) {
+    bool open = shard_use_try_acquire(shard);
+    kith_task *task = (kith_task *)search->impl;
+    *task = (kith_task){.run = open ? search_run_task : search_closed_task};
+    search->impl[3] = shard;
+    if (open && may_end_inline(shard, search)) {
+        search_run_task(task);
+        return;
+    }
+    kith_executor_post(shard->node->search, task);
+}

@@ -1,0 +1,279 @@
+/* The node's shards. A lock, not a message, guards the table: every request looks a shard up from its own
+ * thread and must not wait for another one's queue; it is held for a probe and a count.
+ *
+ * A shard has one hold for being in the table and one for each finder. Who takes the last one begins its
+ * close. */
+#include "host/shard/shard_set.h"
+
+#include "host/base/alloc.h"
+#include "host/base/assert.h"
+#include "host/base/map.h"
+#include "host/base/thread.h"
+
+typedef struct set_entry {
+    kith_shard_set *set;
+    uint64_t shard_id;
+    kith_shard *shard;
+    uint32_t holds; /* under the lock */
+    bool started;
+    bool erase;
+    void (*dropped)(void *ctx, kith_status status, const kith_err *err);
+    void *dropped_ctx;
+    kith_task task;
+} set_entry;
+
+struct kith_shard_set {
+    kith_shard_node *node;
+    kith_mutex mutex;
+    kith_map *by_id;        /* shard id -> set_entry; those in the table */
+    kith_map *by_shard;     /* address -> set_entry; also those held past their drop */
+    uint32_t closing_count; /* shards whose close has not ended, and one while close() runs */
+    void (*closed)(void *ctx);
+    void *closed_ctx;
+    kith_task closed_task;
+};
+
+kith_shard_set *kith_shard_set_create(kith_shard_node *node) {
+    kith_shard_set *set = kith_alloc_zero(sizeof *set);
+    set->node = node;
+    kith_mutex_init(&set->mutex, KITH_RANK_SHARD_SET);
+    set->by_id = kith_map_create(64);
+    set->by_shard = kith_map_create(64);
+    return set;
+}
+
+/* --- table --- */
+
+static set_entry *find_locked(kith_shard_set *set, uint64_t shard_id) {
+    uint64_t found;
+    return kith_map_get(set->by_id, &shard_id, sizeof shard_id, &found) ? (set_entry *)(uintptr_t)found
+                                                                        : NULL;
+}
+
+static set_entry *of_shard_locked(kith_shard_set *set, const kith_shard *shard) {
+    uint64_t found;
+    bool there = kith_map_get(set->by_shard, &shard, sizeof shard, &found);
+    kith_assert(there);
+    return (set_entry *)(uintptr_t)found;
+}
+
+static void insert(kith_shard_set *set, uint64_t shard_id, kith_shard *shard) {
+    set_entry *entry = kith_alloc_zero(sizeof *entry);
+    *entry = (set_entry){.set = set, .shard_id = shard_id, .shard = shard, .holds = 1};
+    kith_mutex_lock(&set->mutex);
+    kith_map_put(set->by_id, &shard_id, sizeof shard_id, (uintptr_t)entry);
+    kith_map_put(set->by_shard, &shard, sizeof shard, (uintptr_t)entry);
+    kith_mutex_unlock(&set->mutex);
+}
+
+kith_status kith_shard_set_open(
+    kith_shard_set *set, uint64_t shard_id, const kith_schema *schema, kith_err *err) {
+    kith_shard *shard;
+    kith_mutex_lock(&set->mutex);
+    bool is_open = find_locked(set, shard_id) != NULL;
+    kith_mutex_unlock(&set->mutex);
+    if (is_open) return kith_err_set(err, KITH_EXISTS, "shard %llu is open", (unsigned long long)shard_id);
+    kith_status status = kith_shard_open(
+        &(kith_shard_options){.node = set->node, .shard_id = shard_id, .schema = schema}, &shard, err);
+    if (status == KITH_OK) insert(set, shard_id, shard);
+    return status;
+}
+
+kith_status kith_shard_set_replay(void *ctx, const kith_log_entry *entry, kith_err *err) {
+    kith_shard_set *set = ctx;
+    kith_mutex_lock(&set->mutex);
+    set_entry *found = find_locked(set, entry->stream);
+    kith_shard *shard = found ? found->shard : NULL;
+    kith_mutex_unlock(&set->mutex);
+    return shard ? kith_shard_replay(shard, entry, err) : KITH_OK;
+}
+
+/* The next entry that is not started, or NULL. */
+static set_entry *unstarted_next(kith_shard_set *set) {
+    size_t cursor = 0, key_bytes;
+    const void *key;
+    uint64_t value;
+    set_entry *found = NULL;
+    kith_mutex_lock(&set->mutex);
+    while (!found && kith_map_next(set->by_id, &cursor, &key, &key_bytes, &value)) {
+        set_entry *entry = (set_entry *)(uintptr_t)value;
+        if (!entry->started) found = entry;
+    }
+    kith_mutex_unlock(&set->mutex);
+    return found;
+}
+
+kith_status kith_shard_set_start(kith_shard_set *set, kith_err *err) {
+    set_entry *entry;
+    while ((entry = unstarted_next(set))) {
+        kith_status status = kith_shard_start(entry->shard, err);
+        if (status != KITH_OK) return status;
+        kith_mutex_lock(&set->mutex);
+        entry->started = true;
+        kith_mutex_unlock(&set->mutex);
+    }
+    return KITH_OK;
+}
+
+uint32_t kith_shard_set_count(kith_shard_set *set) {
+    kith_mutex_lock(&set->mutex);
+    uint32_t count = (uint32_t)kith_map_count(set->by_id);
+    kith_mutex_unlock(&set->mutex);
+    return count;
+}
+
+/* --- closing one --- */
+
+static void closed_run(kith_task *task) {
+    kith_shard_set *set = (kith_shard_set *)((char *)task - offsetof(kith_shard_set, closed_task));
+    set->closed(set->closed_ctx);
+}
+
+static void closing_end(kith_shard_set *set) {
+    kith_mutex_lock(&set->mutex);
+    bool last = --set->closing_count == 0 && set->closed;
+    kith_mutex_unlock(&set->mutex);
+    if (!last) return;
+    set->closed_task.run = closed_run;
+    kith_executor_post(set->node->owner, &set->closed_task);
+}
+
+static void erase_run(kith_task *task) {
+    set_entry *entry = (set_entry *)((char *)task - offsetof(set_entry, task));
+    kith_err err;
+    kith_status status = kith_shard_erase(entry->set->node, entry->shard_id, &err);
+    entry->dropped(entry->dropped_ctx, status, status == KITH_OK ? NULL : &err);
+    closing_end(entry->set);
+    kith_free(entry);
+}
+
+static void entry_closed(void *ctx) {
+    set_entry *entry = ctx;
+    kith_shard_set *set = entry->set;
+    kith_shard_destroy(entry->shard);
+    if (entry->erase) {
+        entry->task.run = erase_run;
+        kith_executor_post(set->node->background, &entry->task);
+        return;
+    }
+    kith_free(entry);
+    closing_end(set);
+}
+
+static void hold_release(kith_shard_set *set, set_entry *entry) {
+    kith_mutex_lock(&set->mutex);
+    bool last = --entry->holds == 0;
+    if (last) kith_map_remove(set->by_shard, &entry->shard, sizeof entry->shard);
+    kith_mutex_unlock(&set->mutex);
+    if (last) kith_shard_close(entry->shard, entry_closed, entry);
+}
+
+/* --- finding --- */
+
+kith_shard *kith_shard_set_find(kith_shard_set *set, uint64_t shard_id) {
+    kith_mutex_lock(&set->mutex);
+    set_entry *entry = find_locked(set, shard_id);
+    kith_shard *shard = entry && entry->started ? entry->shard : NULL;
+    if (shard) entry->holds++;
+    kith_mutex_unlock(&set->mutex);
+    return shard;
+}
+
+void kith_shard_set_release(kith_shard_set *set, kith_shard *shard) {
+    kith_mutex_lock(&set->mutex);
+    set_entry *entry = of_shard_locked(set, shard);
+    kith_mutex_unlock(&set->mutex);
+    hold_release(set, entry);
+}
+
+static set_entry **hold_all(kith_shard_set *set, uint32_t *count_out) {
+    size_t cursor = 0, key_bytes;
+    const void *key;
+    uint64_t value;
+    uint32_t count = 0;
+    kith_mutex_lock(&set->mutex);
+    set_entry **entries = kith_alloc_array(kith_map_count(set->by_id) + 1, sizeof(set_entry *));
+    while (kith_map_next(set->by_id, &cursor, &key, &key_bytes, &value)) {
+        set_entry *entry = (set_entry *)(uintptr_t)value;
+        if (!entry->started) continue;
+        entry->holds++;
+        entries[count++] = entry;
+    }
+    kith_mutex_unlock(&set->mutex);
+    *count_out = count;
+    return entries;
+}
+
+void kith_shard_set_each(
+    kith_shard_set *set, void (*each)(void *ctx, uint64_t shard_id, kith_shard *shard), void *ctx) {
+    uint32_t count;
+    set_entry **entries = hold_all(set, &count);
+    for (uint32_t i = 0; i < count; i++) {
+        each(ctx, entries[i]->shard_id, entries[i]->shard);
+        hold_release(set, entries[i]);
+    }
+    kith_free(entries);
+}
+
+/* --- drop and close --- */
+
+void kith_shard_set_drop(kith_shard_set *set, uint64_t shard_id,
+    void (*done)(void *ctx, kith_status status, const kith_err *err), void *ctx) {
+    kith_mutex_lock(&set->mutex);
+    set_entry *entry = find_locked(set, shard_id);
+    if (entry) kith_map_remove(set->by_id, &shard_id, sizeof shard_id);
+    set->closing_count++;
+    kith_mutex_unlock(&set->mutex);
+    bool was_open = entry != NULL;
+    if (!was_open) {
+        entry = kith_alloc_zero(sizeof *entry);
+        *entry = (set_entry){.set = set, .shard_id = shard_id, .task = {.run = erase_run}};
+    }
+    entry->erase = true;
+    entry->dropped = done;
+    entry->dropped_ctx = ctx;
+    if (was_open)
+        hold_release(set, entry);
+    else
+        kith_executor_post(set->node->background, &entry->task);
+}
+
+void kith_shard_set_close(kith_shard_set *set, void (*closed)(void *ctx), void *ctx) {
+    set_entry *entry;
+    kith_mutex_lock(&set->mutex);
+    set->closing_count++;
+    set->closed = closed;
+    set->closed_ctx = ctx;
+    kith_mutex_unlock(&set->mutex);
+    do {
+        size_t cursor = 0, key_bytes;
+        const void *key;
+        uint64_t value;
+        kith_mutex_lock(&set->mutex);
+        entry = kith_map_next(set->by_id, &cursor, &key, &key_bytes, &value) ? (set_entry *)(uintptr_t)value
+                                                                             : NULL;
+        if (entry) {
+            kith_map_remove(set->by_id, &entry->shard_id, sizeof entry->shard_id);
+            set->closing_count++;
+        }
+        kith_mutex_unlock(&set->mutex);
+        if (entry) hold_release(set, entry);
+    } while (entry);
+    closing_end(set);
+}
+
+void kith_shard_set_destroy(kith_shard_set *set) {
+    if (!set) return;
+    size_t cursor = 0, key_bytes;
+    const void *key;
+    uint64_t value;
+    while (kith_map_next(set->by_id, &cursor, &key, &key_bytes, &value)) {
+        set_entry *entry = (set_entry *)(uintptr_t)value;
+        kith_shard_destroy(entry->shard);
+        kith_free(entry);
+    }
+    kith_map_destroy(set->by_id);
+    kith_map_destroy(set->by_shard);
+    kith_mutex_fini(&set->mutex);
+    kith_free(set);
+}

@@ -1,0 +1,43 @@
+/* The shards of a node, by id.
+ *
+ * Start of a node: kith_shard_set_open for each shard of the metadata, then the log is opened with
+ * kith_shard_set_replay, then kith_shard_set_start. Later shards are opened and started one by one.
+ *
+ * Threads: find and release from any thread; open, start, drop and close from one at a time.
+ * Ownership: owns its shards; a shard found is held until released, also past its drop. Borrows the node. */
+#ifndef KITH_SHARD_SHARD_SET_H
+#define KITH_SHARD_SHARD_SET_H
+
+#include "host/shard/shard.h"
+
+typedef struct kith_shard_set kith_shard_set;
+
+kith_shard_set *kith_shard_set_create(kith_shard_node *node);
+/* EXISTS if the id is open. It cannot be found until it is started. */
+KITH_CHECK kith_status kith_shard_set_open(
+    kith_shard_set *set, uint64_t shard_id, const kith_schema *schema, kith_err *err);
+/* For kith_store_log_options.replay of a node whose log has only shards, or called by one that dispatches.
+ * Entries of shards that are not open are skipped: they are dropped ones. */
+KITH_CHECK kith_status kith_shard_set_replay(void *set, const kith_log_entry *entry, kith_err *err);
+/* Starts every shard that was opened since. node->log must be set. */
+KITH_CHECK kith_status kith_shard_set_start(kith_shard_set *set, kith_err *err);
+
+/* The started shard, or NULL. */
+kith_shard *kith_shard_set_find(kith_shard_set *set, uint64_t shard_id);
+void kith_shard_set_release(kith_shard_set *set, kith_shard *shard);
+uint32_t kith_shard_set_count(kith_shard_set *set);
+/* Calls `each` for every started shard, holding it. */
+void kith_shard_set_each(
+    kith_shard_set *set, void (*each)(void *ctx, uint64_t shard_id, kith_shard *shard), void *ctx);
+
+/* Closes the shard once nobody holds it, erases it (on the background executor), then calls `done` there. A
+ * shard that is not open is erased all the same: a drop can be repeated after a crash. */
+void kith_shard_set_drop(kith_shard_set *set, uint64_t shard_id,
+    void (*done)(void *ctx, kith_status status, const kith_err *err), void *ctx);
+/* Closes every shard once nobody holds it, destroys them, calls `closed` on the owner executor. No find finds
+ * anything from the call on. */
+void kith_shard_set_close(kith_shard_set *set, void (*closed)(void *ctx), void *ctx);
+/* After close, or after a failed start of the node. Accepts NULL. */
+void kith_shard_set_destroy(kith_shard_set *set);
+
+#endif
