@@ -1,0 +1,254 @@
+/* Start and stop of the gRPC server. */
+#include "host/grpc/grpc_server.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <grpc/grpc_security.h>
+#include <grpc/support/log.h>
+#include <grpc/support/time.h>
+
+#include "host/base/alloc.h"
+#include "host/base/log.h"
+#include "host/grpc/grpc_internal.h"
+
+#define KEEPALIVE_MS         60000 /* a client that vanished is noticed */
+#define KEEPALIVE_TIMEOUT_MS 20000
+#define PING_LEAST_MS        5000 /* clients may ping this often */
+#define ADDRESS_BYTES_MAX    320u
+
+/* --- admission
+ * -------------------------------------------------------------------------------------------------------- */
+
+kith_status kith_grpc_admit(kith_grpc_server *server, size_t bytes, kith_err *err) {
+    uint32_t calls = atomic_fetch_add_explicit(&server->call_count, 1, memory_order_relaxed);
+    size_t used_bytes = atomic_fetch_add_explicit(&server->request_bytes, bytes, memory_order_relaxed);
+    if (calls >= server->options.calls_max) {
+        kith_grpc_discharge(server, bytes);
+        return kith_err_set(
+            err, KITH_BUSY, "%u calls are in flight, as many as are allowed; retry later", calls);
+    }
+    if (used_bytes + bytes > server->options.request_bytes_max) {
+        kith_grpc_discharge(server, bytes);
+        return kith_err_set(err, KITH_BUSY,
+            "requests in flight have %zu bytes, with this one's %zu more than the %zu allowed; retry later",
+            used_bytes, bytes, server->options.request_bytes_max);
+    }
+    return KITH_OK;
+}
+
+void kith_grpc_discharge(kith_grpc_server *server, size_t bytes) {
+    atomic_fetch_sub_explicit(&server->call_count, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&server->request_bytes, bytes, memory_order_relaxed);
+}
+
+/* --- address
+ * ----------------------------------------------------------------------------------------------------------
+ */
+
+/* gRPC answers a port in use with "no"; trying the address first tells why. */
+static kith_status address_try(const struct addrinfo *address, const char *name, kith_err *err) {
+    int on = 1, error_number = 0;
+    int fd = socket(address->ai_family, address->ai_socktype, address->ai_protocol);
+    if (fd < 0) return kith_err_set_errno(err, errno, "gRPC cannot listen on %s", name);
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(fd, address->ai_addr, address->ai_addrlen) != 0) error_number = errno;
+    /* A listener with SO_REUSEADDR lets another bind, but not listen. */
+    if (error_number == 0 && listen(fd, 1) != 0) error_number = errno;
+    close(fd);
+    if (error_number == 0) return KITH_OK;
+    return kith_err_set_errno(err, error_number, "gRPC cannot listen on %s", name);
+}
+
+static kith_status address_check(const kith_grpc_server_options *options, const char *name, kith_err *err) {
+    char port[8];
+    snprintf(port, sizeof port, "%u", options->port);
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo *addresses = NULL;
+    int error = getaddrinfo(options->bind_address, port, &hints, &addresses);
+    if (error != 0) {
+        return kith_err_set(err, KITH_INVALID, "gRPC cannot listen on %s: %s", name, gai_strerror(error));
+    }
+    kith_status status = KITH_OK;
+    for (struct addrinfo *at = addresses; at && status == KITH_OK; at = at->ai_next) {
+        status = address_try(at, name, err);
+    }
+    freeaddrinfo(addresses);
+    return status;
+}
+
+/* --- start
+ * ------------------------------------------------------------------------------------------------------------
+ */
+
+static void core_log(gpr_log_func_args *args) {
+    kith_log_debug("grpc_core", kith_kv_text("message", args->message));
+}
+
+static grpc_arg arg_int(const char *key, int value) {
+    return (grpc_arg){.type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t)key, .value.integer = value};
+}
+
+static grpc_server *core_create(const kith_grpc_server_options *options) {
+    grpc_arg args[] = {
+        arg_int(GRPC_ARG_ALLOW_REUSEPORT, 0), /* or two servers would share the port in silence */
+        arg_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, (int)options->message_bytes_max),
+        arg_int(GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, -1), /* checked when encoded, with a better message */
+        arg_int(GRPC_ARG_MAX_CONCURRENT_STREAMS, (int)options->streams_max),
+        arg_int(GRPC_ARG_MAX_METADATA_SIZE, (int)KITH_GRPC_METADATA_BYTES_MAX),
+        arg_int(GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS),
+        arg_int(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS),
+        arg_int(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
+        arg_int(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, PING_LEAST_MS),
+    };
+    grpc_channel_args channel_args = {.num_args = sizeof args / sizeof args[0], .args = args};
+    return grpc_server_create(&channel_args, NULL);
+}
+
+static kith_status core_listen(kith_grpc_server *server, kith_err *err) {
+    const kith_grpc_server_options *options = &server->options;
+    char name[ADDRESS_BYTES_MAX];
+    bool is_ipv6 = strchr(options->bind_address, ':') != NULL;
+    snprintf(name, sizeof name, is_ipv6 ? "[%s]:%u" : "%s:%u", options->bind_address, options->port);
+    kith_status status = address_check(options, name, err);
+    if (status != KITH_OK) return status;
+    grpc_server_credentials *credentials = grpc_insecure_server_credentials_create();
+    int port = grpc_server_add_http2_port(server->core, name, credentials);
+    grpc_server_credentials_release(credentials);
+    if (port <= 0) return kith_err_set(err, KITH_IO, "gRPC cannot listen on %s", name);
+    server->port = (uint32_t)port;
+    return KITH_OK;
+}
+
+static void methods_register(kith_grpc_server *server) {
+    kith_metrics *metrics = server->options.metrics;
+    for (uint32_t m = 0; m < kith_grpc_method_count; m++) {
+        const kith_grpc_method *method = &kith_grpc_methods[m];
+        const char *label = method->path ? method->path + 1 : "unknown";
+        if (metrics) server->calls_series[m] = kith_metrics_series(metrics, KITH_METRIC_ID_GRPC_CALLS, label);
+        if (!method->path) continue;
+        server->registered[m] = grpc_server_register_method(server->core, method->path, NULL,
+            method->kind->has_payload ? GRPC_SRM_PAYLOAD_READ_INITIAL_BYTE_BUFFER : GRPC_SRM_PAYLOAD_NONE, 0);
+    }
+}
+
+static grpc_completion_queue *stop_queue_create(void) {
+    /* Only ever waited on for the end: it must not take part in polling. */
+    grpc_completion_queue_attributes attributes = {.version = GRPC_CQ_CURRENT_VERSION,
+        .cq_completion_type = GRPC_CQ_NEXT,
+        .cq_polling_type = GRPC_CQ_NON_POLLING};
+    const grpc_completion_queue_factory *factory = grpc_completion_queue_factory_lookup(&attributes);
+    return grpc_completion_queue_create(factory, &attributes, NULL);
+}
+
+static void queues_create(kith_grpc_server *server) {
+    server->stop_queue = stop_queue_create();
+    grpc_server_register_completion_queue(server->core, server->stop_queue, NULL);
+    server->threads = kith_alloc_zero(server->options.thread_count * sizeof *server->threads);
+    for (uint32_t i = 0; i < server->options.thread_count; i++) {
+        server->threads[i].server = server;
+        server->threads[i].queue = grpc_completion_queue_create_for_next(NULL);
+        grpc_server_register_completion_queue(server->core, server->threads[i].queue, NULL);
+    }
+}
+
+static kith_grpc_server_options options_filled(const kith_grpc_server_options *options) {
+    kith_grpc_server_options filled = *options;
+    if (filled.thread_count == 0) filled.thread_count = 1;
+    if (filled.calls_max == 0) filled.calls_max = KITH_GRPC_CALLS_MAX;
+    if (filled.request_bytes_max == 0) filled.request_bytes_max = KITH_GRPC_REQUEST_BYTES_MAX;
+    if (filled.message_bytes_max == 0) filled.message_bytes_max = KITH_MESSAGE_BYTES_MAX;
+    if (filled.streams_max == 0) filled.streams_max = KITH_GRPC_CONNECTION_CALLS_MAX;
+    return filled;
+}
+
+kith_status kith_grpc_server_start(
+    const kith_grpc_server_options *options, kith_grpc_server **server_out, kith_err *err) {
+    if (!getenv("GRPC_VERBOSITY")) gpr_set_log_function(core_log);
+    grpc_init();
+    kith_grpc_server *server = kith_alloc_zero(sizeof *server);
+    server->options = options_filled(options);
+    server->core = core_create(&server->options);
+    queues_create(server);
+    methods_register(server);
+    kith_status status = core_listen(server, err);
+    grpc_server_start(server->core); /* also after a failure: only a started server can be shut down */
+    for (uint32_t i = 0; i < server->options.thread_count && status == KITH_OK; i++) {
+        status = kith_grpc_thread_start(&server->threads[i], i, err);
+    }
+    if (status != KITH_OK) {
+        kith_grpc_server_stop(server, UINT64_C(1000000000));
+        return status;
+    }
+    kith_log_info("grpc_listening", kith_kv_text("address", server->options.bind_address),
+        kith_kv_u64("port", server->port));
+    *server_out = server;
+    return KITH_OK;
+}
+
+uint32_t kith_grpc_server_port(const kith_grpc_server *server) {
+    return server->port;
+}
+
+/* --- stop
+ * -------------------------------------------------------------------------------------------------------------
+ */
+
+/* False when `wait` passed first. */
+static bool stopped_within(kith_grpc_server *server, gpr_timespec wait) {
+    return grpc_completion_queue_next(server->stop_queue, wait, NULL).type == GRPC_OP_COMPLETE;
+}
+
+/* A queue whose thread never started still holds its armed calls. */
+static void queue_drain(kith_grpc_thread *thread) {
+    for (;;) {
+        grpc_event event =
+            grpc_completion_queue_next(thread->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+        if (event.type == GRPC_QUEUE_SHUTDOWN) return;
+        if (event.type == GRPC_OP_COMPLETE) ((kith_grpc_tag *)event.tag)->run(event.tag, event.success != 0);
+    }
+}
+
+static void thread_stop(kith_grpc_thread *thread) {
+    grpc_completion_queue_shutdown(thread->queue);
+    if (thread->thread)
+        kith_thread_join(thread->thread);
+    else
+        queue_drain(thread);
+    grpc_completion_queue_destroy(thread->queue);
+    for (uint32_t m = 0; m < kith_grpc_method_count; m++) {
+        for (kith_grpc_call *call = thread->pools[m].free, *next; call; call = next) {
+            next = call->next;
+            kith_grpc_call_destroy(call);
+        }
+    }
+}
+
+void kith_grpc_server_stop(kith_grpc_server *server, uint64_t drain_ns) {
+    if (!server) return;
+    gpr_timespec drain =
+        gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_nanos((int64_t)drain_ns, GPR_TIMESPAN));
+    grpc_server_shutdown_and_notify(server->core, server->stop_queue, server);
+    if (!stopped_within(server, drain)) {
+        kith_log_warn("grpc_calls_cancelled",
+            kith_kv_u64("calls", atomic_load_explicit(&server->call_count, memory_order_relaxed)));
+        grpc_server_cancel_all_calls(server->core);
+        (void)stopped_within(server, gpr_inf_future(GPR_CLOCK_MONOTONIC));
+    }
+    for (uint32_t i = 0; i < server->options.thread_count; i++)
+        thread_stop(&server->threads[i]);
+    grpc_completion_queue_shutdown(server->stop_queue);
+    while (grpc_completion_queue_next(server->stop_queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL).type !=
+           GRPC_QUEUE_SHUTDOWN) {
+    }
+    grpc_completion_queue_destroy(server->stop_queue);
+    grpc_server_destroy(server->core);
+    kith_free(server->threads);
+    kith_free(server);
+    grpc_shutdown();
+}

@@ -1,0 +1,51 @@
+/* The loop of one completion queue. */
+#include <stdio.h>
+
+#include <grpc/support/time.h>
+
+#include "host/grpc/grpc_internal.h"
+
+/* How late a watch may learn that the server's state changed. */
+#define TICK_MS 250
+
+static gpr_timespec in_ms(int64_t milliseconds) {
+    return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(milliseconds, GPR_TIMESPAN));
+}
+
+/* Without long calls there is nothing to tick and the thread sleeps until something happens. */
+static gpr_timespec next_wait(const kith_grpc_thread *thread) {
+    return thread->long_calls ? in_ms(TICK_MS) : gpr_inf_future(GPR_CLOCK_MONOTONIC);
+}
+
+static void tick_calls(kith_grpc_thread *thread) {
+    uint64_t now_ns = kith_env_now_ns(thread->server->options.env);
+    if (!thread->long_calls || now_ns < thread->tick_ns) return;
+    thread->tick_ns = now_ns + TICK_MS * UINT64_C(1000000);
+    for (kith_grpc_call *call = thread->long_calls, *next; call; call = next) {
+        next = call->next;
+        if (call->method->kind->tick) call->method->kind->tick(call);
+    }
+}
+
+static void thread_run(void *ctx) {
+    kith_grpc_thread *thread = ctx;
+    for (;;) {
+        grpc_event event = grpc_completion_queue_next(thread->queue, next_wait(thread), NULL);
+        if (event.type == GRPC_QUEUE_SHUTDOWN) return;
+        if (event.type == GRPC_OP_COMPLETE) {
+            kith_grpc_tag *tag = event.tag;
+            tag->run(tag, event.success != 0);
+        }
+        tick_calls(thread);
+    }
+}
+
+kith_status kith_grpc_thread_start(kith_grpc_thread *thread, uint32_t index, kith_err *err) {
+    char name[16];
+    snprintf(name, sizeof name, "grpc-%u", index % 1000);
+    for (uint32_t m = 0; m < kith_grpc_method_count; m++) {
+        for (uint32_t i = 0; i < kith_grpc_methods[m].armed_count; i++)
+            kith_grpc_call_arm(thread, m);
+    }
+    return kith_thread_start(thread->server->options.env, name, thread_run, thread, &thread->thread, err);
+}
