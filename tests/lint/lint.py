@@ -52,7 +52,7 @@ def check_include(path, name, quoted, layers, foreign):
     if quoted:
         target = module_of(name, layers)
         if target is None:
-            if name.startswith("tests/"):
+            if name.startswith(("tests/", "bench/")):
                 return f"product code includes {name}" if module else None
             return f'"{name}" is not written from the repository root'
         if module is None or target == module or target in layers[module]:
