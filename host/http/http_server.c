@@ -1,0 +1,283 @@
+/* Start, stop and routes. libmicrohttpd runs one thread of its own with epoll: its requests are rare and
+ * quick. */
+#include "host/http/http_server.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <microhttpd.h>
+
+#include "host/base/alloc.h"
+#include "host/base/buf.h"
+#include "host/base/log.h"
+
+#define CONNECTIONS_MAX      256u
+#define CONNECTION_BYTES_MAX (32u << 10) /* request line, headers and read buffer of one connection */
+#define BODY_BYTES_MAX       (64u << 10) /* nothing here takes a body; more than this is not even read */
+#define IDLE_TIMEOUT_S       60u
+#define ADDRESS_BYTES_MAX    320u
+
+typedef struct http_route http_route;
+
+/* A request while it is read. */
+typedef struct http_request {
+    kith_http_server *server;
+    const http_route *route; /* NULL: there is none */
+    size_t body_bytes;
+} http_request;
+
+/* Fills `body`; returns the HTTP code. */
+struct http_route {
+    const char *path;
+    const char *content_type;
+    unsigned (*answer)(kith_http_server *server, kith_buf *body);
+};
+
+struct kith_http_server {
+    kith_http_server_options options;
+    struct MHD_Daemon *daemon;
+    uint32_t port;
+};
+
+/* --- routes
+ * -----------------------------------------------------------------------------------------------------------
+ */
+
+#define TEXT       "text/plain; charset=utf-8"
+#define PROMETHEUS "text/plain; version=0.0.4; charset=utf-8"
+
+static unsigned answer_metrics(kith_http_server *server, kith_buf *body) {
+    const kith_http_server_options *options = &server->options;
+    if (options->metrics_fn)
+        options->metrics_fn(options->ctx, body);
+    else if (options->metrics)
+        kith_metrics_print(options->metrics, body);
+    return MHD_HTTP_OK;
+}
+
+static unsigned answer_alive(kith_http_server *server, kith_buf *body) {
+    (void)server;
+    kith_buf_append_text(body, "ok\n");
+    return MHD_HTTP_OK;
+}
+
+static unsigned answer_ready(kith_http_server *server, kith_buf *body) {
+    kith_err err;
+    if (kith_api_ready(server->options.api, &err) == KITH_OK) return answer_alive(server, body);
+    kith_buf_append_text(body, err.text);
+    kith_buf_append_text(body, "\n");
+    return MHD_HTTP_SERVICE_UNAVAILABLE;
+}
+
+static const http_route routes[] = {
+    {"/metrics", PROMETHEUS, answer_metrics},
+    {"/healthz", TEXT, answer_alive},
+    {"/livez", TEXT, answer_alive},
+    {"/readyz", TEXT, answer_ready},
+};
+#define ROUTE_COUNT (sizeof routes / sizeof routes[0])
+
+static const http_route *route_find(const char *path) {
+    for (size_t i = 0; i < ROUTE_COUNT; i++) {
+        if (strcmp(routes[i].path, path) == 0) return &routes[i];
+    }
+    return NULL;
+}
+
+static unsigned answer_not_found(kith_buf *body) {
+    kith_buf_append_text(body, "nothing is here; there are:\n");
+    for (size_t i = 0; i < ROUTE_COUNT; i++)
+        kith_buf_append_format(body, "  GET %s\n", routes[i].path);
+    return MHD_HTTP_NOT_FOUND;
+}
+
+/* --- requests
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+static void request_count(kith_http_server *server, const http_route *route) {
+    if (!server->options.metrics) return;
+    const char *label = route ? route->path : "unknown";
+    kith_series_add(kith_metrics_series(server->options.metrics, KITH_METRIC_ID_HTTP_REQUESTS, label), 1);
+}
+
+/* Takes the bytes of `body`. */
+static enum MHD_Result reply_queue(
+    struct MHD_Connection *connection, unsigned code, const char *content_type, kith_buf *body) {
+    size_t bytes = 0;
+    uint8_t *data = kith_buf_take(body, &bytes);
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer_with_free_callback(bytes, data, kith_free);
+    if (!response) {
+        kith_free(data);
+        return MHD_NO;
+    }
+    (void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
+    if (code == MHD_HTTP_METHOD_NOT_ALLOWED)
+        (void)MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
+    enum MHD_Result queued = MHD_queue_response(connection, code, response);
+    MHD_destroy_response(response);
+    return queued;
+}
+
+static enum MHD_Result request_answer(
+    const http_request *request, struct MHD_Connection *connection, const char *method) {
+    const http_route *route = request->route;
+    kith_buf body;
+    kith_buf_init(&body);
+    unsigned code;
+    if (!route) {
+        code = answer_not_found(&body);
+    } else if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0) {
+        kith_buf_append_format(&body, "%.32s is not allowed here; GET and HEAD are\n", method);
+        code = MHD_HTTP_METHOD_NOT_ALLOWED;
+    } else {
+        code = route->answer(request->server, &body);
+    }
+    request_count(request->server, route);
+    return reply_queue(connection, code, route ? route->content_type : TEXT, &body);
+}
+
+static enum MHD_Result body_too_long(struct MHD_Connection *connection) {
+    kith_buf body;
+    kith_buf_init(&body);
+    kith_buf_append_format(&body, "the body has more than %u bytes; none is needed\n", BODY_BYTES_MAX);
+    return reply_queue(connection, MHD_HTTP_CONTENT_TOO_LARGE, TEXT, &body);
+}
+
+static bool body_is_declared_too_long(struct MHD_Connection *connection) {
+    const char *length =
+        MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    return length && strlen(length) > 0 &&
+           (strlen(length) > 9 || (unsigned long)atol(length) > BODY_BYTES_MAX);
+}
+
+/* Called when the headers are there (`*request_ptr` is NULL), with each piece of the body, and at its end. */
+static enum MHD_Result handle(void *ctx, struct MHD_Connection *connection, const char *path,
+    const char *method, const char *version, const char *data, size_t *data_bytes, void **request_ptr) {
+    (void)version;
+    (void)data;
+    http_request *request = *request_ptr;
+    if (!request) {
+        request = kith_alloc_zero(sizeof *request);
+        request->server = ctx;
+        request->route = route_find(path);
+        *request_ptr = request;
+        return body_is_declared_too_long(connection) ? body_too_long(connection) : MHD_YES;
+    }
+    if (*data_bytes > 0) {
+        request->body_bytes += *data_bytes;
+        *data_bytes = 0;
+        return request->body_bytes > BODY_BYTES_MAX ? MHD_NO : MHD_YES; /* NO: the connection is closed */
+    }
+    return request_answer(request, connection, method);
+}
+
+static void completed(
+    void *ctx, struct MHD_Connection *connection, void **request_ptr, enum MHD_RequestTerminationCode why) {
+    (void)ctx;
+    (void)connection;
+    (void)why;
+    kith_free(*request_ptr);
+    *request_ptr = NULL;
+}
+
+/* --- start and stop
+ * --------------------------------------------------------------------------------------------------- */
+
+/* A socket of our own, so that the reason of a failure is known. */
+static kith_status listen_at(
+    const struct addrinfo *address, const char *name, int *socket_out, kith_err *err) {
+    int on = 1;
+    int fd = socket(address->ai_family, address->ai_socktype | SOCK_CLOEXEC, address->ai_protocol);
+    if (fd < 0) return kith_err_set_errno(err, errno, "HTTP cannot listen on %s", name);
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(fd, address->ai_addr, address->ai_addrlen) != 0 || listen(fd, SOMAXCONN) != 0) {
+        int error_number = errno;
+        close(fd);
+        return kith_err_set_errno(err, error_number, "HTTP cannot listen on %s", name);
+    }
+    *socket_out = fd;
+    return KITH_OK;
+}
+
+static kith_status socket_open(const kith_http_server_options *options, int *socket_out, kith_err *err) {
+    char name[ADDRESS_BYTES_MAX], port[8];
+    bool is_ipv6 = strchr(options->bind_address, ':') != NULL;
+    snprintf(name, sizeof name, is_ipv6 ? "[%s]:%u" : "%s:%u", options->bind_address, options->port);
+    snprintf(port, sizeof port, "%u", options->port);
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo *addresses = NULL;
+    int error = getaddrinfo(options->bind_address, port, &hints, &addresses);
+    if (error != 0) {
+        return kith_err_set(err, KITH_INVALID, "HTTP cannot listen on %s: %s", name, gai_strerror(error));
+    }
+    kith_status status = listen_at(addresses, name, socket_out, err);
+    freeaddrinfo(addresses);
+    return status;
+}
+
+static uint32_t socket_port(int fd) {
+    struct sockaddr_storage address = {0};
+    socklen_t bytes = sizeof address;
+    char port[8] = "0";
+    if (getsockname(fd, (struct sockaddr *)&address, &bytes) != 0) return 0;
+    (void)getnameinfo((struct sockaddr *)&address, bytes, NULL, 0, port, sizeof port, NI_NUMERICSERV);
+    return (uint32_t)atol(port);
+}
+
+static void daemon_log(void *ctx, const char *format, va_list args) {
+    (void)ctx;
+    char text[256];
+    vsnprintf(text, sizeof text, format, args);
+    text[strcspn(text, "\n")] = 0;
+    kith_log_debug("http_daemon", kith_kv_text("message", text));
+}
+
+static struct MHD_Daemon *daemon_start(kith_http_server *server, int fd) {
+    const kith_http_server_options *options = &server->options;
+    return MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ERROR_LOG, 0, NULL, NULL, handle, server,
+        MHD_OPTION_EXTERNAL_LOGGER, daemon_log, NULL, /* first: options are read in order */
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, options->connections_max,
+        MHD_OPTION_CONNECTION_TIMEOUT, options->idle_timeout_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)CONNECTION_BYTES_MAX, MHD_OPTION_NOTIFY_COMPLETED, completed, NULL, MHD_OPTION_END);
+}
+
+kith_status kith_http_server_start(
+    const kith_http_server_options *options, kith_http_server **server_out, kith_err *err) {
+    int fd = -1;
+    kith_status status = socket_open(options, &fd, err);
+    if (status != KITH_OK) return status;
+    kith_http_server *server = kith_alloc_zero(sizeof *server);
+    server->options = *options;
+    if (server->options.connections_max == 0) server->options.connections_max = CONNECTIONS_MAX;
+    if (server->options.idle_timeout_s == 0) server->options.idle_timeout_s = IDLE_TIMEOUT_S;
+    server->port = socket_port(fd);
+    server->daemon = daemon_start(server, fd);
+    if (!server->daemon) {
+        close(fd);
+        kith_free(server);
+        return kith_err_set(err, KITH_IO, "HTTP cannot start on %s:%u: libmicrohttpd refused",
+            options->bind_address, options->port);
+    }
+    kith_log_info(
+        "http_listening", kith_kv_text("address", options->bind_address), kith_kv_u64("port", server->port));
+    *server_out = server;
+    return KITH_OK;
+}
+
+uint32_t kith_http_server_port(const kith_http_server *server) {
+    return server->port;
+}
+
+void kith_http_server_stop(kith_http_server *server) {
+    if (!server) return;
+    MHD_stop_daemon(server->daemon); /* closes the socket too */
+    kith_free(server);
+}
