@@ -158,6 +158,8 @@ static void shard_start(search_run *run, uint32_t index) {
         .k = run->request.k,
         .deadline_ns = run->own->request->deadline_ns,
         .cancelled = run->own->request->cancelled,
+        /* Small ones one after the other here; of several only the last, while the others run on other threads. */
+        .may_run_inline = index + 1 == run->request.shard_count,
         .done = shard_done,
     };
     kith_shard_search_start(shard->shard, &shard->search);

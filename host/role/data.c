@@ -1,0 +1,296 @@
+#include "host/role/data.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/base/alloc.h"
+#include "host/base/bytes.h"
+#include "host/base/log.h"
+#include "host/role/role_latch.h"
+
+#define MS_NS 1000000ULL
+
+static uint32_t core_count(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+    int count = CPU_COUNT(&set);
+    return count < 1 ? 1 : count > 256 ? 256 : (uint32_t)count;
+}
+
+static char *path_join(const char *dir, const char *name) {
+    size_t bytes = strlen(dir) + strlen(name) + 2;
+    char *path = kith_alloc(bytes);
+    snprintf(path, bytes, "%s/%s", dir, name);
+    return path;
+}
+
+static kith_status folder_open(kith_role_data *data, const char *dir, kith_err *err) {
+    data->dir = kith_strdup(dir);
+    data->store_dir = path_join(dir, "store");
+    data->log_dir = path_join(dir, "log");
+    data->segment_dir = path_join(dir, "segments");
+    data->meta_dir = path_join(dir, "meta");
+    kith_status status = kith_dir_make(data->env, dir, err);
+    if (status == KITH_OK) status = kith_dir_lock(data->env, dir, &data->lock, err);
+    if (status == KITH_OK) status = kith_dir_make(data->env, data->segment_dir, err);
+    return status == KITH_OK ? KITH_OK : kith_err_wrap(err, status, "data_dir %s", dir);
+}
+
+static kith_status threads_start(kith_role_data *data, const kith_config *config, kith_err *err) {
+    uint32_t search_threads = config->search_threads ? config->search_threads : core_count();
+    kith_status status = kith_executor_create(data->env, "owner", 1, &data->owner, err);
+    if (status == KITH_OK) status = kith_executor_create(data->env, "search", search_threads, &data->search, err);
+    if (status == KITH_OK) {
+        status = kith_executor_create(data->env, "background", config->background_threads, &data->background, err);
+    }
+    if (status == KITH_OK) status = kith_executor_create(data->env, "log", 1, &data->log_executor, err);
+    if (status == KITH_OK) status = kith_executor_create(data->env, "meta", 1, &data->meta_executor, err);
+    return status;
+}
+
+static void node_fill(kith_role_data *data, const kith_config *config) {
+    data->node = (kith_shard_node){
+        .env = data->env,
+        .segment_dir = data->segment_dir,
+        .store = data->store,
+        .owner = data->owner,
+        .search = data->search,
+        .background = data->background,
+        .compute = kith_compute_cpu(),
+        .seal_bytes = config->segment_seal_bytes,
+        .seal_rows = config->segment_seal_rows,
+        .seal_idle_ns = config->segment_seal_idle_ms * MS_NS,
+        .merge_bytes_max = config->segment_merge_bytes_max,
+        .request_window = config->request_window,
+        .write_queue_bytes_max = config->write_queue_bytes_max,
+        .disk_reserve_bytes = config->disk_reserve_bytes,
+        .counters = &data->counters,
+    };
+}
+
+kith_status kith_role_data_open(const kith_role_data_options *options, kith_role_data *data_out, kith_err *err) {
+    kith_role_data *data = data_out;
+    *data = (kith_role_data){.env = options->env};
+    kith_status status = folder_open(data, options->config->data_dir, err);
+    if (status == KITH_OK) status = threads_start(data, options->config, err);
+    if (status == KITH_OK) {
+        status = kith_store_rocksdb_open(data->store_dir, options->config->store_memory_bytes, &data->store, err);
+        if (status != KITH_OK) kith_err_wrap(err, status, "store %s", data->store_dir);
+    }
+    if (status != KITH_OK) {
+        kith_role_data_close(data, NULL, NULL);
+        return status;
+    }
+    node_fill(data, options->config);
+    data->shards = kith_shard_set_create(&data->node);
+    return KITH_OK;
+}
+
+/* --- recovery ----------------------------------------------------------------------------------------------------------- */
+
+typedef struct replay {
+    kith_role_data *data;
+    const kith_role_data_options *options;
+} replay;
+
+static kith_status replay_entry(void *ctx, const kith_log_entry *entry, kith_err *err) {
+    const replay *own = ctx;
+    if (entry->stream == KITH_LOG_STREAM_META) return own->options->replay_meta(own->options->ctx, entry, err);
+    kith_map_put(own->data->log_streams, &entry->stream, sizeof entry->stream, 0);
+    return kith_shard_set_replay(own->data->shards, entry, err);
+}
+
+kith_status kith_role_data_recover(kith_role_data *data, const kith_role_data_options *options, kith_err *err) {
+    replay own = {.data = data, .options = options};
+    const kith_config *config = options->config;
+    kith_store_log_options log_options = {
+        .env = data->env,
+        .dir = data->log_dir,
+        .executor = data->log_executor,
+        .file_bytes = config->log_file_bytes,
+        .retain_bytes = config->log_retain_bytes,
+        .pending_bytes_max = config->write_queue_bytes_max,
+        .replay = replay_entry,
+        .replay_ctx = &own,
+        .synced = options->synced,
+        .synced_ctx = options->ctx,
+    };
+    data->log_streams = kith_map_create(64);
+    kith_status status = kith_store_log_open(&log_options, &data->log, err);
+    if (status != KITH_OK) return status;
+    data->node.log = data->log;
+    status = kith_shard_set_start(data->shards, err);
+    data->started = status == KITH_OK;
+    return status;
+}
+
+/* --- shards ------------------------------------------------------------------------------------------------------------- */
+
+static void shard_dropped(void *ctx, kith_status status, const kith_err *err) {
+    (void)ctx;
+    if (status != KITH_OK) kith_log_warn("shard_erase_failed", kith_kv_text("reason", err->text));
+}
+
+static void shards_drop(kith_role_data *data, uint64_t first, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) kith_shard_set_drop(data->shards, first + i, shard_dropped, NULL);
+}
+
+kith_status kith_role_data_shards_open(kith_role_data *data, const kith_collection *collection, kith_err *err) {
+    kith_status status = KITH_OK;
+    uint32_t opened = 0;
+    while (status == KITH_OK && opened < collection->shard_count) {
+        uint64_t shard_id = collection->shard_id_first + opened;
+        status = kith_shard_set_open(data->shards, shard_id, &collection->schema, err);
+        if (status == KITH_OK) opened++;
+        else kith_err_wrap(err, status, "collection \"%s\": shard %llu", collection->name, (unsigned long long)shard_id);
+    }
+    if (!data->started) return status; /* recovery starts them all together */
+    kith_err start_err;
+    kith_status start_status = kith_shard_set_start(data->shards, &start_err);
+    if (status == KITH_OK && start_status != KITH_OK) {
+        *err = start_err;
+        status = start_status;
+    }
+    /* They are new and empty: nothing is lost, and the next start opens them again. */
+    if (status != KITH_OK) shards_drop(data, collection->shard_id_first, opened);
+    return status;
+}
+
+void kith_role_data_shards_drop(kith_role_data *data, const kith_collection *collection) {
+    if (data->started) shards_drop(data, collection->shard_id_first, collection->shard_count);
+}
+
+kith_status kith_role_data_health(kith_role_data *data, kith_err *err) {
+    return kith_store_log_health(data->log, err);
+}
+
+/* --- leftovers ---------------------------------------------------------------------------------------------------------- */
+
+typedef struct leftovers {
+    bool (*known)(void *ctx, uint64_t shard_id);
+    void *ctx;
+    uint64_t *shard_ids;
+    uint32_t count, capacity;
+} leftovers;
+
+static void leftover_add(leftovers *found, uint64_t shard_id) {
+    if (found->known(found->ctx, shard_id)) return;
+    for (uint32_t i = 0; i < found->count; i++) {
+        if (found->shard_ids[i] == shard_id) return;
+    }
+    if (found->count == found->capacity) {
+        found->capacity = found->capacity ? found->capacity * 2 : 16;
+        found->shard_ids = kith_realloc(found->shard_ids, found->capacity * sizeof *found->shard_ids);
+    }
+    found->shard_ids[found->count++] = shard_id;
+}
+
+/* Files are called <shard id>-<segment id>.seg; anything else is not ours to judge. */
+static void leftover_file(void *ctx, const kith_dir_entry *entry) {
+    unsigned long long shard_id, segment_id;
+    int used = 0;
+    if (entry->is_dir || sscanf(entry->name, "%llu-%llu.seg%n", &shard_id, &segment_id, &used) != 2) return;
+    if (used > 0) leftover_add(ctx, shard_id);
+}
+
+/* Keys begin with the shard id, big-endian: leap from the first key of one shard to the first of the next. */
+static kith_status leftover_keys(kith_role_data *data, kith_store_family family, leftovers *found, kith_err *err) {
+    uint8_t end[9];
+    memset(end, 0xff, sizeof end);
+    for (uint64_t shard_id = 0;;) {
+        uint8_t from[8];
+        kith_store_iterator *iterator;
+        const void *key, *value;
+        size_t key_bytes, value_bytes;
+        kith_store_u64_be(from, shard_id);
+        kith_status status = kith_store_iterator_open(data->store, family, from, sizeof from, end, sizeof end,
+            &iterator, err);
+        if (status != KITH_OK) return status;
+        bool more = kith_store_iterator_next(iterator, &key, &key_bytes, &value, &value_bytes) && key_bytes >= 8;
+        if (more) shard_id = kith_load_u64_be(key);
+        status = kith_store_iterator_status(iterator, err);
+        kith_store_iterator_close(iterator);
+        if (status != KITH_OK || !more) return status;
+        leftover_add(found, shard_id);
+        if (shard_id++ == UINT64_MAX) return KITH_OK;
+    }
+}
+
+/* The log's files may keep entries of dropped shards for as long as it retains anything: nobody waits for them. */
+static void leftover_streams(kith_role_data *data, const leftovers *found) {
+    size_t cursor = 0, key_bytes;
+    const void *key;
+    uint64_t unused;
+    while (kith_map_next(data->log_streams, &cursor, &key, &key_bytes, &unused)) {
+        uint64_t stream;
+        memcpy(&stream, key, sizeof stream);
+        if (!found->known(found->ctx, stream)) kith_store_log_drop(data->log, stream);
+    }
+}
+
+static int id_compare(const void *a, const void *b) {
+    uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+    return left < right ? -1 : left > right;
+}
+
+kith_status kith_role_data_leftovers(kith_role_data *data, bool (*known)(void *ctx, uint64_t shard_id), void *ctx,
+    uint64_t **shard_ids_out, uint32_t *count_out, kith_err *err) {
+    leftovers found = {.known = known, .ctx = ctx};
+    kith_status status = leftover_keys(data, KITH_STORE_POINTS, &found, err);
+    if (status == KITH_OK) status = leftover_keys(data, KITH_STORE_META, &found, err);
+    if (status == KITH_OK) status = kith_dir_list(data->env, data->segment_dir, leftover_file, &found, err);
+    if (status != KITH_OK) {
+        kith_free(found.shard_ids);
+        return status;
+    }
+    leftover_streams(data, &found);
+    if (found.count) qsort(found.shard_ids, found.count, sizeof *found.shard_ids, id_compare);
+    *shard_ids_out = found.shard_ids;
+    *count_out = found.count;
+    return KITH_OK;
+}
+
+void kith_role_data_leftover_erase(kith_role_data *data, uint64_t shard_id) {
+    kith_log_info("leftover_erased", kith_kv_u64("shard", shard_id));
+    kith_shard_set_drop(data->shards, shard_id, shard_dropped, NULL);
+}
+
+/* --- close -------------------------------------------------------------------------------------------------------------- */
+
+static void set_closed(void *ctx) {
+    kith_role_latch_done(ctx);
+}
+
+static void shards_close(kith_role_data *data) {
+    kith_role_latch latch;
+    kith_role_latch_init(&latch);
+    kith_role_latch_add(&latch, 1);
+    kith_shard_set_close(data->shards, set_closed, &latch);
+    kith_role_latch_wait(&latch);
+    kith_role_latch_fini(&latch);
+}
+
+/* Shards first, then their threads. The log's executor still runs what its close completes. */
+void kith_role_data_close(kith_role_data *data, void (*before_log_closes)(void *ctx), void *ctx) {
+    if (data->shards) shards_close(data);
+    kith_executor_destroy(data->meta_executor);
+    if (before_log_closes) before_log_closes(ctx);
+    kith_store_log_close(data->log);
+    kith_executor_destroy(data->log_executor);
+    kith_executor_destroy(data->search);
+    kith_executor_destroy(data->background);
+    kith_executor_destroy(data->owner);
+    kith_shard_set_destroy(data->shards);
+    kith_shard_node_fini(&data->node);
+    if (data->log_streams) kith_map_destroy(data->log_streams);
+    kith_store_close(data->store);
+    kith_file_close(data->lock);
+    kith_free(data->dir);
+    kith_free(data->store_dir);
+    kith_free(data->log_dir);
+    kith_free(data->segment_dir);
+    kith_free(data->meta_dir);
+    *data = (kith_role_data){0};
+}

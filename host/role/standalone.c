@@ -1,0 +1,301 @@
+#include "host/role/standalone.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/base/alloc.h"
+#include "host/base/log.h"
+#include "host/grpc/grpc_server.h"
+#include "host/http/http_server.h"
+#include "host/query/query_serve.h"
+#include "host/role/data.h"
+#include "host/role/node_id.h"
+#include "host/role/role_latch.h"
+#include "host/role/role_metrics.h"
+#include "kernels/cuda_loader.h"
+
+#define MS_NS 1000000ULL
+
+/* Messages between the parts of this process. The api bounds requests; this only has to be above what they fan out to. */
+#define LOOP_IN_FLIGHT_MAX 65536u
+
+struct kith_standalone {
+    kith_env *env;
+    kith_config config;
+    kith_metrics *metrics;
+    kith_role_metrics *measure;
+    kith_role_data data;
+    bool data_open;
+    kith_meta *meta;
+    kith_transport *transport;
+    kith_query_serve *serve;
+    kith_api *api;
+    kith_grpc_server *grpc;
+    kith_http_server *http;
+    char compute_fault[KITH_ERR_BYTES_MAX]; /* why compute_backend = cuda cannot be had; "" */
+};
+
+/* --- what the parts are told ---------------------------------------------------------------------------------------------- */
+
+static kith_status collection_created(void *ctx, const kith_collection *collection, kith_err *err) {
+    kith_standalone *own = ctx;
+    return kith_role_data_shards_open(&own->data, collection, err);
+}
+
+static void collection_dropped(void *ctx, const kith_collection *collection) {
+    kith_standalone *own = ctx;
+    kith_role_metrics_dropped(own->measure, collection);
+    kith_role_data_shards_drop(&own->data, collection);
+}
+
+static kith_status meta_replay(void *ctx, const kith_log_entry *entry, kith_err *err) {
+    return kith_meta_replay(((kith_standalone *)ctx)->meta, entry, err);
+}
+
+static void log_synced(void *ctx, uint64_t took_ns, uint64_t bytes) {
+    kith_role_metrics_synced(((kith_standalone *)ctx)->measure, took_ns, bytes);
+}
+
+static void api_searched(void *ctx, const kith_api_search_sample *sample) {
+    kith_role_metrics_searched(((kith_standalone *)ctx)->measure, sample);
+}
+
+static void api_wrote(void *ctx, kith_status status, uint64_t took_ns, uint32_t points) {
+    kith_role_metrics_wrote(((kith_standalone *)ctx)->measure, status, took_ns, points);
+}
+
+static kith_status health(void *ctx, kith_err *err) {
+    kith_standalone *own = ctx;
+    if (own->compute_fault[0]) return kith_err_set(err, KITH_UNAVAILABLE, "%s", own->compute_fault);
+    return kith_role_data_health(&own->data, err);
+}
+
+/* --- start ---------------------------------------------------------------------------------------------------------------- */
+
+static kith_status metadata_open(kith_standalone *own, kith_err *err) {
+    kith_meta_options options = {
+        .env = own->env,
+        .dir = own->data.meta_dir,
+        .executor = own->data.meta_executor,
+        .created = collection_created,
+        .dropped = collection_dropped,
+        .ctx = own,
+    };
+    kith_status status = kith_role_node_id_load(own->env, own->data.dir, &options.node, err);
+    if (status == KITH_OK) status = kith_meta_open(&options, &own->meta, err);
+    const kith_collection *collection;
+    for (uint32_t i = 0; status == KITH_OK && (collection = kith_meta_collection_at(own->meta, i)); i++) {
+        status = kith_role_data_shards_open(&own->data, collection, err);
+    }
+    return status;
+}
+
+static bool shard_is_known(void *ctx, uint64_t shard_id) {
+    const kith_collection *collection;
+    for (uint32_t i = 0; (collection = kith_meta_collection_at(ctx, i)); i++) {
+        if (shard_id - collection->shard_id_first < collection->shard_count) return true;
+    }
+    return false;
+}
+
+/* Shards of no collection are what a crash left of dropped ones; but if the metadata is gone, they are all there is. */
+static kith_status leftovers_judge(kith_standalone *own, uint64_t **shard_ids_out, uint32_t *count_out, kith_err *err) {
+    kith_status status = kith_role_data_leftovers(&own->data, shard_is_known, own->meta, shard_ids_out, count_out, err);
+    if (status != KITH_OK || *count_out == 0 || !kith_meta_is_new(own->meta)) return status;
+    status = kith_err_set(err, KITH_CORRUPT,
+        "%s/snapshot.kith is missing although there is data of %u shards: restore the file, or use another data_dir",
+        own->data.meta_dir, *count_out);
+    kith_free(*shard_ids_out);
+    return status;
+}
+
+static kith_status storage_start(kith_standalone *own, kith_err *err) {
+    kith_role_data_options options = {
+        .env = own->env,
+        .config = &own->config,
+        .replay_meta = meta_replay,
+        .synced = log_synced,
+        .ctx = own,
+    };
+    uint64_t *leftovers = NULL;
+    uint32_t leftover_count = 0;
+    kith_status status = kith_role_data_open(&options, &own->data, err);
+    if (status != KITH_OK) return status;
+    own->data_open = true;
+    status = metadata_open(own, err);
+    if (status == KITH_OK) status = kith_role_data_recover(&own->data, &options, err);
+    if (status == KITH_OK) status = leftovers_judge(own, &leftovers, &leftover_count, err);
+    if (status != KITH_OK) return status;
+    status = kith_meta_start(own->meta, own->data.log, err);
+    if (status == KITH_OK) {
+        for (uint32_t i = 0; i < leftover_count; i++) kith_role_data_leftover_erase(&own->data, leftovers[i]);
+    }
+    kith_free(leftovers);
+    return status;
+}
+
+static kith_api_limits limits_of(const kith_config *config, uint32_t search_threads) {
+    return (kith_api_limits){
+        .search_timeout_ns = config->search_timeout_ms * MS_NS,
+        .write_timeout_ns = config->write_timeout_ms * MS_NS,
+        .slow_search_ns = config->slow_query_ms * MS_NS,
+        .reads_max = config->search_queue_max + search_threads,
+        .write_bytes_max = config->write_queue_bytes_max,
+    };
+}
+
+static kith_status queries_start(kith_standalone *own, kith_err *err) {
+    kith_status status = kith_transport_loop_create(own->env, LOOP_IN_FLIGHT_MAX, &own->transport, err);
+    if (status != KITH_OK) return status;
+    own->serve = kith_query_serve_create(&(kith_query_serve_options){
+        .transport = own->transport,
+        .shards = own->data.shards,
+        .search = own->data.search,
+        .write = own->data.owner,
+    });
+    own->api = kith_api_create(&(kith_api_options){
+        .env = own->env,
+        .meta = own->meta,
+        .transport = own->transport,
+        .executor = own->data.search,
+        .limits = limits_of(&own->config, kith_executor_thread_count(own->data.search)),
+        .message_bytes_max = own->config.message_bytes_max,
+        .health = health,
+        .searched = api_searched,
+        .wrote = api_wrote,
+        .ctx = own,
+    });
+    kith_role_metrics_start(own->measure, &own->data, own->meta);
+    return KITH_OK;
+}
+
+static kith_status servers_start(kith_standalone *own, kith_err *err) {
+    kith_grpc_server_options grpc = {
+        .env = own->env,
+        .api = own->api,
+        .metrics = own->metrics,
+        .bind_address = own->config.bind_address,
+        .port = own->config.grpc_port,
+        .thread_count = own->config.grpc_threads,
+        .message_bytes_max = own->config.message_bytes_max,
+    };
+    kith_http_server_options http = {
+        .api = own->api,
+        .metrics = own->metrics,
+        .bind_address = own->config.bind_address,
+        .port = own->config.http_port,
+    };
+    kith_status status = kith_grpc_server_start(&grpc, &own->grpc, err);
+    if (status == KITH_OK) status = kith_http_server_start(&http, &own->http, err);
+    return status;
+}
+
+/* auto takes what works; cuda that cannot be had makes the server not ready, but it starts, so that one can ask why. */
+static void compute_choose(kith_standalone *own) {
+    if (own->config.compute_backend == KITH_CONFIG_COMPUTE_BACKEND_CUDA) {
+        kith_err err;
+        kith_cuda *cuda = NULL;
+        kith_status status = kith_cuda_open("libkith_cuda.so", &cuda, &err);
+        if (status == KITH_OK) {
+            kith_cuda_close(cuda);
+            kith_err_set(&err, KITH_UNIMPLEMENTED, "searches do not run on the GPU in this version; use auto or cpu");
+        }
+        kith_err_wrap(&err, err.status, "compute_backend = cuda");
+        memcpy(own->compute_fault, err.text, sizeof own->compute_fault);
+        kith_log_error("compute_backend_unavailable", kith_kv_text("reason", err.text));
+    }
+    kith_log_info("compute_backend", kith_kv_text("name", own->data.node.compute->name));
+}
+
+kith_status kith_standalone_start(const kith_standalone_options *options, kith_standalone **standalone_out,
+    kith_err *err) {
+    kith_standalone *own = kith_alloc_zero(sizeof *own);
+    own->env = options->env;
+    own->config = *options->config;
+    own->metrics = kith_metrics_create();
+    own->measure = kith_role_metrics_create(own->env, own->metrics);
+    kith_status status = storage_start(own, err);
+    if (status == KITH_OK) compute_choose(own);
+    if (status == KITH_OK) status = queries_start(own, err);
+    if (status == KITH_OK && !options->embedded) status = servers_start(own, err);
+    if (status != KITH_OK) {
+        kith_standalone_stop(own, 0);
+        return status;
+    }
+    *standalone_out = own;
+    return KITH_OK;
+}
+
+/* --- life ----------------------------------------------------------------------------------------------------------------- */
+
+kith_api *kith_standalone_api(kith_standalone *own) {
+    return own->api;
+}
+
+kith_metrics *kith_standalone_metrics(kith_standalone *own) {
+    return own->metrics;
+}
+
+uint32_t kith_standalone_grpc_port(const kith_standalone *own) {
+    return own->grpc ? kith_grpc_server_port(own->grpc) : 0;
+}
+
+uint32_t kith_standalone_http_port(const kith_standalone *own) {
+    return own->http ? kith_http_server_port(own->http) : 0;
+}
+
+/* The reserve is read by the shards' own thread, so it is changed there. */
+typedef struct reserve_change {
+    kith_task task;
+    kith_role_data *data;
+    uint64_t disk_reserve_bytes;
+    kith_role_latch latch;
+} reserve_change;
+
+static void reserve_run(kith_task *task) {
+    reserve_change *change = (reserve_change *)task;
+    change->data->node.disk_reserve_bytes = change->disk_reserve_bytes;
+    kith_role_latch_done(&change->latch);
+}
+
+void kith_standalone_reload(kith_standalone *own, const kith_config *config) {
+    own->config = *config;
+    kith_log_level_set((kith_log_level)config->log_level);
+    kith_api_limits limits = limits_of(config, kith_executor_thread_count(own->data.search));
+    kith_api_limits_set(own->api, &limits);
+    reserve_change change = {
+        .task = {.run = reserve_run}, .data = &own->data, .disk_reserve_bytes = config->disk_reserve_bytes};
+    kith_role_latch_init(&change.latch);
+    kith_role_latch_add(&change.latch, 1);
+    kith_executor_post(own->data.owner, &change.task);
+    kith_role_latch_wait(&change.latch);
+    kith_role_latch_fini(&change.latch);
+}
+
+static void metadata_close(void *ctx) {
+    kith_standalone *own = ctx;
+    kith_meta_close(own->meta);
+    own->meta = NULL;
+}
+
+/* From the outside in: nothing new comes, what is in flight ends, then the parts go in reverse order of their start. */
+void kith_standalone_stop(kith_standalone *own, uint64_t drain_ns) {
+    if (!own) return;
+    if (own->api) kith_api_stop(own->api);
+    kith_grpc_server_stop(own->grpc, drain_ns);
+    kith_http_server_stop(own->http); /* after gRPC: meanwhile /readyz says that we go */
+    /* The servers have waited for their calls. Whoever embeds us may still have some: every request has a deadline. */
+    if (own->api && !kith_api_wait_idle(own->api, drain_ns)) {
+        kith_log_warn("stop_waits", kith_kv_u64("requests", kith_api_in_flight(own->api)));
+        while (!kith_api_wait_idle(own->api, 1000 * MS_NS)) {
+        }
+    }
+    kith_role_metrics_stop(own->measure);
+    if (own->data_open) kith_role_data_close(&own->data, metadata_close, own);
+    kith_query_serve_destroy(own->serve);
+    kith_transport_destroy(own->transport);
+    kith_api_destroy(own->api);
+    kith_role_metrics_destroy(own->measure);
+    kith_metrics_destroy(own->metrics);
+    kith_free(own);
+}
