@@ -99,6 +99,10 @@ void shard_count_add(kith_shard *shard, size_t counter_offset, uint64_t value) {
     atomic_fetch_add_explicit(counter, value, memory_order_relaxed);
 }
 
+const kith_schema *kith_shard_schema(const kith_shard *shard) {
+    return &shard->schema;
+}
+
 uint64_t kith_shard_count(kith_shard *shard) {
     shard_view *view = shard_view_acquire(shard->view_cell);
     uint64_t count = view->live_count;

@@ -164,6 +164,9 @@ struct kith_shard_read {
 /* Any thread. Sees every write answered before the call. */
 void kith_shard_read_start(kith_shard *shard, kith_shard_read *read);
 
+/* Any thread: what it was opened with; borrowed while the shard is held. */
+const kith_schema *kith_shard_schema(const kith_shard *shard);
+
 /* Any thread, from the current view: live points. */
 uint64_t kith_shard_count(kith_shard *shard);
 
