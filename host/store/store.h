@@ -1,6 +1,6 @@
-/* Applied state: an ordered key-value store with two column families and atomic batches. Two implementations:
- * RocksDB (store_rocksdb.c, the only file that sees it; its WAL is off, atomic_flush on), and an ordered map with
- * flushed and unflushed state for the simulator (store_sim.c). After a crash the state is that of some moment at or
+/* Applied state: an ordered key-value store with two families of keys and atomic batches. Two implementations: RocksDB
+ * (store_rocksdb.c, the only file that sees it; its WAL is off), and an ordered map with flushed and unflushed state for
+ * the simulator (store_sim.c). After a crash the state is that of some moment at or
  * after the last flush, the same moment in both families; our log replays what came after.
  *
  * Keys of shard data begin with the shard id as u64 big-endian, so that a shard is a range.
@@ -39,7 +39,7 @@ void kith_store_sim_disk_destroy(kith_store_sim_disk *disk);
 /* Only flushed state is there. One open store a disk. */
 KITH_CHECK kith_status kith_store_sim_open(kith_store_sim_disk *disk, kith_store **store_out, kith_err *err);
 
-void kith_store_close(kith_store *store); /* flushes nothing; accepts NULL */
+void kith_store_close(kith_store *store); /* promises no flush (RocksDB may); accepts NULL */
 
 kith_store_batch *kith_store_batch_create(kith_store *store);
 void kith_store_batch_destroy(kith_store_batch *batch);

@@ -259,7 +259,10 @@ static void large_check(kith_store *store, uint64_t count) {
     for (uint64_t number = 0; number < count; number++) {
         uint8_t key[8];
         kith_store_u64_be(key, number);
-        assert_ok(kith_store_get(store, KITH_STORE_POINTS, key, sizeof key, &value, &err), &err);
+        kith_status status = kith_store_get(store, KITH_STORE_POINTS, key, sizeof key, &value, &err);
+        if (status != KITH_OK)
+            fail_msg("value %llu of %llu: %s", (unsigned long long)number, (unsigned long long)count,
+                kith_status_name(status));
         kith_rng rng;
         kith_rng_init(&rng, number);
         assert_int_equal(value.bytes, 64 << 10);
@@ -340,7 +343,7 @@ static void test_store__full_disk_is_no_space_and_passes(void **state) {
     kith_rng_init(&rng, test_seed(1));
     for (uint64_t round = 0; round < test_scaled(1); round++) {
         char *dir = test_dir_make();
-        if (mount("tmpfs", dir, "tmpfs", 0, "size=24m") != 0) {
+        if (mount("tmpfs", dir, "tmpfs", 0, "size=64m") != 0) {
             print_message("skipped: this process may not mount a tmpfs\n");
             test_dir_remove(dir);
             skip();
