@@ -1,0 +1,166 @@
+/* kith_sim: histories of a simulated node, from seeds. See README.md. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/base/log.h"
+#include "host/base/rng.h"
+#include "host/base/text.h"
+#include "tests/sim/sim_history.h"
+
+#define STEPS_DEFAULT   25u
+#define CRASHES_DEFAULT 100u /* of one seed */
+#define OTHERS          12u  /* histories of a seed with faults that are no crash */
+
+typedef struct settings {
+    uint64_t from, seeds, crashes, steps;
+    bool trace;
+    bool one; /* only the history that --fault and --at name */
+    uint64_t fault, at, mode, again, fail;
+} settings;
+
+typedef struct totals {
+    uint64_t histories, violations, crashes, reported, flips, writes, seals, merges, restarts;
+} totals;
+
+static void violation_print(const sim_history_options *options, const sim_outcome *outcome) {
+    printf("seed %llu, %s %llu (--from %llu --steps %u --fault %d --at %llu --mode %d --again %d --fail %d): "
+           "%s\n",
+        (unsigned long long)options->seed, sim_fault_name(options->fault), (unsigned long long)options->at,
+        (unsigned long long)options->seed, options->step_count, (int)options->fault,
+        (unsigned long long)options->at, (int)options->crash_mode, options->crash_again, (int)options->fail,
+        outcome->text);
+    fflush(stdout);
+}
+
+static sim_outcome history_do(const sim_history_options *options, totals *sum) {
+    sim_outcome outcome;
+    sim_history_run(options, &outcome);
+    sum->histories++;
+    sum->violations += outcome.violated;
+    sum->reported += outcome.reported;
+    sum->writes += outcome.writes;
+    sum->seals += outcome.seals;
+    sum->merges += outcome.merges;
+    sum->restarts += outcome.restarts;
+    sum->crashes +=
+        options->fault == SIM_FAULT_CRASH_AT_FILE_OP || options->fault == SIM_FAULT_CRASH_AT_FLUSH;
+    sum->flips += options->fault == SIM_FAULT_FLIP;
+    if (outcome.violated) violation_print(options, &outcome);
+    return outcome;
+}
+
+/* Crash point `point` of file operations and flushes together. */
+static void crash_do(
+    sim_history_options options, uint64_t point, const sim_outcome *plain, kith_rng *rng, totals *sum) {
+    bool at_flush = point >= plain->file_ops;
+    options.fault = at_flush ? SIM_FAULT_CRASH_AT_FLUSH : SIM_FAULT_CRASH_AT_FILE_OP;
+    options.at = at_flush ? point - plain->file_ops : point;
+    options.crash_mode = (sim_crash_mode)(SIM_CRASH_KEEP_ALL + kith_rng_below(rng, 4));
+    options.crash_again = kith_rng_below(rng, 3) == 0;
+    history_do(&options, sum);
+}
+
+/* Every crash point where there are few enough, else as many spread evenly. */
+static void crashes_do(
+    const sim_history_options *options, const sim_outcome *plain, uint64_t most, kith_rng *rng, totals *sum) {
+    uint64_t points = plain->file_ops + plain->flushes;
+    uint64_t count = points < most ? points : most;
+    for (uint64_t i = 0; i < count; i++)
+        crash_do(*options, i * points / count, plain, rng, sum);
+}
+
+static void others_do(sim_history_options options, kith_rng *rng, totals *sum) {
+    for (uint32_t i = 0; i < OTHERS; i++) {
+        options.fault = i % 3 == 0 ? SIM_FAULT_FLIP : i % 3 == 1 ? SIM_FAULT_NO_SPACE : SIM_FAULT_FAIL;
+        options.at = kith_rng_below(rng, options.step_count);
+        options.fail = (sim_fail_kind)kith_rng_below(rng, SIM_FAIL_KINDS);
+        history_do(&options, sum);
+    }
+}
+
+static void seed_do(uint64_t seed, const settings *set, totals *sum) {
+    kith_rng rng;
+    sim_history_options options = {.seed = seed,
+        .step_count = (uint32_t)set->steps,
+        .trace = set->trace,
+        .crash_mode = SIM_CRASH_LOSE_ALL};
+    kith_rng_init(&rng, seed);
+    sim_outcome plain = history_do(&options, sum);
+    if (plain.violated) return;
+    crashes_do(&options, &plain, set->crashes, &rng, sum);
+    others_do(options, &rng, sum);
+}
+
+static void one_do(const settings *set, totals *sum) {
+    sim_history_options options = {.seed = set->from,
+        .step_count = (uint32_t)set->steps,
+        .trace = set->trace,
+        .fault = (sim_fault_kind)set->fault,
+        .at = set->at,
+        .crash_mode = (sim_crash_mode)set->mode,
+        .crash_again = set->again != 0,
+        .fail = (sim_fail_kind)set->fail};
+    history_do(&options, sum);
+}
+
+static const char usage[] =
+    "kith_sim --from SEED --seeds N [--ops N] [--crashes N] [--trace]\n"
+    "kith_sim --from SEED --ops N --fault N --at N [--mode N] [--again N] [--fail N] [--trace]\n";
+
+static bool option_read(settings *set, const char *name, const char *value) {
+    const struct {
+        const char *name;
+        uint64_t *value;
+    } options[] = {{"--from", &set->from}, {"--seeds", &set->seeds}, {"--ops", &set->steps},
+        {"--steps", &set->steps}, {"--crashes", &set->crashes}, {"--fault", &set->fault}, {"--at", &set->at},
+        {"--mode", &set->mode}, {"--again", &set->again}, {"--fail", &set->fail}};
+    if (strcmp(name, "--fault") == 0) set->one = true;
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
+        if (strcmp(name, options[i].name) == 0)
+            return value && kith_text_parse_u64(value, strlen(value), options[i].value);
+    }
+    return false;
+}
+
+static bool options_read(settings *set, int count, char **arguments) {
+    for (int i = 1; i < count; i++) {
+        if (strcmp(arguments[i], "--trace") == 0)
+            set->trace = true;
+        else if (!option_read(set, arguments[i], i + 1 < count ? arguments[i + 1] : NULL))
+            return false;
+        else
+            i++;
+    }
+    return set->steps > 0 && set->crashes > 0;
+}
+
+/* Faults are expected here: their log lines help only when one history is traced. */
+static void log_nowhere(void *ctx, kith_log_level level, const char *line, uint32_t bytes) {
+    (void)ctx, (void)level, (void)line, (void)bytes;
+}
+
+int main(int count, char **arguments) {
+    settings set = {.from = 1,
+        .seeds = 1,
+        .crashes = CRASHES_DEFAULT,
+        .steps = STEPS_DEFAULT,
+        .mode = SIM_CRASH_LOSE_ALL};
+    totals sum = {0};
+    if (!options_read(&set, count, arguments)) {
+        fputs(usage, stderr);
+        return 2;
+    }
+    kith_log_configure(KITH_LOG_INFO, KITH_LOG_LOGFMT, set.trace ? NULL : log_nowhere, NULL);
+    if (set.one) one_do(&set, &sum);
+    for (uint64_t i = 0; i < set.seeds && !set.one; i++)
+        seed_do(set.from + i, &set, &sum);
+    printf("%llu writes, %llu seals, %llu merges, %llu starts; %llu crash points, %llu of %llu flipped bits "
+           "reported\n",
+        (unsigned long long)sum.writes, (unsigned long long)sum.seals, (unsigned long long)sum.merges,
+        (unsigned long long)sum.restarts, (unsigned long long)sum.crashes, (unsigned long long)sum.reported,
+        (unsigned long long)sum.flips);
+    printf("%llu histories, %llu violations\n", (unsigned long long)sum.histories,
+        (unsigned long long)sum.violations);
+    return sum.violations ? 1 : 0;
+}
