@@ -95,6 +95,7 @@ typedef struct shard_build {
     kith_err err;
     uint32_t row_count;
     kith_segment *output; /* NULL: no row was live */
+    bool publish_tried;   /* the manifest in the store may name the file */
 } shard_build;
 
 /* Makes the manifest durable, then trims the log and removes replaced files. */

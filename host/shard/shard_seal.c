@@ -138,6 +138,7 @@ void shard_build_reset(shard_build *build) {
     }
     kith_segment_release(build->output);
     build->output = NULL;
+    build->publish_tried = false;
     build->source_count = 0;
     build->state = SHARD_BUILD_NONE;
 }
@@ -310,6 +311,7 @@ static kith_status build_publish(shard_build *build, kith_err *err) {
         output_tombstones_put(shard, batch, &output);
     }
     output_manifest_put(build, batch, sealed_sequence);
+    build->publish_tried = true;
     kith_status status = kith_store_write(shard->node->store, batch, err);
     kith_store_batch_destroy(batch);
     if (status != KITH_OK) {
@@ -361,6 +363,7 @@ static void retired_remove(kith_shard *shard, uint32_t count) {
         kith_segment_release(shard->retired[i]);
     }
     shard->retired_count -= count;
+    if (count == 0) return;
     memmove(shard->retired, shard->retired + count, shard->retired_count * sizeof *shard->retired);
 }
 
@@ -492,9 +495,11 @@ static void freeze_if_due(kith_shard *shard) {
     if (status != KITH_OK) back_off(shard, status, &err);
 }
 
+/* A store write that failed may still be there after a restart, and then names the file: it stays, and the next start
+ * removes it if nobody names it. */
 static void build_discard(shard_build *build) {
     if (build->state != SHARD_BUILD_DONE) return;
-    build_file_remove(build);
+    if (!build->publish_tried) build_file_remove(build);
     shard_build_reset(build);
 }
 
