@@ -85,8 +85,9 @@ typedef struct file_list {
 
 static file_list files_read(void) {
     file_list list = {.count = 0};
-    kith_reader reader =
-        kith_reader_of(kith_proto_descriptors, (size_t)(kith_proto_descriptors_end - kith_proto_descriptors));
+    /* As numbers: they are two symbols to the compiler, the ends of one blob to the linker. */
+    size_t bytes = (uintptr_t)kith_proto_descriptors_end - (uintptr_t)kith_proto_descriptors;
+    kith_reader reader = kith_reader_of(kith_proto_descriptors, bytes);
     wire_field field;
     while (list.count < FILES_MAX && field_next(&reader, &field))
         list.files[list.count++] = field.value;

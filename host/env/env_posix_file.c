@@ -167,7 +167,8 @@ void posix_file_unmap(kith_env *env, const void *address, size_t bytes) {
 static kith_status set_held_error(int descriptor, const char *path, kith_err *err) {
     char pid[24];
     ssize_t got = pread(descriptor, pid, sizeof pid - 1, 0);
-    size_t bytes = got > 0 ? strcspn((pid[got] = 0, pid), "\n") : 0;
+    pid[got > 0 ? got : 0] = 0;
+    size_t bytes = strcspn(pid, "\n");
     uint64_t number;
     if (!kith_text_parse_u64(pid, bytes, &number))
         return kith_err_set(err, KITH_EXISTS, "folder %s is in use by another process", path);
