@@ -49,6 +49,7 @@ static void call_recycle(kith_grpc_call *call) {
     kith_grpc_pool *pool = &call->thread->pools[call->method_index];
     call->next = pool->free;
     pool->free = call;
+    call->thread->call_count--;
 }
 
 /* The server stops: streams and watches of this thread end. Armed calls of every thread return then, which is
@@ -129,6 +130,7 @@ void kith_grpc_call_arm(kith_grpc_thread *thread, uint32_t method_index) {
             thread->queue, thread->queue, &call->arrived);
     }
     kith_assert(error == GRPC_CALL_OK);
+    thread->call_count++;
 }
 
 /* --- end

@@ -19,6 +19,7 @@
 #include "host/base/arena.h"
 #include "host/base/buf.h"
 #include "host/base/limits.h"
+#include "host/base/thread.h"
 #include "host/codec/codec_points.h"
 #include "host/grpc/grpc_server.h"
 
@@ -94,7 +95,9 @@ struct kith_grpc_thread {
     kith_grpc_pool pools[KITH_GRPC_METHODS_MAX]; /* by method */
     kith_grpc_call *long_calls;                  /* doubly linked */
     uint64_t tick_ns;
-    bool ending; /* the server stops */
+    uint32_t call_count; /* armed or not yet recycled */
+    bool ending;         /* the server stops */
+    bool is_idle;        /* it stops and the last call was recycled */
 };
 
 struct kith_grpc_server {
@@ -108,12 +111,18 @@ struct kith_grpc_server {
     _Atomic uint32_t call_count;
     _Atomic size_t request_bytes;
     kith_grpc_thread *threads; /* [thread_count] */
+    /* Threads that are idle, for stop to wait for: a lock, because stop's thread has no queue to send a message to. */
+    kith_mutex idle_mutex;
+    kith_cond idle_changed;
+    uint32_t idle_count; /* guarded by idle_mutex */
 };
 
 /* Takes a place for one call or batch of `bytes`, or says why not (BUSY). */
 KITH_CHECK kith_status kith_grpc_admit(kith_grpc_server *server, size_t bytes, kith_err *err);
 void kith_grpc_discharge(kith_grpc_server *server, size_t bytes);
 kith_status kith_grpc_thread_start(kith_grpc_thread *thread, uint32_t index, kith_err *err);
+/* Handles events until the queue is shut down. */
+void kith_grpc_thread_run(void *ctx);
 
 /* --- calls
  * ------------------------------------------------------------------------------------------------------------

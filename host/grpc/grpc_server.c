@@ -87,7 +87,11 @@ static kith_status address_check(const kith_grpc_server_options *options, const 
  */
 
 static void core_log(gpr_log_func_args *args) {
-    kith_log_debug("grpc_core", kith_kv_text("message", args->message));
+    /* What gRPC calls an error may be a client's fault, or the last words before it aborts. */
+    if (args->severity == GPR_LOG_SEVERITY_ERROR)
+        kith_log_warn("grpc_core", kith_kv_text("message", args->message));
+    else
+        kith_log_debug("grpc_core", kith_kv_text("message", args->message));
 }
 
 static grpc_arg arg_int(const char *key, int value) {
@@ -173,6 +177,8 @@ kith_status kith_grpc_server_start(
     grpc_init();
     kith_grpc_server *server = kith_alloc_zero(sizeof *server);
     server->options = options_filled(options);
+    kith_mutex_init(&server->idle_mutex, KITH_RANK_API);
+    kith_cond_init(&server->idle_changed);
     server->core = core_create(&server->options);
     queues_create(server);
     methods_register(server);
@@ -204,14 +210,15 @@ static bool stopped_within(kith_grpc_server *server, gpr_timespec wait) {
     return grpc_completion_queue_next(server->stop_queue, wait, NULL).type == GRPC_OP_COMPLETE;
 }
 
-/* A queue whose thread never started still holds its armed calls. */
-static void queue_drain(kith_grpc_thread *thread) {
-    for (;;) {
-        grpc_event event =
-            grpc_completion_queue_next(thread->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
-        if (event.type == GRPC_QUEUE_SHUTDOWN) return;
-        if (event.type == GRPC_OP_COMPLETE) ((kith_grpc_tag *)event.tag)->run(event.tag, event.success != 0);
-    }
+/* Every call that began was answered by the api and recycled. */
+static void idle_wait(kith_grpc_server *server) {
+    uint32_t started_count = 0;
+    for (uint32_t i = 0; i < server->options.thread_count; i++)
+        started_count += server->threads[i].thread != NULL;
+    kith_mutex_lock(&server->idle_mutex);
+    while (server->idle_count < started_count)
+        kith_cond_wait(&server->idle_changed, &server->idle_mutex);
+    kith_mutex_unlock(&server->idle_mutex);
 }
 
 static void thread_stop(kith_grpc_thread *thread) {
@@ -219,7 +226,7 @@ static void thread_stop(kith_grpc_thread *thread) {
     if (thread->thread)
         kith_thread_join(thread->thread);
     else
-        queue_drain(thread);
+        kith_grpc_thread_run(thread); /* it never started: its armed calls come back here */
     grpc_completion_queue_destroy(thread->queue);
     for (uint32_t m = 0; m < kith_grpc_method_count; m++) {
         for (kith_grpc_call *call = thread->pools[m].free, *next; call; call = next) {
@@ -240,6 +247,7 @@ void kith_grpc_server_stop(kith_grpc_server *server, uint64_t drain_ns) {
         grpc_server_cancel_all_calls(server->core);
         (void)stopped_within(server, gpr_inf_future(GPR_CLOCK_MONOTONIC));
     }
+    idle_wait(server);
     for (uint32_t i = 0; i < server->options.thread_count; i++)
         thread_stop(&server->threads[i]);
     grpc_completion_queue_shutdown(server->stop_queue);
@@ -248,6 +256,8 @@ void kith_grpc_server_stop(kith_grpc_server *server, uint64_t drain_ns) {
     }
     grpc_completion_queue_destroy(server->stop_queue);
     grpc_server_destroy(server->core);
+    kith_cond_fini(&server->idle_changed);
+    kith_mutex_fini(&server->idle_mutex);
     kith_free(server->threads);
     kith_free(server);
     grpc_shutdown();

@@ -27,7 +27,18 @@ static void tick_calls(kith_grpc_thread *thread) {
     }
 }
 
-static void thread_run(void *ctx) {
+/* gRPC says that the server has stopped when its connections are gone; a call may still wait for the api then, and its
+ * answer needs the queue. So stop waits for this too. The thread goes on: connections are closed by polling. */
+static void idle_after_last_call(kith_grpc_thread *thread) {
+    if (!thread->ending || thread->is_idle || thread->call_count > 0) return;
+    thread->is_idle = true;
+    kith_mutex_lock(&thread->server->idle_mutex);
+    thread->server->idle_count++;
+    kith_cond_signal(&thread->server->idle_changed);
+    kith_mutex_unlock(&thread->server->idle_mutex);
+}
+
+void kith_grpc_thread_run(void *ctx) {
     kith_grpc_thread *thread = ctx;
     for (;;) {
         grpc_event event = grpc_completion_queue_next(thread->queue, next_wait(thread), NULL);
@@ -37,6 +48,7 @@ static void thread_run(void *ctx) {
             tag->run(tag, event.success != 0);
         }
         tick_calls(thread);
+        idle_after_last_call(thread);
     }
 }
 
@@ -47,5 +59,6 @@ kith_status kith_grpc_thread_start(kith_grpc_thread *thread, uint32_t index, kit
         for (uint32_t i = 0; i < kith_grpc_methods[m].armed_count; i++)
             kith_grpc_call_arm(thread, m);
     }
-    return kith_thread_start(thread->server->options.env, name, thread_run, thread, &thread->thread, err);
+    return kith_thread_start(
+        thread->server->options.env, name, kith_grpc_thread_run, thread, &thread->thread, err);
 }
