@@ -75,8 +75,10 @@ static uint64_t back_off_ns(uint32_t tries) {
     return wait_ns < BACK_OFF_MOST_NS ? wait_ns : BACK_OFF_MOST_NS;
 }
 
+/* CANCELLED is never ours: gRPC's server says it to calls that meet its stop. */
 static bool may_pass(int code) {
-    return code == KITH_GRPC_UNAVAILABLE || code == KITH_GRPC_RESOURCE_EXHAUSTED;
+    return code == KITH_GRPC_UNAVAILABLE || code == KITH_GRPC_RESOURCE_EXHAUSTED ||
+           code == KITH_GRPC_CANCELLED;
 }
 
 /* --- reading the file

@@ -107,7 +107,7 @@ static kith_status take_string(jsonl_line *line, const char **text_out, size_t *
     kith_status status = take_raw_string(line, &raw, &raw_bytes);
     if (status != KITH_OK) return status;
     json_error_t fault;
-    json_t *value = json_loadb(raw, raw_bytes, JSON_DECODE_ANY, &fault);
+    json_t *value = json_loadb(raw, raw_bytes, JSON_DECODE_ANY | JSON_ALLOW_NUL, &fault);
     if (!value) {
         line->at = raw;
         return line_fault(line, fault.text);

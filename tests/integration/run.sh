@@ -34,4 +34,4 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
 fi
 case " ${arguments[*]:-} " in *tests/integration/*) ;; *) arguments+=(tests/integration) ;; esac
 exec "$venv/bin/python" -m pytest -c tests/integration/pytest.ini --rootdir tests/integration \
-    --bin "$(realpath "$bin")" --junitxml "$(dirname "$bin")/junit-integration.xml" "${arguments[@]}"
+    "--bin=$(realpath "$bin")" --junitxml "$(dirname "$bin")/junit-integration.xml" "${arguments[@]}"

@@ -234,9 +234,12 @@ def test_names_that_are_not_utf8_are_refused(client):
 
 
 def test_an_id_with_a_zero_byte_is_not_another_id(client):
-    with pytest.raises(grpc.RpcError) as refusal:
-        upsert(client, ids=["a\0b"], matrix=[[1, 2, 3, 4]])
-    assert refusal.value.code() == INVALID
+    client.upsert("two", ["a", "a\0b", "a\0"], [[1, 0, 0, 0], [2, 0, 0, 0], [3, 0, 0, 0]])
+    assert client.count("two") == 3
+    assert client.search("two", [[2, 0, 0, 0]], 1)[0][0] == ["a\0b"]
+    assert client.delete("two", ["a\0b"]) == 1
+    assert [point.id.text for point in client.scroll("two")] == ["a", "a\0"]
+    client.delete("two", ["a", "a\0"])
 
 
 def test_unknown_fields_are_ignored(client):

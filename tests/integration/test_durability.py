@@ -6,6 +6,7 @@ repeat under the same request id must not undo what came later."""
 
 import random
 import threading
+import time
 
 import grpc
 import numpy as np
@@ -30,6 +31,7 @@ class Writer:
         self.version = 0
         self.open_write = None
         self.acknowledged = 0
+        self.refused = 0
         self.error = None
 
     def ids(self):
@@ -41,11 +43,22 @@ class Writer:
         try:
             with Client(address, timeout=20) as client:
                 while True:
-                    self.step(client)
+                    self.step_or_wait(client)
         except grpc.RpcError as error:
             if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED,
                                     grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL):
                 self.error = error
+
+    def step_or_wait(self, client):
+        """A refusal for want of room is a promise that nothing was done."""
+        try:
+            self.step(client)
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.RESOURCE_EXHAUSTED:
+                raise
+            self.open_write = None
+            self.refused += 1
+            time.sleep(0.005)
 
     def step(self, client):
         ids = self.ids()
@@ -143,7 +156,8 @@ def test_every_acknowledged_write_survives_kill_9(kithd, seed, scale):
         server.start()
         with Client(server.address) as client:
             verify(client, "kill", writers)
-    print(f"{kills} kills, {sum(writer.acknowledged for writer in writers)} acknowledged writes")
+    print(f"{kills} kills, {sum(writer.acknowledged for writer in writers)} acknowledged writes, "
+          f"{sum(writer.refused for writer in writers)} refused")
     # And nothing of it was only in memory.
     assert server.stop() == 0
     server.start()

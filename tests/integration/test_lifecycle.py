@@ -46,7 +46,9 @@ def test_sigterm_under_load_loses_nothing_acknowledged(kithd, seed):
         for thread in threads:
             thread.start()
         time.sleep(0.6)
+        began = time.monotonic()
         assert server.stop() == 0
+        assert time.monotonic() - began < 10, "clients that go on asking must not hold up a stop"
         for thread in threads:
             thread.join(30)
             assert not thread.is_alive()
@@ -89,6 +91,7 @@ def test_streams_end_when_the_server_stops(kithd):
 
         answered = 0
         stream = client.points.UpsertStream(feed(), timeout=60)
+        began = time.monotonic()
         stopper = threading.Timer(0.5, server.process.send_signal, [signal.SIGTERM])
         stopper.start()
         try:
@@ -98,9 +101,8 @@ def test_streams_end_when_the_server_stops(kithd):
         except grpc.RpcError as error:
             assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED), error
         done.set()
-        began = time.monotonic()
         assert server.process.wait(25) == 0
-        assert time.monotonic() - began < 22
+        assert time.monotonic() - began < 10, "an open stream must not hold up a stop"
     server.process = None
     server.start()
     with Client(server.address) as client:
