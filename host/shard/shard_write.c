@@ -50,7 +50,8 @@ static void in_flight_remove(kith_shard *shard, const shard_entry *entry) {
 
 static void entry_free(shard_entry *entry) {
     kith_shard *shard = entry->shard;
-    atomic_fetch_sub_explicit(&shard->queued_bytes, entry->op_bytes, memory_order_relaxed);
+    if (!entry->over_queue_limit)
+        atomic_fetch_sub_explicit(&shard->queued_bytes, entry->op_bytes, memory_order_relaxed);
     kith_free(entry->op_copy);
     kith_free(entry);
     shard_use_release(shard);
@@ -210,6 +211,8 @@ void kith_shard_write_start(kith_shard *shard, kith_shard_write *write) {
     uint64_t queued = atomic_fetch_add_explicit(&shard->queued_bytes, write->op_bytes, memory_order_relaxed);
     /* One write larger than the limit still passes an empty queue. */
     entry->over_queue_limit = queued > 0 && queued + write->op_bytes > shard->node->write_queue_bytes_max;
+    if (entry->over_queue_limit)
+        atomic_fetch_sub_explicit(&shard->queued_bytes, write->op_bytes, memory_order_relaxed);
     kith_executor_post(shard->node->owner, &entry->task);
 }
 

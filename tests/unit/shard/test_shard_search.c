@@ -1,0 +1,282 @@
+/* Searches of every shape, their limits, and searches beside writes on real threads. */
+#include <string.h>
+
+#include "host/base/alloc.h"
+#include "host/base/log.h"
+#include "tests/lib/test_lib.h"
+#include "tests/unit/shard/shard_fixture.h"
+
+static const kith_schema schema = {
+    .field_count = 1, .fields = {{.name = "", .dim = 4, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F32}}};
+
+static shard_node_options options_large(shard_node_world world, uint32_t threads) {
+    shard_node_options options = fixture_options(world);
+    options.seal_rows = 4000;
+    options.search_threads = threads;
+    return options;
+}
+
+/* `count` points with one write; ids from `first`; vectors of small integers that repeat, so that ties are common. */
+static void fill(fixture *run, uint64_t first, uint32_t count) {
+    kith_arena arena;
+    kith_write_result result;
+    kith_err err;
+    kith_arena_init(&arena);
+    kith_op op = {.kind = KITH_OP_UPSERT, .point_count = count};
+    op.points = kith_arena_alloc_zero(&arena, count * sizeof *op.points);
+    for (uint32_t i = 0; i < count; i++) {
+        float *vector = kith_arena_array(&arena, 4, sizeof *vector);
+        for (uint32_t d = 0; d < 4; d++)
+            vector[d] = (float)kith_rng_below(&run->workload.rng, 7);
+        op.points[i] = (kith_op_point){
+            .id = kith_id_of_number(first + i), .field_mask = 1, .vectors = {(const uint8_t *)vector}};
+    }
+    assert_ok(shard_node_write_op(&run->node, run->held, &schema, &op, &result, &err), &err);
+    oracle_apply(run->oracle, &op, result.sequence);
+    kith_arena_fini(&arena);
+}
+
+static void search_compare(fixture *run, uint32_t query_count, uint32_t k) {
+    float *queries = kith_alloc_array((size_t)query_count * 4, sizeof *queries);
+    kith_hit *expected = kith_alloc_array(k, sizeof *expected);
+    shard_node_hits hits;
+    for (uint32_t i = 0; i < query_count * 4; i++)
+        queries[i] = (float)kith_rng_below(&run->workload.rng, 7);
+    assert_int_equal(shard_node_search(&run->node, run->held, 0, queries, query_count, k, &hits), KITH_OK);
+    for (uint32_t q = 0; q < query_count; q += 1 + query_count / 8) {
+        uint32_t count = oracle_search(run->oracle, 0, queries + (size_t)q * 4, k, expected);
+        assert_int_equal(hits.counts[q], count);
+        for (uint32_t i = 0; i < count; i++) {
+            assert_true(hits.hits[(size_t)q * k + i].closeness == expected[i].closeness);
+            assert_int_equal(kith_id_compare(&hits.hits[(size_t)q * k + i].id, &expected[i].id), 0);
+        }
+    }
+    shard_node_hits_fini(&hits);
+    kith_free(expected);
+    kith_free(queries);
+}
+
+static void shapes_run(shard_node_world world, uint32_t threads) {
+    static const struct {
+        uint32_t query_count, k;
+    } shapes[] = {{1, 1}, {1, 10}, {1, 16384}, {2, 16384}, {40, 16384}, {7, 100}, {200, 10}, {300, 3},
+        {1024, 16}, {1024, 2000}};
+    fixture run;
+    fixture_begin(&run, options_large(world, threads), &schema);
+    search_compare(&run, 3, 5); /* of nothing */
+    for (uint32_t i = 0; i < 6; i++)
+        fill(&run, i * 800, 1000);
+    for (uint32_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+        search_compare(&run, shapes[i].query_count, shapes[i].k);
+    fixture_end(&run);
+}
+
+static void test_search__every_shape_equals_the_oracle(void **state) {
+    (void)state;
+    shapes_run(SHARD_NODE_SIM, 1);
+    shapes_run(SHARD_NODE_SIM, 16);
+    shapes_run(SHARD_NODE_SIM_STORE, 4);
+}
+
+/* --- limits --- */
+
+typedef struct ended {
+    kith_shard_search search;
+    shard_node *node;
+    kith_status status;
+    atomic_bool done;
+} ended;
+
+static void search_ended(
+    kith_shard_search *search, kith_status status, const kith_hits *hits, const kith_err *err) {
+    ended *end = (ended *)search;
+    (void)hits, (void)err;
+    end->status = status;
+    shard_node_signal(end->node, &end->done);
+}
+
+static kith_status search_with(fixture *run, uint64_t deadline_ns, const atomic_bool *cancelled) {
+    static const float query[4] = {1, 2, 3, 4};
+    ended end = {.search = {.queries = query,
+                     .query_count = 1,
+                     .k = 5,
+                     .deadline_ns = deadline_ns,
+                     .cancelled = cancelled,
+                     .done = search_ended},
+        .node = &run->node};
+    kith_shard_search_start(run->held, &end.search);
+    assert_false(atomic_load(&end.done));
+    assert_true(shard_node_wait(&run->node, &end.done));
+    return end.status;
+}
+
+static void test_search__past_deadline_or_cancelled_ends(void **state) {
+    (void)state;
+    fixture run;
+    atomic_bool cancelled = true;
+    fixture_begin(&run, options_large(SHARD_NODE_SIM, 3), &schema);
+    fill(&run, 0, 100);
+    assert_int_equal(search_with(&run, 1, NULL), KITH_DEADLINE);
+    assert_int_equal(search_with(&run, UINT64_MAX, &cancelled), KITH_CANCELLED);
+    cancelled = false;
+    assert_int_equal(search_with(&run, UINT64_MAX, &cancelled), KITH_OK);
+    fixture_end(&run);
+}
+
+static void test_search__small_one_may_end_before_start_returns(void **state) {
+    (void)state;
+    static const float query[4] = {1, 2, 3, 4};
+    fixture run;
+    fixture_begin(&run, options_large(SHARD_NODE_SIM, 3), &schema);
+    fill(&run, 0, 100);
+    ended end = {.search = {.queries = query,
+                     .query_count = 1,
+                     .k = 5,
+                     .deadline_ns = UINT64_MAX,
+                     .may_run_inline = true,
+                     .done = search_ended},
+        .node = &run.node};
+    kith_shard_search_start(run.held, &end.search);
+    assert_true(atomic_load(&end.done));
+    assert_int_equal(end.status, KITH_OK);
+    fixture_end(&run);
+}
+
+/* More searches at once than the hazard cell has slots, on one thread: a search must not hold a slot. */
+static void test_search__many_at_once_do_not_wait_for_each_other(void **state) {
+    (void)state;
+    static const float query[4] = {1, 2, 3, 4};
+    enum { SEARCHES = 600 };
+    fixture run;
+    fixture_begin(&run, options_large(SHARD_NODE_SIM, 4), &schema);
+    for (uint32_t i = 0; i < 4; i++)
+        fill(&run, i * 3000, 3000);
+    ended *ends = kith_alloc_zero(SEARCHES * sizeof *ends);
+    for (uint32_t i = 0; i < SEARCHES; i++) {
+        ends[i] = (ended){.search = {.queries = query,
+                              .query_count = 1,
+                              .k = 5,
+                              .deadline_ns = UINT64_MAX,
+                              .done = search_ended},
+            .node = &run.node};
+        kith_shard_search_start(run.held, &ends[i].search);
+    }
+    for (uint32_t i = 0; i < SEARCHES; i++) {
+        assert_true(shard_node_wait(&run.node, &ends[i].done));
+        assert_int_equal(ends[i].status, KITH_OK);
+    }
+    kith_free(ends);
+    fixture_end(&run);
+}
+
+/* --- beside writes --- */
+
+#define WRITER_POINTS 10u
+
+typedef struct writer {
+    fixture *run;
+    uint32_t number;
+    uint32_t rounds;
+    bool failed;
+} writer;
+
+/* Batches of 10 points with one vector each time: a search must see all of a batch or nothing. */
+static void writer_run(void *ctx) {
+    writer *self = ctx;
+    for (uint32_t round = 1; round <= self->rounds; round++) {
+        float vector[4] = {(float)self->number, (float)round, 0, 0};
+        kith_op_point points[WRITER_POINTS];
+        kith_op op = {.kind = KITH_OP_UPSERT, .point_count = WRITER_POINTS, .points = points};
+        kith_write_result result;
+        kith_err err;
+        for (uint32_t i = 0; i < WRITER_POINTS; i++) {
+            points[i] = (kith_op_point){.id = kith_id_of_number(self->number * 1000 + i),
+                .field_mask = 1,
+                .vectors = {(const uint8_t *)vector}};
+        }
+        kith_status status =
+            shard_node_write_op(&self->run->node, self->run->held, &schema, &op, &result, &err);
+        if (status != KITH_OK && status != KITH_BUSY) self->failed = true;
+    }
+}
+
+/* Every hit of a writer has the closeness of one round: batches are atomic and ids live once. */
+static bool batches_whole(const shard_node_hits *hits) {
+    for (uint32_t number = 1; number <= 2; number++) {
+        double seen = 0;
+        uint32_t count = 0;
+        for (uint32_t i = 0; i < hits->counts[0]; i++) {
+            const kith_hit *hit = &hits->hits[i];
+            if (hit->id.number / 1000 != number) continue;
+            if (count > 0 && hit->closeness != seen) return false;
+            seen = hit->closeness;
+            count++;
+        }
+        if (count != 0 && count != WRITER_POINTS) return false;
+    }
+    return true;
+}
+
+static void searcher_run(void *ctx) {
+    writer *self = ctx;
+    static const float query[4] = {0, 0, 0, 0};
+    for (uint32_t i = 0; i < self->rounds; i++) {
+        shard_node_hits hits;
+        if (shard_node_search(&self->run->node, self->run->held, 0, query, 1, 100, &hits) != KITH_OK)
+            self->failed = true;
+        else if (!batches_whole(&hits))
+            self->failed = true;
+        shard_node_hits_fini(&hits);
+    }
+}
+
+static void sealer_run(void *ctx) {
+    writer *self = ctx;
+    for (uint32_t i = 0; i < self->rounds; i++) {
+        kith_err err;
+        if (shard_node_seal(&self->run->node, self->run->held, &err) != KITH_OK) self->failed = true;
+    }
+}
+
+static void threads_run(shard_node_world world) {
+    fixture run;
+    kith_err err;
+    kith_thread *threads[5];
+    shard_node_options options = options_large(world, 3);
+    options.seal_rows = 150;
+    fixture_begin(&run, options, &schema);
+    uint32_t rounds = (uint32_t)test_scaled(150);
+    writer selves[5] = {{&run, 1, rounds, false}, {&run, 2, rounds, false}, {&run, 0, rounds, false},
+        {&run, 0, rounds, false}, {&run, 0, rounds / 15, false}};
+    void (*const runs[5])(void *ctx) = {writer_run, writer_run, searcher_run, searcher_run, sealer_run};
+    for (int i = 0; i < 5; i++)
+        assert_ok(kith_thread_start(run.node.env, "test", runs[i], &selves[i], &threads[i], &err), &err);
+    for (int i = 0; i < 5; i++)
+        kith_thread_join(threads[i]);
+    for (int i = 0; i < 5; i++)
+        assert_false(selves[i].failed);
+    assert_int_equal(kith_shard_count(run.held), 20);
+    assert_ok(shard_node_validate(&run.node, run.held, &err), &err);
+    fixture_close(&run);
+    fixture_open(&run);
+    assert_int_equal(kith_shard_count(run.held), 20);
+    fixture_end(&run);
+}
+
+static void test_search__beside_writers_and_sealers_sees_whole_batches(void **state) {
+    (void)state;
+    threads_run(SHARD_NODE_SIM_STORE);
+    threads_run(SHARD_NODE_REAL);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_search__every_shape_equals_the_oracle),
+        cmocka_unit_test(test_search__past_deadline_or_cancelled_ends),
+        cmocka_unit_test(test_search__small_one_may_end_before_start_returns),
+        cmocka_unit_test(test_search__many_at_once_do_not_wait_for_each_other),
+        cmocka_unit_test(test_search__beside_writers_and_sealers_sees_whole_batches),
+    };
+    kith_log_configure(KITH_LOG_ERROR, KITH_LOG_LOGFMT, NULL, NULL);
+    return cmocka_run_group_tests_name("shard_search", tests, NULL, NULL);
+}
