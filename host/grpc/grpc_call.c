@@ -138,8 +138,10 @@ void kith_grpc_call_arm(kith_grpc_thread *thread, uint32_t method_index) {
  */
 
 void kith_grpc_call_start_batch(kith_grpc_call *call, const grpc_op *ops, size_t count, kith_grpc_tag *tag) {
+    grpc_call *core = call->core; /* once it is posted, the call may be gone */
+    atomic_store_explicit(&tag->posted, true, memory_order_release);
     /* Fails only when an operation is used against the rules, which is a fault of ours. */
-    kith_assert(grpc_call_start_batch(call->core, ops, count, tag, NULL) == GRPC_CALL_OK);
+    kith_assert(grpc_call_start_batch(core, ops, count, tag, NULL) == GRPC_CALL_OK);
 }
 
 /* gRPC escapes what is not printable ASCII; the text must be UTF-8 for clients to show it, and a message that

@@ -39,6 +39,9 @@ typedef struct kith_grpc_unary kith_grpc_unary;
 
 struct kith_grpc_tag {
     void (*run)(kith_grpc_tag *tag, bool ok);
+    /* Stored (release) before an operation is posted, loaded (acquire) before `run`: what the poster wrote is seen by the
+     * thread that handles the end. gRPC's queue orders them as well, but neither its contract nor ThreadSanitizer says so. */
+    _Atomic bool posted;
 };
 
 /* --- methods

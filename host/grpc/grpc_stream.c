@@ -164,8 +164,6 @@ static void stream_sent(kith_grpc_tag *tag, bool ok) {
     (void)ok; /* the client is gone: the read fails too and ends the stream */
     upsert_stream *stream = (upsert_stream *)((char *)tag - offsetof(upsert_stream, sent));
     stream_slot *slot = &stream->slots[stream->head % SLOTS];
-    /* acquire: pairs with slot_mark; the thread that sent is not in the slot any more. */
-    (void)atomic_load_explicit(&slot->bits, memory_order_acquire);
     stream->bytes -= slot->admitted_bytes;
     slot_reset(slot);
     stream->head++;

@@ -45,6 +45,7 @@ void kith_grpc_thread_run(void *ctx) {
         if (event.type == GRPC_QUEUE_SHUTDOWN) return;
         if (event.type == GRPC_OP_COMPLETE) {
             kith_grpc_tag *tag = event.tag;
+            (void)atomic_load_explicit(&tag->posted, memory_order_acquire);
             tag->run(tag, event.success != 0);
         }
         tick_calls(thread);

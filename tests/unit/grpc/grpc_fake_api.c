@@ -30,7 +30,8 @@ void fake_api_destroy(kith_api *api) {
 static void fake_run(kith_task *task) {
     fake_held *held = (fake_held *)task;
     kith_api *api = held->api;
-    kith_err err = {.status = api->status};
+    kith_err err = {0};
+    kith_status status = (kith_status)atomic_load(&api->status);
     if (api->mode == FAKE_HOLD && !atomic_load(&api->released)) {
         if (!atomic_load(&held->call->cancelled)) {
             kith_executor_post(api->executor, task);
@@ -42,14 +43,14 @@ static void fake_run(kith_task *task) {
         return;
     }
     if (api->mode == FAKE_HOLD) atomic_fetch_sub(&api->held_count, 1);
-    if (api->mode == FAKE_FAIL) (void)kith_err_set(&err, api->status, "%s", api->message);
-    held->answer(api, held->call, api->mode == FAKE_FAIL ? api->status : KITH_OK, &err);
+    if (api->mode == FAKE_FAIL) (void)kith_err_set(&err, status, "%s", api->message);
+    held->answer(api, held->call, api->mode == FAKE_FAIL ? status : KITH_OK, &err);
 }
 
 static kith_status fake_start(kith_api *api, kith_api_call *call, kith_err *err,
     void (*answer)(kith_api *api, void *call, kith_status status, const kith_err *err)) {
     atomic_fetch_add(&api->calls, 1);
-    if (api->mode == FAKE_REFUSE) return kith_err_set(err, api->status, "%s", api->message);
+    if (api->mode == FAKE_REFUSE) return kith_err_set(err, (kith_status)api->status, "%s", api->message);
     if (api->mode == FAKE_INLINE) {
         answer(api, call, KITH_OK, NULL);
         return KITH_OK;
@@ -232,5 +233,6 @@ kith_status kith_api_search(kith_api *api, kith_api_search_call *call, kith_err 
 }
 
 kith_status kith_api_ready(kith_api *api, kith_err *err) {
-    return api->ready == KITH_OK ? KITH_OK : kith_err_set(err, api->ready, "not ready: %s", api->message);
+    kith_status ready = (kith_status)atomic_load(&api->ready);
+    return ready == KITH_OK ? KITH_OK : kith_err_set(err, ready, "not ready: %s", api->message);
 }

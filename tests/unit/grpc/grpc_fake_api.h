@@ -19,17 +19,18 @@ typedef enum fake_mode {
 
 typedef struct fake_held fake_held;
 
+/* Atomic, because the threads of the server read what a test changes between calls. */
 struct kith_api {
     kith_env *env;
     kith_executor *executor;
-    fake_mode mode;
-    kith_status status;
-    const char *message;
-    kith_status ready;
+    atomic_int mode;   /* a fake_mode */
+    atomic_int status; /* a kith_status */
+    _Atomic(const char *) message;
+    atomic_int ready; /* a kith_status */
     char asked[1024]; /* the last request in words */
-    uint32_t hits;    /* a search finds this many per query */
-    bool with_strings, with_missing;
-    uint32_t payload_bytes; /* of each point and hit */
+    atomic_uint hits; /* a search finds this many per query */
+    atomic_bool with_strings, with_missing;
+    atomic_uint payload_bytes; /* of each point and hit */
     atomic_uint calls;
     atomic_uint cancelled; /* calls that saw it */
     atomic_uint held_count;
