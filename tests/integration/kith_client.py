@@ -7,6 +7,7 @@ import os
 import pathlib
 import sys
 import tempfile
+import time
 
 import grpc
 import numpy as np
@@ -122,6 +123,19 @@ class Client:
     def upsert(self, name, ids, matrix=None, fields=None, payloads=None, request_id=None, timeout=None):
         request = self.upsert_request(name, ids, matrix, fields, payloads, request_id)
         return self.points.Upsert(request, timeout=timeout or self.timeout)
+
+    def upsert_patiently(self, name, ids, matrix, **options):
+        """Repeats, under the same request id, what is refused only because sealing has to catch up."""
+        request_id = self.request_id()
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                return self.upsert(name, ids, matrix, request_id=request_id, **options)
+            except grpc.RpcError as error:
+                catching_up = "to be sealed" in error.details() or "retry" in error.details()
+                if not catching_up or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
 
     def delete(self, name, ids, timeout=None):
         request = points.DeletePointsRequest(collection=name, request_id=self.request_id(), ids=id_list(ids))

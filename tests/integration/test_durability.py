@@ -172,7 +172,7 @@ def test_kills_while_starting_lose_nothing(kithd, seed, scale):
     with Client(server.address) as client:
         client.create("start", dim=DIM)
         for first in range(0, 3000, 100):
-            client.upsert("start", range(first, first + 100), base[first:first + 100])
+            client.upsert_patiently("start", range(first, first + 100), base[first:first + 100])
     server.kill()
     rng = random.Random(seed)
     for _ in range(max(1, int(8 * scale))):

@@ -43,7 +43,7 @@ def write_until_full(client, matrix, first):
     done = []
     for i in range(first, len(matrix), 100):
         try:
-            client.upsert("c", range(i, i + 100), matrix[i:i + 100], timeout=20)
+            client.upsert_patiently("c", range(i, i + 100), matrix[i:i + 100], timeout=20)
         except grpc.RpcError as error:
             return done, error
         done.extend(range(i, i + 100))
@@ -72,7 +72,7 @@ def test_writes_stop_and_resume(kithd, small_disk, reserve):
         assert_exact(client.search("c", matrix[:3], 10), "l2", sorted(there), matrix[sorted(there)], matrix[:3], 10)
         filler.unlink()
         wait_writable(client, matrix)
-        client.upsert("c", range(50000, 51000), matrix[50000:51000])
+        client.upsert_patiently("c", range(50000, 51000), matrix[50000:51000])
     server.kill()
     server.start()
     with Client(server.address) as client:
