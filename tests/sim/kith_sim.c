@@ -6,6 +6,7 @@
 #include "host/base/log.h"
 #include "host/base/rng.h"
 #include "host/base/text.h"
+#include "tests/lib/test_lib.h"
 #include "tests/sim/sim_history.h"
 
 #define STEPS_DEFAULT   25u
@@ -153,7 +154,7 @@ int main(int count, char **arguments) {
     }
     kith_log_configure(KITH_LOG_INFO, KITH_LOG_LOGFMT, set.trace ? NULL : log_nowhere, NULL);
     if (set.one) one_do(&set, &sum);
-    for (uint64_t i = 0; i < set.seeds && !set.one; i++)
+    for (uint64_t i = 0; i < test_scaled(set.seeds) && !set.one; i++)
         seed_do(set.from + i, &set, &sum);
     printf("%llu writes, %llu seals, %llu merges, %llu starts; %llu crash points, %llu of %llu flipped bits "
            "reported\n",
