@@ -55,6 +55,7 @@ struct kith_store_log {
     kith_file *file; /* the last of `files` */
     uint64_t offset; /* its good length */
     uint64_t frame_next;
+    uint64_t replayed_frame_offset; /* of the last frame that open found in it; 0: none */
     kith_buf frame;
 };
 
@@ -108,8 +109,8 @@ static void files_pop_front_locked(kith_store_log *log) {
 
 /* Stops the log for good; returns the status it stopped with. */
 static kith_status log_stop(kith_store_log *log, kith_err *err) {
-    /* A sync that failed for want of space is as unknown as any other failed sync. */
-    if (err->status == KITH_NO_SPACE) err->status = KITH_IO;
+    /* A sync that failed for want of space or memory is as unknown as any other failed sync. */
+    if (err->status != KITH_CORRUPT) err->status = KITH_IO;
     kith_status status = kith_err_wrap(err, err->status, "the log in %s stopped", log->dir);
     kith_mutex_lock(&log->runner->mutex);
     if (log->stopped.status == KITH_OK) log->stopped = *err;
@@ -132,12 +133,13 @@ static kith_status file_make(
     status = kith_file_sync(file, err);
     if (status == KITH_OK) status = kith_dir_sync(log->options.env, log->dir, err);
     if (status != KITH_OK) {
-        if (status == KITH_NO_SPACE) status = err->status = KITH_IO;
+        status = err->status = KITH_IO;
         goto err_close;
     }
     *file_out = file;
     return KITH_OK;
 err_remove:
+    /* The cause stays the text; that it is still there is the status. */
     if (kith_path_remove(log->options.env, path, NULL) != KITH_OK) status = err->status = KITH_IO;
 err_close:
     kith_file_close(file);
@@ -446,12 +448,56 @@ static kith_status replay_all(kith_store_log *log, const file_names *names, kith
     }
     log->offset = replay.good_bytes;
     log->frame_next = replay.frame_next;
+    log->replayed_frame_offset = replay.frame_offset;
     kith_buf_fini(&replay.body);
     return status;
 }
 
-/* Opens the last file for writing, cuts a torn tail off and syncs: what was just replayed is about to be
- * acted on, and after a mere kill it may be in memory only. */
+/* The last frame, as stored, in `image` [bytes]. It is checked again: what the cache forgot since the replay
+ * comes from the disk now, and a frame that never reached it must not be written back as the hole it left. */
+static kith_status last_frame_read(
+    kith_store_log *log, const char *path, uint8_t *image, uint64_t bytes, kith_err *err) {
+    size_t got;
+    kith_status status = kith_file_read_at(log->file, log->replayed_frame_offset, image, bytes, &got, err);
+    if (status != KITH_OK) return status;
+    log_frame_header header;
+    bool same = got == bytes && log_frame_header_decode(image, &header) && header.frame_bytes == bytes &&
+                header.frame_number + 1 == log->frame_next &&
+                log_frame_body_unmask(&header, image + LOG_FRAME_HEADER_BYTES);
+    if (!same) {
+        return kith_err_set(err, KITH_IO, "%s: the frame at offset %llu changed while it was replayed", path,
+            (unsigned long long)log->replayed_frame_offset);
+    }
+    log_frame_body_mask(&header, image + LOG_FRAME_HEADER_BYTES);
+    return KITH_OK;
+}
+
+/* Writes the last frame (or the header, when there is none) over itself. Only that may not be on the disk: a
+ * frame is written after the one before it was synced. The next sync alone would not put it there: after a
+ * failed sync Linux takes the pages for clean, and a process that starts then reads from the cache what the
+ * disk does not have. */
+static kith_status last_frame_rewrite(
+    kith_store_log *log, const char *path, uint64_t file_number, kith_err *err) {
+    if (log->replayed_frame_offset == 0) {
+        uint8_t header[LOG_HEADER_BYTES];
+        log_header_encode(file_number, log->frame_next, header);
+        return kith_file_write_at(log->file, 0, header, sizeof header, err);
+    }
+    uint64_t bytes = log->offset - log->replayed_frame_offset;
+    uint8_t *image = kith_try_alloc(bytes);
+    if (!image) {
+        return kith_err_set(err, KITH_NO_MEMORY, "%s: no memory for a frame of %llu bytes", path,
+            (unsigned long long)bytes);
+    }
+    kith_status status = last_frame_read(log, path, image, bytes, err);
+    if (status == KITH_OK)
+        status = kith_file_write_at(log->file, log->replayed_frame_offset, image, bytes, err);
+    kith_free(image);
+    return status;
+}
+
+/* Opens the last file for writing, cuts a torn tail off and makes durable what was just replayed and is about
+ * to be acted on. */
 static kith_status last_file_open(kith_store_log *log, kith_err *err) {
     log_file *last = &log->files[log->file_count - 1];
     char path[LOG_PATH_BYTES_MAX];
@@ -466,6 +512,8 @@ static kith_status last_file_open(kith_store_log *log, kith_err *err) {
         if (status != KITH_OK) return status;
         last->bytes = log->offset;
     }
+    status = last_frame_rewrite(log, path, last->number, err);
+    if (status != KITH_OK) return status;
     status = kith_file_sync(log->file, err);
     if (status != KITH_OK) return status;
     return kith_dir_sync(log->options.env, log->dir, err);

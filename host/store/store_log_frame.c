@@ -132,6 +132,10 @@ bool log_frame_body_unmask(const log_frame_header *header, uint8_t *body) {
     return kith_crc32c(0, body, body_bytes) == header->body_crc;
 }
 
+void log_frame_body_mask(const log_frame_header *header, uint8_t *body) {
+    mask_apply(body, header->frame_bytes - LOG_FRAME_HEADER_BYTES, header->mask);
+}
+
 bool log_entry_decode(const uint8_t *body, uint64_t body_bytes, uint64_t *offset, kith_log_entry *entry_out) {
     uint64_t left = body_bytes - *offset;
     if (left < LOG_ENTRY_HEADER_BYTES) return false;

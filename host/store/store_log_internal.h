@@ -59,6 +59,8 @@ void log_frame_finish(kith_buf *frame, uint64_t offset, uint64_t frame_number, u
 bool log_frame_header_decode(const uint8_t disk[LOG_FRAME_HEADER_BYTES], log_frame_header *header_out);
 /* Takes the mask off `body` in place and checks the CRC. */
 bool log_frame_body_unmask(const log_frame_header *header, uint8_t *body);
+/* Puts the mask back on. */
+void log_frame_body_mask(const log_frame_header *header, uint8_t *body);
 /* Reads the entry at `*offset` of an unmasked body and steps past it; false when its lengths do not fit. */
 bool log_entry_decode(const uint8_t *body, uint64_t body_bytes, uint64_t *offset, kith_log_entry *entry_out);
 /* Whether a sector's part of [offset, offset + bytes) is all zeros; `disk` are those bytes. */
@@ -73,6 +75,8 @@ typedef struct log_replay {
     bool last;              /* no file comes after it */
     uint64_t frame_next;    /* 0: the file's own header says (it is the oldest one) */
     uint64_t good_bytes;    /* out: the file's length without a torn tail; 0: not even its header is complete */
+    uint64_t frame_offset;  /* out: of the last good frame; 0: the file, whole header and all, has none. Untouched when
+                               good_bytes is 0 */
     kith_buf body;          /* reused */
     kith_log_stats *counts; /* bytes and entries are added */
 } log_replay;

@@ -134,6 +134,7 @@ static kith_status replay_frame(log_cursor *cursor, bool *done_out, kith_err *er
     status = replay_entries(cursor, &header, err);
     if (status != KITH_OK) return status;
     replay->frame_next++;
+    replay->frame_offset = cursor->offset;
     cursor->offset += header.frame_bytes;
     replay->good_bytes = cursor->offset;
     *done_out = false;
@@ -160,6 +161,7 @@ static kith_status replay_header(log_cursor *cursor, kith_err *err) {
     if (replay->frame_next != frame_first) return corrupt(cursor, "frames are missing before this file", err);
     cursor->offset = LOG_HEADER_BYTES;
     replay->good_bytes = cursor->offset;
+    replay->frame_offset = 0;
     return KITH_OK;
 }
 

@@ -269,6 +269,22 @@ static void test_store_log__full_disk_at_a_new_file(void **state) {
     fixture_destroy(f);
 }
 
+/* The process comes back on the same kernel, writes, and then power goes: what the first one could not sync
+ * must not be a hole below what the second one acknowledged. */
+static void next_process_is_durable(fixture *f) {
+    reopen(f);
+    replay_check(f);
+    append(f, 1, 100, 1000, 100);
+    append(f, 1, 101, 6000, 101);
+    (void)sim_env_run(f->sim);
+    assert_int_equal(f->status[f->appended_count - 1], KITH_OK);
+    log_close(f);
+    sim_env_crash(f->sim, SIM_CRASH_LOSE_ALL);
+    sim_env_restart(f->sim);
+    reopen(f);
+    replay_check(f);
+}
+
 static void failure_stops(sim_fail_kind first, sim_fail_kind second, kith_status status) {
     fixture *f = fixture_create(test_seed(1));
     reopen(f);
@@ -286,8 +302,7 @@ static void failure_stops(sim_fail_kind first, sim_fail_kind second, kith_status
     assert_int_equal(kith_store_log_health(f->log, &err), KITH_IO);
     assert_non_null(strstr(err.text, "injected failure"));
     log_close(f);
-    reopen(f);
-    replay_check(f);
+    next_process_is_durable(f);
     fixture_destroy(f);
 }
 
@@ -295,11 +310,40 @@ static void test_store_log__a_failed_sync_stops_it(void **state) {
     (void)state;
     failure_stops(SIM_FAIL_SYNC, SIM_FAIL_KINDS, KITH_IO);
     failure_stops(SIM_FAIL_SYNC, SIM_FAIL_KINDS, KITH_NO_SPACE);
+    failure_stops(SIM_FAIL_SYNC, SIM_FAIL_KINDS, KITH_NO_MEMORY);
+}
+
+/* As failure_stops, when the failing call is one that makes the second file. */
+static void failure_at_a_new_file_stops(sim_fail_kind first, sim_fail_kind second, kith_status status) {
+    fixture *f = fixture_create(test_seed(1));
+    f->options.file_bytes = 500;
+    reopen(f);
+    append(f, 1, 1, 1000, 1);
+    (void)sim_env_run(f->sim);
+    sim_env_fail_next(f->sim, first, status);
+    if (second != SIM_FAIL_KINDS) sim_env_fail_next(f->sim, second, KITH_NO_MEMORY);
+    append(f, 1, 2, 1000, 2);
+    (void)sim_env_run(f->sim);
+    assert_int_equal(f->status[1], KITH_IO);
+    log_close(f);
+    next_process_is_durable(f);
+    fixture_destroy(f);
+}
+
+static void test_store_log__a_failed_sync_of_a_new_file_stops_it(void **state) {
+    (void)state;
+    static const kith_status statuses[] = {KITH_IO, KITH_NO_SPACE, KITH_NO_MEMORY};
+    for (size_t i = 0; i < sizeof statuses / sizeof statuses[0]; i++) {
+        failure_at_a_new_file_stops(SIM_FAIL_SYNC, SIM_FAIL_KINDS, statuses[i]);
+        failure_at_a_new_file_stops(SIM_FAIL_DIR_SYNC, SIM_FAIL_KINDS, statuses[i]);
+        failure_at_a_new_file_stops(SIM_FAIL_WRITE, SIM_FAIL_REMOVE, statuses[i]);
+    }
 }
 
 static void test_store_log__a_failed_write_stops_it(void **state) {
     (void)state;
     failure_stops(SIM_FAIL_WRITE, SIM_FAIL_KINDS, KITH_IO);
+    failure_stops(SIM_FAIL_WRITE, SIM_FAIL_KINDS, KITH_NO_MEMORY);
 }
 
 static void test_store_log__a_failed_cut_after_a_full_disk_stops_it(void **state) {
@@ -633,6 +677,7 @@ int main(void) {
         cmocka_unit_test(test_store_log__full_disk_refuses_and_recovers),
         cmocka_unit_test(test_store_log__full_disk_at_a_new_file),
         cmocka_unit_test(test_store_log__a_failed_sync_stops_it),
+        cmocka_unit_test(test_store_log__a_failed_sync_of_a_new_file_stops_it),
         cmocka_unit_test(test_store_log__a_failed_write_stops_it),
         cmocka_unit_test(test_store_log__a_failed_cut_after_a_full_disk_stops_it),
         cmocka_unit_test(test_store_log__trim_removes_whole_files_from_the_front),
