@@ -218,10 +218,10 @@ void kith_shard_write_start(kith_shard *shard, kith_shard_write *write) {
 
 /* --- rounds --- */
 
-/* An append that failed by a stopped log may or may not be in it. */
+/* The log keeps nothing of what it answers with NO_SPACE or BUSY. With any other status it has stopped, and
+ * the append may or may not be in it. */
 static kith_status unlogged_status(shard_entry *entry) {
-    if (entry->status == KITH_NO_SPACE || entry->status == KITH_BUSY || entry->status == KITH_NO_MEMORY)
-        return entry->status;
+    if (entry->status == KITH_NO_SPACE || entry->status == KITH_BUSY) return entry->status;
     return kith_err_wrap(&entry->err, KITH_UNKNOWN_OUTCOME, "the log has stopped");
 }
 
