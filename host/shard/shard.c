@@ -89,8 +89,15 @@ kith_status shard_health_check(kith_shard *shard, kith_err *err) {
     return kith_err_set(err, status, "%s", shard->health_text);
 }
 
+kith_status shard_readable_check(kith_shard *shard, kith_err *err) {
+    kith_status status = shard_health_check(shard, err);
+    return status == KITH_CORRUPT ? status : KITH_OK;
+}
+
 kith_status kith_shard_health(kith_shard *shard, kith_err *err) {
-    return shard_health_check(shard, err);
+    kith_status status = shard_health_check(shard, err);
+    if (status != KITH_OK || !shard->node->log) return status;
+    return kith_store_log_health(shard->node->log, err);
 }
 
 void shard_count_add(kith_shard *shard, size_t counter_offset, uint64_t value) {

@@ -177,6 +177,8 @@ void shard_use_release(kith_shard *shard);
 void shard_health_set(kith_shard *shard, kith_status status, const char *text);
 /* OK, or the fault with its text in `err`. Any thread. */
 kith_status shard_health_check(kith_shard *shard, kith_err *err);
+/* As health, but OK where only writes are stopped: the view is whole and goes on being read. */
+kith_status shard_readable_check(kith_shard *shard, kith_err *err);
 void shard_count_add(kith_shard *shard, size_t counter_offset, uint64_t value);
 #define SHARD_COUNT(shard, counter, value)                                                                   \
     shard_count_add(shard, offsetof(kith_shard_counters, counter), value)

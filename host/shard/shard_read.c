@@ -182,7 +182,7 @@ static void read_run(kith_task *task) {
     kith_shard *shard = read->impl[3];
     kith_err err = {0};
     shard_reading reading = {.shard = shard, .read = read};
-    kith_status status = shard_health_check(shard, &err);
+    kith_status status = shard_readable_check(shard, &err);
     if (status == KITH_OK && kith_env_now_ns(shard->node->env) >= read->deadline_ns)
         status = kith_err_set(&err, KITH_DEADLINE, "the deadline passed before the read began");
     kith_arena_init(&reading.arena);

@@ -565,7 +565,7 @@ static void search_run_task(kith_task *task) {
     kith_shard_search *search = (kith_shard_search *)((char *)task - offsetof(kith_shard_search, impl));
     kith_shard *shard = search_shard(search);
     kith_err err = {0};
-    kith_status status = shard_health_check(shard, &err);
+    kith_status status = shard_readable_check(shard, &err);
     if (status == KITH_OK && kith_env_now_ns(shard->node->env) >= search->deadline_ns)
         status = kith_err_set(&err, KITH_DEADLINE, "the deadline passed before the search began");
     if (status != KITH_OK) {

@@ -158,7 +158,7 @@ static void test_write__failed_sync_is_unknown_then_stops_the_log(void **state) 
     upsert(&run, 2, KITH_UNKNOWN_OUTCOME);
     upsert(&run, 3, KITH_IO);
     assert_int_equal(kith_shard_count(run.held), 1);
-    assert_ok(kith_shard_health(run.held, &err), &err);
+    assert_int_equal(kith_shard_health(run.held, &err), KITH_IO);
     fixture_end(&run);
 }
 
@@ -166,11 +166,12 @@ static void test_write__failed_sync_is_unknown_then_stops_the_log(void **state) 
 
 typedef struct full_store {
     bool full;
+    kith_status status;
 } full_store;
 
 static kith_status full_store_flush(void *ctx, kith_err *err) {
     full_store *store = ctx;
-    return store->full ? kith_err_set(err, KITH_NO_SPACE, "the store's disk is full") : KITH_OK;
+    return store->full ? kith_err_set(err, store->status, "the store's disk is full") : KITH_OK;
 }
 
 static void stall_begin(fixture *run, full_store *store) {
@@ -178,7 +179,7 @@ static void stall_begin(fixture *run, full_store *store) {
     options.flush_chance = 1;
     options.before_flush = full_store_flush;
     options.before_flush_ctx = store;
-    *store = (full_store){0};
+    *store = (full_store){.status = KITH_NO_SPACE};
     fixture_begin(run, options, &schema);
     upsert(run, 1, KITH_OK);
     store->full = true;
@@ -229,6 +230,29 @@ static void test_stall__past_deadline_is_unknown_and_applied_in_the_end(void **s
     assert_true(writes[0].result.repeated);
     assert_int_equal(kith_shard_count(run.held), 2);
     assert_ok(shard_node_validate(&run.node, run.held, &err), &err);
+    fixture_end(&run);
+}
+
+/* A store that fails for another reason than space stops the writes of the shard until a restart; reads go on. */
+static void test_stop__failed_store_ends_writes_and_searches_go_on(void **state) {
+    (void)state;
+    fixture run;
+    full_store store;
+    kith_err err;
+    shard_node_hits hits;
+    stall_begin(&run, &store);
+    store.status = KITH_IO;
+    upsert(&run, 2, KITH_UNKNOWN_OUTCOME);
+    upsert(&run, 3, KITH_IO);
+    assert_int_equal(kith_shard_health(run.held, &err), KITH_IO);
+    assert_int_equal(shard_node_search(&run.node, run.held, 0, vector, 1, 5, &hits), KITH_OK);
+    assert_int_equal(hits.counts[0], 1);
+    shard_node_hits_fini(&hits);
+    fixture_close(&run);
+    store.full = false;
+    fixture_open(&run);
+    assert_int_equal(kith_shard_count(run.held), 2);
+    assert_ok(kith_shard_health(run.held, &err), &err);
     fixture_end(&run);
 }
 
@@ -476,6 +500,7 @@ int main(void) {
         cmocka_unit_test(test_write__failed_sync_is_unknown_then_stops_the_log),
         cmocka_unit_test(test_stall__committed_write_is_answered_when_space_returns),
         cmocka_unit_test(test_stall__past_deadline_is_unknown_and_applied_in_the_end),
+        cmocka_unit_test(test_stop__failed_store_ends_writes_and_searches_go_on),
         cmocka_unit_test(test_stall__close_leaves_the_write_to_the_log),
         cmocka_unit_test(test_seal__no_space_is_told_and_tried_again),
         cmocka_unit_test(test_seal__deletes_alone_let_the_log_go),
