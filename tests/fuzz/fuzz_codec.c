@@ -1,0 +1,196 @@
+/* Bytes as every message that a client, a peer or a file may hold: decoding never crashes, and what a peer or a file may
+ * hold and decodes is the same after it was encoded and decoded again. The first byte says which message the rest is. */
+#include <string.h>
+
+#include "host/base/assert.h"
+#include "host/codec/codec_client.h"
+#include "host/codec/codec_collections.h"
+#include "host/codec/codec_health.h"
+#include "host/codec/codec_internal.h"
+#include "host/codec/codec_meta.h"
+#include "host/codec/codec_points.h"
+#include "host/codec/codec_reflection.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
+
+typedef struct input {
+    const uint8_t *data;
+    size_t bytes;
+    kith_arena *arena;
+    kith_buf *again; /* what decoded, encoded */
+    kith_err *err;
+} input;
+
+/* --- clients: ids and columns are walked, so that a wrong length is found -------------------------------------------- */
+
+static volatile uint64_t walked;
+
+static void walk_bytes(const void *data, size_t bytes) {
+    for (size_t i = 0; i < bytes; i++)
+        walked += ((const uint8_t *)data)[i];
+}
+
+static void walk_ids(const kith_id *ids, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++)
+        walked += kith_id_hash(&ids[i]);
+}
+
+static void fuzz_upsert(input *in) {
+    kith_codec_upsert_request request;
+    if (kith_codec_upsert_request_decode(in->data, in->bytes, in->arena, &request, in->err) != KITH_OK)
+        return;
+    walk_bytes(request.collection, strlen(request.collection));
+    walk_ids(request.ids, request.point_count);
+    for (uint32_t c = 0; c < request.column_count; c++) {
+        walk_bytes(request.columns[c].values, request.columns[c].values_bytes);
+        walk_bytes(request.columns[c].present, request.columns[c].present_bytes);
+    }
+    for (uint32_t i = 0; request.payloads && i < request.point_count; i++) {
+        walk_bytes(request.payloads[i], request.payload_bytes[i]);
+    }
+}
+
+static void fuzz_delete(input *in) {
+    kith_codec_delete_request request;
+    if (kith_codec_delete_request_decode(in->data, in->bytes, in->arena, &request, in->err) != KITH_OK)
+        return;
+    walk_ids(request.ids, request.id_count);
+}
+
+static void fuzz_get(input *in) {
+    kith_codec_get_request request;
+    if (kith_codec_get_request_decode(in->data, in->bytes, in->arena, &request, in->err) != KITH_OK) return;
+    walk_ids(request.ids, request.id_count);
+}
+
+static void fuzz_scroll(input *in) {
+    kith_codec_scroll_request request;
+    if (kith_codec_scroll_request_decode(in->data, in->bytes, in->arena, &request, in->err) != KITH_OK)
+        return;
+    if (request.has_from) walk_ids(&request.from, 1);
+}
+
+static void fuzz_search(input *in) {
+    kith_codec_search_request request;
+    if (kith_codec_search_request_decode(in->data, in->bytes, in->arena, &request, in->err) != KITH_OK)
+        return;
+    walk_bytes(request.queries, request.queries_bytes);
+}
+
+static void fuzz_count(input *in) {
+    kith_codec_count_request request;
+    (void)!kith_codec_count_request_decode(in->data, in->bytes, in->arena, &request, in->err);
+}
+
+static void fuzz_create(input *in) {
+    kith_codec_create_request request;
+    if (kith_codec_create_request_decode(in->data, in->bytes, in->arena, &request, in->err) != KITH_OK)
+        return;
+    (void)!kith_schema_check(&request.schema, in->err);
+}
+
+static void fuzz_named(input *in) {
+    kith_codec_name_request request;
+    (void)!kith_codec_get_collection_request_decode(in->data, in->bytes, in->arena, &request, in->err);
+    (void)!kith_codec_delete_collection_request_decode(in->data, in->bytes, in->arena, &request, in->err);
+    (void)!kith_codec_list_request_decode(in->data, in->bytes, in->arena, in->err);
+}
+
+static void fuzz_health(input *in) {
+    const char *service;
+    (void)!kith_codec_health_request_decode(in->data, in->bytes, in->arena, &service, in->err);
+}
+
+static void fuzz_reflection(input *in) {
+    (void)!kith_codec_reflection_answer(in->data, in->bytes, in->arena, in->again, in->err);
+}
+
+/* --- answers, as a client reads them ---------------------------------------------------------------------------------- */
+
+static void fuzz_client_hits(input *in) {
+    kith_codec_client_hits hits;
+    if (kith_codec_client_search_decode(in->data, in->bytes, in->arena, &hits, in->err) != KITH_OK) return;
+    walk_ids(hits.ids, hits.hit_count);
+    walk_bytes(hits.scores, hits.hit_count * sizeof *hits.scores);
+}
+
+static void fuzz_client_points(input *in) {
+    kith_codec_client_points points;
+    if (kith_codec_client_scroll_decode(in->data, in->bytes, in->arena, &points, in->err) != KITH_OK) return;
+    for (uint32_t i = 0; i < points.count; i++) {
+        walk_ids(&points.points[i].id, 1);
+        walk_bytes(points.points[i].payload, points.points[i].payload_bytes);
+    }
+}
+
+static void fuzz_client_collections(input *in) {
+    kith_codec_client_collection *collections;
+    uint32_t count;
+    (void)!kith_codec_client_list_decode(in->data, in->bytes, in->arena, &collections, &count, in->err);
+}
+
+/* --- peers ------------------------------------------------------------------------------------------------------------ */
+
+/* Encoding what was decoded, and that again, gives the same bytes. */
+#define FUZZ_PEER(name)                                                                                      \
+    static void fuzz_##name(input *in) {                                                                     \
+        kith_codec_##name first, second;                                                                     \
+        if (kith_codec_##name##_decode(in->data, in->bytes, in->arena, &first, in->err) != KITH_OK) return;  \
+        kith_codec_##name##_encode(&first, in->again);                                                       \
+        size_t once_bytes = in->again->bytes;                                                                \
+        kith_status status =                                                                                 \
+            kith_codec_##name##_decode(in->again->data, once_bytes, in->arena, &second, in->err);            \
+        kith_assert(status == KITH_OK);                                                                      \
+        kith_codec_##name##_encode(&second, in->again);                                                      \
+        kith_assert(in->again->bytes == 2 * once_bytes);                                                     \
+        if (once_bytes > 0)                                                                                  \
+            kith_assert(memcmp(in->again->data, in->again->data + once_bytes, once_bytes) == 0);             \
+    }
+FUZZ_PEER(shard_search_request)
+FUZZ_PEER(shard_search_response)
+FUZZ_PEER(shard_write_request)
+FUZZ_PEER(shard_write_response)
+FUZZ_PEER(shard_read_request)
+FUZZ_PEER(shard_count_request)
+FUZZ_PEER(shard_count_response)
+FUZZ_PEER(meta_command)
+FUZZ_PEER(meta_snapshot)
+
+static void fuzz_shard_read_response(input *in) {
+    static const kith_schema schema = {
+        .field_count = 2, .fields = {{.dim = 3, .type = KITH_TYPE_F32}, {.dim = 5, .type = KITH_TYPE_I8}}};
+    kith_codec_shard_read_response response;
+    if (kith_codec_shard_read_response_decode(in->data, in->bytes, &schema, in->arena, &response, in->err) !=
+        KITH_OK) {
+        return;
+    }
+    for (uint32_t i = 0; i < response.count; i++) {
+        const kith_codec_shard_point *point = &response.points[i];
+        walk_ids(&point->id, 1);
+        for (uint32_t f = 0; f < 2; f++) {
+            if (point->vectors[f]) walk_bytes(point->vectors[f], kith_field_vector_bytes(&schema.fields[f]));
+        }
+    }
+    kith_codec_shard_read_response_encode(&response, &schema, in->again);
+}
+
+/* In the order of tests/fuzz/make_codec_corpus.py; append only. */
+static void (*const targets[])(input *in) = {fuzz_upsert, fuzz_delete, fuzz_get, fuzz_scroll, fuzz_search,
+    fuzz_count, fuzz_create, fuzz_named, fuzz_health, fuzz_reflection, fuzz_client_hits, fuzz_client_points,
+    fuzz_client_collections, fuzz_shard_search_request, fuzz_shard_search_response, fuzz_shard_write_request,
+    fuzz_shard_write_response, fuzz_shard_read_request, fuzz_shard_read_response, fuzz_shard_count_request,
+    fuzz_shard_count_response, fuzz_meta_command, fuzz_meta_snapshot};
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
+    if (bytes == 0) return 0;
+    kith_arena arena;
+    kith_buf again;
+    kith_err err;
+    kith_arena_init(&arena);
+    kith_buf_init(&again);
+    input in = {.data = data + 1, .bytes = bytes - 1, .arena = &arena, .again = &again, .err = &err};
+    targets[data[0] % (sizeof targets / sizeof targets[0])](&in);
+    kith_buf_fini(&again);
+    kith_arena_fini(&arena);
+    return 0;
+}

@@ -1,0 +1,97 @@
+#!/usr/bin/env python3
+"""Writes the seeds of fuzz_codec: one valid message of each kind, led by the byte that names the kind.
+
+    tests/fuzz/make_codec_corpus.py [FOLDER]
+"""
+import pathlib
+import struct
+import sys
+
+
+def varint(value):
+    out = b""
+    while value >= 0x80:
+        out += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return out + bytes([value])
+
+
+def num(field, value):
+    return varint(field << 3) + varint(value)
+
+
+def raw(field, data):
+    data = data.encode() if isinstance(data, str) else data
+    return varint(field << 3 | 2) + varint(len(data)) + data
+
+
+def u64(*values):
+    return struct.pack(f"<{len(values)}Q", *values)
+
+
+def f32(*values):
+    return struct.pack(f"<{len(values)}f", *values)
+
+
+CLIENT = bytes(range(1, 17))
+REQUEST_ID = raw(2, raw(1, CLIENT) + num(2, 5))
+NUMBERS = raw(1, u64(1, 2, 3))
+TEXTS = (raw(2, num(1, 7)) + raw(2, raw(2, "936da01f-9abd-4d9d-80c7-02af85c822a8")) + raw(2, raw(2, "na\u00efve")))
+COLUMNS = (raw(1, NUMBERS) + raw(2, raw(2, f32(1, 2, 3, 4, 5, 6))) +
+           raw(2, raw(1, "title") + raw(2, f32(1, 2)) + raw(3, b"\1\0\1")) + raw(3, "{}") + raw(3, "") + raw(3, '{"a":1}'))
+ROW = raw(1, raw(1, num(1, 1)) + raw(2, raw(2, f32(1, 2))) + raw(2, raw(1, "b") + raw(2, f32(3))) + raw(3, "{}"))
+ROW2 = raw(1, raw(1, raw(2, "x")) + raw(2, raw(1, "b") + raw(2, f32(4))))
+FIELD = raw(1, "title") + num(2, 4) + num(3, 1) + num(4, 2)
+INFO = raw(1, "c") + num(2, 3) + raw(3, FIELD) + num(4, 2) + num(5, 99) + num(6, 5) + raw(10, "ok")
+STATUS = num(1, 7) + num(2, 41) + raw(3, "segment 3 is corrupt")
+CANONICAL = b"\x08\x01" + u64(1) + b"\x10\x02" + CLIENT + b"\x03\x03abc"
+META = (num(1, 12) + raw(2, "books") + raw(3, FIELD) + num(4, 3) + num(5, 77) + num(6, 1700000000000))
+
+MESSAGES = [
+    ("upsert_columns", 0, raw(1, "c") + REQUEST_ID + raw(4, COLUMNS)),
+    ("upsert_rows", 0, raw(1, "c") + raw(3, ROW + ROW2)),
+    ("delete", 1, raw(1, "c") + REQUEST_ID + raw(3, NUMBERS)),
+    ("get", 2, raw(1, "c") + raw(2, TEXTS) + num(3, 1) + num(4, 1)),
+    ("scroll", 3, raw(1, "c") + raw(2, raw(2, "from")) + num(3, 10) + num(4, 1)),
+    ("search", 4, raw(1, "c") + raw(2, "title") + raw(3, f32(1, 2, 3, 4)) + num(4, 10) + raw(5, num(1, 1)) + num(6, 1)),
+    ("count", 5, raw(1, "c")),
+    ("create", 6, raw(1, "c") + raw(2, FIELD) + raw(2, num(2, 3) + num(3, 4)) + num(3, 8)),
+    ("named", 7, raw(1, "c") + num(2, 1)),
+    ("health", 8, raw(1, "kith.v1.Points")),
+    ("reflection_list", 9, raw(7, "")),
+    ("reflection_symbol", 9, raw(1, "host") + raw(4, "kith.v1.Points.Search")),
+    ("reflection_file", 9, raw(3, "kith/v1/points.proto")),
+    ("client_hits", 10, raw(1, b"\2\1") + raw(2, NUMBERS) + raw(3, f32(1, 2, 3)) + raw(5, num(1, 2) + num(2, 1) +
+        raw(3, num(1, 3) + raw(2, "n") + raw(3, "r")))),
+    ("client_points", 11, ROW + ROW2 + raw(2, num(1, 9))),
+    ("client_collections", 12, raw(1, INFO)),
+    ("shard_search_request", 13, num(1, 3) + raw(2, u64(7, 8)) + num(3, 1) + num(4, 10) + num(5, 2) +
+        raw(6, f32(1, 2, 3, 4)) + num(7, 1)),
+    ("shard_search_numbers", 14, raw(1, struct.pack("<3I", 2, 0, 1)) + raw(2, struct.pack("<3d", -1, -2, 5)) +
+        raw(3, NUMBERS) + raw(4, num(1, 8)) + raw(4, STATUS)),
+    ("shard_search_canonical", 14, raw(1, struct.pack("<1I", 3)) + raw(2, struct.pack("<3d", -1, -2, -5)) +
+        raw(3, raw(2, CANONICAL))),
+    ("shard_write_request", 15, num(1, 1) + num(2, 2) + raw(3, CLIENT) + num(4, 9) + raw(5, "operation")),
+    ("shard_write_response", 16, num(1, 1) + num(2, 2) + num(3, 3) + num(4, 4) + num(5, 1)),
+    ("shard_read_get", 17, num(1, 1) + num(2, 2) + num(3, 1) + raw(4, raw(2, CANONICAL)) + num(7, 1) + num(9, 1000)),
+    ("shard_read_scroll", 17, num(1, 1) + num(2, 2) + num(3, 2) + raw(5, b"\x03abc") + num(6, 10) + num(8, 1)),
+    ("shard_read_response", 18, raw(1, raw(1, b"\x01" + u64(4)) + num(2, 5) + raw(3, "{}") + num(4, 3) + num(5, 3) +
+        raw(6, bytes(32))) + num(2, 1)),
+    ("shard_count_request", 19, num(1, 1) + raw(2, u64(7, 8))),
+    ("shard_count_response", 20, raw(1, raw(1, STATUS) + num(2, 5) + num(3, 1) + num(8, 9))),
+    ("meta_create", 21, num(1, 1) + raw(2, CLIENT) + num(3, 7) + raw(4, META)),
+    ("meta_drop", 21, num(1, 1) + raw(5, num(1, 12) + raw(2, "books"))),
+    ("meta_snapshot", 22, num(1, 1) + num(2, 9) + num(3, 11) + num(4, 13) + num(5, 80) + raw(6, META)),
+]
+
+
+def main():
+    default = pathlib.Path(__file__).parent / "corpus" / "fuzz_codec"
+    folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else default
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, kind, message in MESSAGES:
+        (folder / name).write_bytes(bytes([kind]) + message)
+
+
+if __name__ == "__main__":
+    main()
