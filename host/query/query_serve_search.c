@@ -90,7 +90,7 @@ static const kith_hits *hits_keep(search_run *run, const kith_hits *hits) {
     for (uint32_t query = 0; query < query_count; query++) {
         uint32_t count = hits[query].count;
         kith_hit *copies = kith_arena_array(arena, count, sizeof *copies);
-        memcpy(copies, hits[query].hits, count * sizeof *copies);
+        if (count > 0) memcpy(copies, hits[query].hits, count * sizeof *copies);
         for (uint32_t i = 0; i < count; i++) {
             kith_id *id = &copies[i].id;
             if (id->type == KITH_ID_NUMBER) continue;
