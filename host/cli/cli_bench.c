@@ -371,8 +371,9 @@ static int measure(bench_run *run) {
         append_json_report(run, &report);
     else
         append_plain_report(run, &report);
-    kith_cli_flush(run->cli);
-    return say_failures(run);
+    status = say_failures(run);
+    int flushed = kith_cli_flush(run->cli);
+    return status != KITH_CLI_OK ? status : flushed;
 }
 
 int kith_cli_bench(kith_cli *cli) {

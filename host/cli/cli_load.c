@@ -313,8 +313,9 @@ static int run_load(load_run *run) {
     finish_stream(run);
     kith_cli_progress_fini(&run->progress);
     report(run, took_ns);
-    kith_cli_flush(run->cli);
-    return say_outcome(run);
+    int status = say_outcome(run);
+    int flushed = kith_cli_flush(run->cli);
+    return status != KITH_CLI_OK ? status : flushed;
 }
 
 static int set_options(load_run *run, kith_format_options *options) {

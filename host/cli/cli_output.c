@@ -12,6 +12,7 @@
 #define SECOND_NS         1000000000ull
 
 int kith_cli_flush(kith_cli *cli) {
+    if (cli->out.bytes == 0) return KITH_CLI_OK;
     bool ok = fwrite(cli->out.data, 1, cli->out.bytes, stdout) == cli->out.bytes && fflush(stdout) == 0;
     kith_buf_clear(&cli->out);
     return ok ? KITH_CLI_OK : kith_cli_fail(KITH_CLI_REFUSED, "stdout can't be written");

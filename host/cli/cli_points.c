@@ -118,8 +118,8 @@ int kith_cli_get(kith_cli *cli) {
         kith_codec_client_get_decode(cli->reply.data, cli->reply.bytes, &cli->arena, &points, &cli->err);
     if (decoded != KITH_OK) return kith_cli_broken(cli);
     append_points(cli, &points, points.count);
-    kith_cli_flush(cli);
-    return say_missing(ids, count, &points);
+    status = kith_cli_flush(cli);
+    return status != KITH_CLI_OK ? status : say_missing(ids, count, &points);
 }
 
 /* --- delete

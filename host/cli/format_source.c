@@ -49,7 +49,7 @@ kith_status kith_format_source_read(
 void kith_format_lines_init(kith_format_lines *lines, kith_format_source *source) {
     *lines = (kith_format_lines){.source = source};
     kith_buf_init(&lines->window);
-    kith_buf_reserve(&lines->window, WINDOW_READ_BYTES); /* so that the window is never NULL */
+    kith_buf_reserve(&lines->window, 1); /* so that the window is never NULL */
 }
 
 void kith_format_lines_fini(kith_format_lines *lines) {

@@ -219,7 +219,7 @@ def raw_call(client, method, data, timeout=10):
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"\x0a\xff", b"\x0a\x05abc", b"\x12" + b"\xff" * 9, b"\x1a\x80\x80\x80\x80\x10",
-                                  b"\x0b" * 1000, bytes(range(256))])
+                                  b"\x0b" * 1000, bytes(range(256))], ids=range(7))
 def test_malformed_protobuf_is_refused(client, data):
     for method in ("Upsert", "Delete", "Get", "Search", "Count", "Scroll"):
         refused(lambda: raw_call(client, f"/kith.v1.Points/{method}", data), (INVALID, INTERNAL, NOT_FOUND))
