@@ -1,10 +1,12 @@
 """A client whose code comes from the .proto files by protoc's Python generator: independent of the server's codec.
 numpy in, numpy out."""
 
+import atexit
 import importlib
 import itertools
 import os
 import pathlib
+import shutil
 import sys
 import tempfile
 import time
@@ -21,6 +23,7 @@ TYPES = {"f32": 1, "f16": 2, "bf16": 3, "i8": 4}
 def generate():
     """Generates into a fresh folder and imports from there."""
     folder = tempfile.mkdtemp(prefix="kith-proto-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     names = [f"kith/v1/{name}.proto" for name in ("types", "collections", "points")]
     well_known = str(pathlib.Path(protoc.__file__).parent / "_proto")
     arguments = ["protoc", f"-I{ROOT / 'proto'}", f"-I{well_known}", f"--python_out={folder}",
