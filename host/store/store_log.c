@@ -235,7 +235,9 @@ static kith_status batch_write(
     for (const kith_log_append *append = first; append; append = append->next) {
         log_frame_add(&log->frame, &append->entry);
     }
-    log_frame_finish(&log->frame, log->offset, log->frame_next, count);
+    log_frame_place place = {.offset = log->offset, .number = log->frame_next};
+    kith_env_random(log->options.env, &place.mask, sizeof place.mask);
+    log_frame_finish(&log->frame, &place, count);
     return frame_write(log, err);
 }
 
@@ -486,8 +488,8 @@ static kith_status last_frame_rewrite(
     uint64_t bytes = log->offset - log->replayed_frame_offset;
     uint8_t *image = kith_try_alloc(bytes);
     if (!image) {
-        return kith_err_set(err, KITH_NO_MEMORY, "%s: no memory for a frame of %llu bytes", path,
-            (unsigned long long)bytes);
+        return kith_err_set(
+            err, KITH_NO_MEMORY, "%s: no memory for a frame of %llu bytes", path, (unsigned long long)bytes);
     }
     kith_status status = last_frame_read(log, path, image, bytes, err);
     if (status == KITH_OK)

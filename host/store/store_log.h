@@ -2,7 +2,7 @@
  *
  * A frame is one group commit: everything appended while the last sync ran, written and synced at once under one CRC.
  * So only the last frame of the last file can be torn: nothing after it was ever acknowledged. Bytes are stored XOR
- * 0xA5, so that a sector which was written is never all zeros: a bad last frame with a missing or all-zero 512-byte
+ * a mask, so that a sector which was written is never all zeros: a bad last frame with a missing or all-zero 512-byte
  * sector is torn and dropped; a bad frame anywhere else, or one whose sectors are all there, is CORRUPT and named,
  * never truncated.
  *

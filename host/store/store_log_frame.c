@@ -92,18 +92,44 @@ static void frame_header_encode(uint8_t *disk, uint64_t frame_bytes, uint64_t fr
     mask_apply(disk, LOG_FRAME_HEADER_BYTES, LOG_MASK);
 }
 
-void log_frame_finish(kith_buf *frame, uint64_t offset, uint64_t frame_number, uint32_t entry_count) {
-    kith_assert(offset % 8 == 0);
+/* Bytes of the part of a sector that begins at `offset`, of `left` bytes. */
+static uint64_t sector_part(uint64_t offset, uint64_t left) {
+    uint64_t part = LOG_SECTOR_BYTES - offset % LOG_SECTOR_BYTES;
+    return part < left ? part : left;
+}
+
+static bool enough_nonzero(const uint8_t *data, uint64_t bytes) {
+    uint32_t count = 0;
+    for (uint64_t i = 0; i < bytes && count < LOG_SECTOR_NONZERO_MIN; i++)
+        count += data[i] != 0;
+    return count == LOG_SECTOR_NONZERO_MIN;
+}
+
+/* Whether each sector's part has so many bytes that are not 0 that damage to one does not make it look lost. */
+static bool sectors_are_sturdy(const uint8_t *disk, uint64_t bytes, uint64_t offset) {
+    uint64_t part;
+    for (uint64_t at = 0; at < bytes; at += part) {
+        part = sector_part(offset + at, bytes - at);
+        if (!enough_nonzero(disk + at, part)) return false;
+    }
+    return true;
+}
+
+_Static_assert(LOG_SECTOR_NONZERO_MIN < 8, "the smallest part of a sector, a word, has that many bytes");
+
+void log_frame_finish(kith_buf *frame, const log_frame_place *place, uint32_t entry_count) {
+    kith_assert(place->offset % 8 == 0);
     kith_assert(entry_count > 0);
     uint8_t *body = frame->data + LOG_FRAME_HEADER_BYTES;
     uint64_t body_bytes = frame->bytes - LOG_FRAME_HEADER_BYTES;
     uint32_t body_crc = kith_crc32c(0, body, body_bytes);
-    /* Each sector rules out at most one mask, so this ends; more than one turn needs a sector of equal words.
-     */
-    for (uint64_t mask = LOG_MASK;; mask += LOG_MASK_STEP) {
+    /* A sector rules out fewer than 2^21 masks (those that differ from one of its words in at most 2 bytes) and
+     * there are fewer than 2^22 sectors, so this ends; more than one turn needs a mask drawn very unluckily. */
+    for (uint64_t mask = place->mask;; mask += LOG_MASK_STEP) {
+        if (mask == LOG_MASK) continue;
         mask_apply(body, body_bytes, mask);
-        frame_header_encode(frame->data, frame->bytes, frame_number, mask, entry_count, body_crc);
-        if (!log_sector_lost(frame->data, frame->bytes, offset)) return;
+        frame_header_encode(frame->data, frame->bytes, place->number, mask, entry_count, body_crc);
+        if (sectors_are_sturdy(frame->data, frame->bytes, place->offset)) return;
         mask_apply(body, body_bytes, mask);
     }
 }
@@ -161,11 +187,10 @@ static bool all_zero(const uint8_t *data, uint64_t bytes) {
 }
 
 bool log_sector_lost(const uint8_t *disk, uint64_t bytes, uint64_t offset) {
-    for (uint64_t at = 0; at < bytes;) {
-        uint64_t part = LOG_SECTOR_BYTES - (offset + at) % LOG_SECTOR_BYTES;
-        if (part > bytes - at) part = bytes - at;
+    uint64_t part;
+    for (uint64_t at = 0; at < bytes; at += part) {
+        part = sector_part(offset + at, bytes - at);
         if (all_zero(disk + at, part)) return true;
-        at += part;
     }
     return false;
 }

@@ -9,8 +9,11 @@
  *           Body: entries. Stored XOR the mask, byte i with byte i mod 8 of it.
  *   entry   u64 stream, u64 epoch, u64 sequence, u64 bytes, data, zeros up to a multiple of 8.
  *
- * The mask is 0xA5 eight times unless the data would make some 512-byte sector all zeros on the disk; then it is another
- * one that does not. So "a sector that was written is not all zeros" holds for any data, which the torn rule rests on.
+ * The mask is drawn by chance and is not that of headers, so that a client's data cannot be, on the disk, a frame header
+ * that the search behind a torn frame would take for a later frame. Another one is taken when it would leave a part of
+ * the frame in a 512-byte sector with fewer than LOG_SECTOR_NONZERO_MIN bytes that are not 0. So "a sector that was
+ * written is not all zeros, and no flipped bit makes it so" holds for any data, which the torn rule rests on. (Files
+ * from before have masks of 0xA5 eight times, and read the same.)
  * The header has a CRC of its own so that a frame's length can be trusted when its body is bad.
  *
  * Threads: pure functions. */
@@ -26,6 +29,7 @@
 #define LOG_FRAME_HEADER_BYTES 40u
 #define LOG_ENTRY_HEADER_BYTES 32u
 #define LOG_SECTOR_BYTES       512u
+#define LOG_SECTOR_NONZERO_MIN 3u
 #define LOG_FRAME_BYTES_MAX    (16u << 20) /* a frame is closed past this; one entry alone may be longer */
 #define LOG_ENTRY_BYTES_MAX    (1u << 30)
 #define LOG_PATH_BYTES_MAX     4096u
@@ -51,10 +55,16 @@ bool log_header_decode(const uint8_t disk[LOG_HEADER_BYTES], uint64_t *file_numb
 
 /* Bytes that `data_bytes` bytes of an entry take in a frame. */
 uint64_t log_entry_disk_bytes(uint64_t data_bytes);
-/* begin, add..., finish: makes the disk image of one frame in `frame`. `offset` is its place in the file. */
+typedef struct log_frame_place {
+    uint64_t offset; /* in the file */
+    uint64_t number;
+    uint64_t mask; /* random; the frame has this one or, where it would not do, another */
+} log_frame_place;
+
+/* begin, add..., finish: makes the disk image of one frame in `frame`. */
 void log_frame_begin(kith_buf *frame);
 void log_frame_add(kith_buf *frame, const kith_log_entry *entry);
-void log_frame_finish(kith_buf *frame, uint64_t offset, uint64_t frame_number, uint32_t entry_count);
+void log_frame_finish(kith_buf *frame, const log_frame_place *place, uint32_t entry_count);
 /* False unless magic, CRC and length are good. */
 bool log_frame_header_decode(const uint8_t disk[LOG_FRAME_HEADER_BYTES], log_frame_header *header_out);
 /* Takes the mask off `body` in place and checks the CRC. */

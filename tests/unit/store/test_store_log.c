@@ -6,6 +6,7 @@
 
 #include "host/base/alloc.h"
 #include "host/store/store_log.h"
+#include "host/store/store_log_internal.h"
 #include "tests/lib/test_lib.h"
 #include "tests/sim/sim_env.h"
 
@@ -118,7 +119,8 @@ static void fixture_destroy(fixture *f) {
     kith_free(f);
 }
 
-static void append(fixture *f, uint64_t stream, uint64_t sequence, uint64_t bytes, uint64_t seed) {
+static test_append *append_make(
+    fixture *f, uint64_t stream, uint64_t sequence, uint64_t bytes, uint64_t seed) {
     assert_true(f->appended_count < ENTRIES_MAX);
     test_append *mine = kith_alloc_zero(sizeof *mine);
     mine->fixture = f;
@@ -132,7 +134,11 @@ static void append(fixture *f, uint64_t stream, uint64_t sequence, uint64_t byte
     f->appended[mine->index] =
         (test_entry){.stream = stream, .epoch = 1, .sequence = sequence, .bytes = bytes, .seed = seed};
     f->status[mine->index] = (kith_status)-1;
-    kith_store_log_append(f->log, &mine->append);
+    return mine;
+}
+
+static void append(fixture *f, uint64_t stream, uint64_t sequence, uint64_t bytes, uint64_t seed) {
+    kith_store_log_append(f->log, &append_make(f, stream, sequence, bytes, seed)->append);
 }
 
 static bool entry_equal(const test_entry *a, const test_entry *b) {
@@ -558,7 +564,7 @@ static void zero(fixture *f, const char *path, uint64_t from, uint64_t to) {
     }
 }
 
-/* Three frames of 4 KiB of 0xA5, which would be zeros on the disk but for another mask. */
+/* Three frames of 4 KiB of 0xA5, which would be zeros on the disk under the mask of headers. */
 static fixture *three_frames(uint64_t ends_out[3]) {
     fixture *f = fixture_create(test_seed(1));
     reopen(f);
@@ -622,11 +628,49 @@ static void test_store_log__a_shorter_last_file_is_torn(void **state) {
     }
 }
 
+/* The entry's data holds what would be, under the mask of headers, the header of a later frame. */
+static void test_store_log__data_like_a_frame_header_is_not_taken_for_one(void **state) {
+    (void)state;
+    kith_buf forged;
+    kith_buf_init(&forged);
+    kith_log_entry inner = {.stream = 1, .sequence = 1, .data = "x", .bytes = 1};
+    log_frame_begin(&forged);
+    log_frame_add(&forged, &inner);
+    log_frame_finish(&forged, &(log_frame_place){.offset = LOG_HEADER_BYTES, .number = 1000000}, 1);
+    fixture *f = fixture_create(test_seed(1));
+    reopen(f);
+    test_append *mine = append_make(f, 1, 1, 4096, 1);
+    for (uint32_t i = 0; i < LOG_FRAME_HEADER_BYTES; i++)
+        mine->data[2048 + i] = forged.data[i] ^ 0xA5;
+    kith_buf_fini(&forged);
+    kith_store_log_append(f->log, &mine->append);
+    (void)sim_env_run(f->sim);
+    assert_int_equal(f->status[0], KITH_OK);
+    log_close(f);
+    zero(f, FIRST_FILE, HEADER_BYTES, 512); /* the frame's first sector never reached the disk */
+    reopen(f);
+    assert_int_equal(f->replayed_count, 0);
+    fixture_destroy(f);
+}
+
+static void test_store_log__masks_cannot_be_foreseen(void **state) {
+    (void)state;
+    uint64_t ends[3];
+    fixture *f = three_frames(ends);
+    size_t bytes;
+    const uint8_t *file = sim_env_file_get(f->sim, FIRST_FILE, &bytes);
+    log_frame_header first, second;
+    assert_true(log_frame_header_decode(file + HEADER_BYTES, &first));
+    assert_true(log_frame_header_decode(file + ends[0], &second));
+    assert_true(first.mask != second.mask);
+    reopen(f);
+    fixture_destroy(f);
+}
+
 /* --- the golden file
  * -------------------------------------------------------------------------------------------------- */
 
-/* The entries of tests/golden/log-v1.kith: never change them. Two frames; the second one needs another mask.
- */
+/* The entries of tests/golden/log-v1.kith: never change them. Two frames. */
 static void golden_append(fixture *f) {
     append(f, 0, 1, 8, 7);
     append(f, 5, 1, 29, 9);
@@ -634,6 +678,26 @@ static void golden_append(fixture *f) {
     (void)sim_env_run(f->sim);
     append(f, 5, 2, 1200, 4);
     (void)sim_env_run(f->sim);
+}
+
+/* The same file but for the masks, which are drawn anew for each frame. Takes the masks off both. */
+static void files_equal(uint8_t *a, uint8_t *b, size_t bytes) {
+    assert_memory_equal(a, b, LOG_HEADER_BYTES);
+    for (size_t at = LOG_HEADER_BYTES; at < bytes;) {
+        log_frame_header a_header, b_header;
+        assert_true(log_frame_header_decode(a + at, &a_header));
+        assert_true(log_frame_header_decode(b + at, &b_header));
+        assert_int_equal(a_header.frame_bytes, b_header.frame_bytes);
+        assert_int_equal(a_header.frame_number, b_header.frame_number);
+        assert_int_equal(a_header.entry_count, b_header.entry_count);
+        assert_int_equal(a_header.body_crc, b_header.body_crc);
+        assert_true(a_header.frame_bytes <= bytes - at);
+        assert_true(log_frame_body_unmask(&a_header, a + at + LOG_FRAME_HEADER_BYTES));
+        assert_true(log_frame_body_unmask(&b_header, b + at + LOG_FRAME_HEADER_BYTES));
+        at += LOG_FRAME_HEADER_BYTES;
+        assert_memory_equal(a + at, b + at, a_header.frame_bytes - LOG_FRAME_HEADER_BYTES);
+        at += a_header.frame_bytes - LOG_FRAME_HEADER_BYTES;
+    }
 }
 
 static void golden_write_if_asked(fixture *f) {
@@ -653,7 +717,7 @@ static void test_store_log__golden_file_still_reads_and_is_still_written(void **
     golden_append(f);
     log_close(f);
     golden_write_if_asked(f);
-    static uint8_t golden[4096];
+    static uint8_t golden[4096], golden_copy[4096], written_copy[4096];
     FILE *file = fopen(GOLDEN_PATH, "rb");
     if (!file) fail_msg("%s is not there", GOLDEN_PATH);
     size_t golden_bytes = fread(golden, 1, sizeof golden, file);
@@ -661,7 +725,9 @@ static void test_store_log__golden_file_still_reads_and_is_still_written(void **
     size_t bytes;
     const uint8_t *written = sim_env_file_get(f->sim, FIRST_FILE, &bytes);
     assert_int_equal(bytes, golden_bytes);
-    assert_memory_equal(written, golden, bytes);
+    memcpy(golden_copy, golden, bytes);
+    memcpy(written_copy, written, bytes);
+    files_equal(written_copy, golden_copy, bytes);
     sim_env_file_put(f->sim, FIRST_FILE, golden, golden_bytes);
     reopen(f);
     assert_int_equal(f->replayed_count, 4);
@@ -688,6 +754,8 @@ int main(void) {
         cmocka_unit_test(test_store_log__any_flipped_byte_is_corrupt),
         cmocka_unit_test(test_store_log__a_missing_sector_is_torn_in_the_last_frame_only),
         cmocka_unit_test(test_store_log__a_shorter_last_file_is_torn),
+        cmocka_unit_test(test_store_log__data_like_a_frame_header_is_not_taken_for_one),
+        cmocka_unit_test(test_store_log__masks_cannot_be_foreseen),
         cmocka_unit_test(test_store_log__golden_file_still_reads_and_is_still_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
