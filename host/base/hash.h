@@ -8,4 +8,9 @@
 
 uint64_t kith_hash64(const void *data, size_t bytes);
 
+/* What a table places a key by. Not the low bits: they are the slot, and all ids of a shard are of few slots. */
+static inline uint32_t kith_hash_for_table(uint64_t hash) {
+    return (uint32_t)(hash >> 32);
+}
+
 #endif

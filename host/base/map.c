@@ -47,7 +47,8 @@ typedef struct probe {
 } probe;
 
 static probe probe_of(const void *key, size_t key_bytes) {
-    return (probe){.key = key, .key_bytes = key_bytes, .hash = (uint32_t)kith_hash64(key, key_bytes)};
+    uint32_t hash = kith_hash_for_table(kith_hash64(key, key_bytes));
+    return (probe){.key = key, .key_bytes = key_bytes, .hash = hash};
 }
 
 static long_key slot_long_key(const map_slot *slot) {
@@ -218,6 +219,16 @@ bool kith_map_next(
     *key_out = slot_key(slot, key_bytes_out);
     *value_out = slot->value;
     return true;
+}
+
+size_t kith_map_probe_max(const kith_map *map) {
+    size_t max = 0;
+    for (size_t at = 0; at <= map->slot_mask; at++) {
+        if (map->slots[at].tag == MAP_TAG_FREE) continue;
+        size_t read = ((at - map->slots[at].hash) & map->slot_mask) + 1;
+        if (read > max) max = read;
+    }
+    return max;
 }
 
 size_t kith_map_memory_bytes(const kith_map *map) {

@@ -25,6 +25,9 @@ void kith_map_clear(kith_map *map);
  * change. */
 bool kith_map_next(
     const kith_map *map, size_t *cursor, const void **key_out, size_t *key_bytes_out, uint64_t *value_out);
+/* Slots that the longest look-up of a key that is there reads: a check of how keys spread. Reads the whole map.
+ */
+size_t kith_map_probe_max(const kith_map *map);
 /* Bytes of memory held. */
 size_t kith_map_memory_bytes(const kith_map *map);
 

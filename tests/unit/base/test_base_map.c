@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "host/base/alloc.h"
+#include "host/base/hash.h"
+#include "host/base/limits.h"
 #include "host/base/map.h"
 
 #define NUMBERS 4096u
@@ -107,12 +109,24 @@ static void test_base__map_hint_is_room_enough(void **state) {
     kith_map_destroy(map);
 }
 
+/* As the tables of a shard, whose ids are all of its slots. */
+static void test_base__map_spreads_keys_of_one_slot(void **state) {
+    (void)state;
+    kith_map *map = kith_map_create(0);
+    for (uint64_t key = 0; kith_map_count(map) < 1000; key++) {
+        if (kith_hash64(&key, sizeof key) % KITH_SLOTS == 77) kith_map_put(map, &key, sizeof key, 1);
+    }
+    assert_true(kith_map_probe_max(map) < 64); /* 1000 where all keys have one home */
+    kith_map_destroy(map);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_base__map_agrees_with_an_array_under_random_changes),
         cmocka_unit_test(test_base__map_walk_meets_every_entry_once),
         cmocka_unit_test(test_base__map_memory_does_not_grow_with_overwrites_and_removals),
         cmocka_unit_test(test_base__map_hint_is_room_enough),
+        cmocka_unit_test(test_base__map_spreads_keys_of_one_slot),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

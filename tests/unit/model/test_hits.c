@@ -66,6 +66,34 @@ static void test_hits__merge_equals_sorting_and_dropping_repeats(void **state) {
     }
 }
 
+/* The linker puts __wrap_kith_id_compare in place of kith_id_compare, and that behind __real_. */
+int __real_kith_id_compare(const kith_id *a, const kith_id *b);
+int __wrap_kith_id_compare(const kith_id *a, const kith_id *b);
+static uint64_t id_compare_count;
+
+int __wrap_kith_id_compare(const kith_id *a, const kith_id *b) {
+    id_compare_count++;
+    return __real_kith_id_compare(a, b);
+}
+
+static void test_hits__merge_of_one_slots_ids_compares_few(void **state) {
+    (void)state;
+    enum { COUNT = 400 };
+    static kith_hit hits[2][COUNT], out[2 * COUNT];
+    uint64_t number = 0;
+    for (uint32_t i = 0; i < 2 * COUNT; i++) {
+        kith_id id;
+        do {
+            id = kith_id_of_number(number++);
+        } while (kith_id_slot(&id) != 77);
+        hits[i % 2][i / 2] = (kith_hit){.closeness = -(double)i, .id = id};
+    }
+    kith_hits lists[2] = {{hits[0], COUNT}, {hits[1], COUNT}};
+    id_compare_count = 0;
+    assert_int_equal(kith_hits_merge(lists, 2, 2 * COUNT, out), 2 * COUNT);
+    assert_true(id_compare_count < 4 * COUNT); /* 319600 where all ids have one home */
+}
+
 static void test_hits__nothing_merges_to_nothing(void **state) {
     (void)state;
     kith_hit out;
@@ -78,6 +106,7 @@ static void test_hits__nothing_merges_to_nothing(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hits__merge_equals_sorting_and_dropping_repeats),
+        cmocka_unit_test(test_hits__merge_of_one_slots_ids_compares_few),
         cmocka_unit_test(test_hits__nothing_merges_to_nothing),
     };
     return cmocka_run_group_tests_name("hits", tests, NULL, NULL);
