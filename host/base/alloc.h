@@ -22,6 +22,11 @@ char *kith_strdup(const char *text);
 char *kith_strndup(const char *text, size_t bytes);
 void kith_free(void *pointer);
 
+/* Once, at the start of a server's main: big blocks go back to the system when freed, and threads share few heaps. */
+void kith_memory_tune(void);
+/* Gives freed memory back to the system. Costs milliseconds: for background threads, after large work. */
+void kith_memory_trim(void);
+
 /* Address space for an array that grows in place under readers: `bytes` of zero pages, each taken from memory
  * only when first touched. NULL when the address space or the commit limit is out. Freed with
  * kith_pages_release of the same size. */

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "host/base/alloc.h"
 #include "host/base/log.h"
 #include "host/role/kithd_options.h"
 #include "host/role/standalone.h"
@@ -151,6 +152,7 @@ int main(int argument_count, char **arguments) {
     kithd_options options;
     kith_config config;
     kith_err err;
+    kith_memory_tune();
     kith_status status = kithd_options_parse(argument_count, arguments, &options, &err);
     if (status != KITH_OK) {
         fprintf(stderr, "kithd: %s\n", err.text);

@@ -388,6 +388,7 @@ static void flush_run(kith_task *task) {
     shard_flush *flush = (shard_flush *)((char *)task - offsetof(shard_flush, task));
     kith_shard *shard = (kith_shard *)((char *)flush - offsetof(kith_shard, flush));
     flush->status = kith_store_flush(shard->node->store, &flush->err);
+    kith_memory_trim(); /* what the batches since the last seal and its build held */
     flush->task.run = flush_done_run;
     kith_executor_post(shard->node->owner, &flush->task);
 }
