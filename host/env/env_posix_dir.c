@@ -56,15 +56,29 @@ static kith_status check_is_dir(const char *path, kith_err *err) {
     return KITH_OK;
 }
 
-static kith_status make_one(kith_env *env, const char *path, kith_err *err) {
-    if (mkdir(path, DIR_PERMISSIONS) != 0) {
-        if (errno == EEXIST) return check_is_dir(path, err);
-        return kith_err_set_errno(err, errno, "make folder %s", path);
-    }
-    /* Its name is in the parent: without this a file synced inside could vanish with the folder. */
+/* A folder's name is in its parent: without this a file synced inside could vanish with the folder. */
+static kith_status sync_parent(kith_env *env, const char *path, kith_err *err) {
     char *parent = parent_of(path);
     kith_status status = posix_dir_sync(env, parent, err);
     kith_free(parent);
+    return status;
+}
+
+/* Whether it could be that a process of ours made `path`. */
+static bool parent_is_writable(const char *path) {
+    char *parent = parent_of(path);
+    bool writable = access(parent, W_OK) == 0;
+    kith_free(parent);
+    return writable;
+}
+
+/* `last`: the folder that was asked for. When it is there, a process that was killed may have made it and not
+ * come to the sync. */
+static kith_status make_one(kith_env *env, const char *path, bool last, kith_err *err) {
+    if (mkdir(path, DIR_PERMISSIONS) == 0) return sync_parent(env, path, err);
+    if (errno != EEXIST) return kith_err_set_errno(err, errno, "make folder %s", path);
+    kith_status status = check_is_dir(path, err);
+    if (status == KITH_OK && last && parent_is_writable(path)) status = sync_parent(env, path, err);
     return status;
 }
 
@@ -77,10 +91,10 @@ kith_status posix_dir_make(kith_env *env, const char *path, kith_err *err) {
     for (char *slash = strchr(part + (bytes > 0), '/'); slash && status == KITH_OK;
          slash = strchr(slash + 1, '/')) {
         *slash = 0;
-        status = make_one(env, part, err);
+        status = make_one(env, part, false, err);
         *slash = '/';
     }
-    if (status == KITH_OK) status = make_one(env, part, err);
+    if (status == KITH_OK) status = make_one(env, part, true, err);
     kith_free(part);
     return status;
 }
@@ -136,8 +150,11 @@ kith_status posix_dir_list(kith_env *env, const char *path,
     if (list.count > 0) qsort(list.names, list.count, sizeof *list.names, names_compare);
     for (size_t i = 0; i < list.count; i++) {
         struct stat info;
-        /* Removed since it was listed: not there. */
-        if (fstatat(dirfd(dir), list.names[i], &info, AT_SYMLINK_NOFOLLOW) != 0) continue;
+        if (fstatat(dirfd(dir), list.names[i], &info, AT_SYMLINK_NOFOLLOW) != 0) {
+            if (errno == ENOENT) continue; /* removed since it was listed */
+            status = kith_err_set_errno(err, errno, "stat %s/%s", path, list.names[i]);
+            break;
+        }
         entry_fn(ctx,
             &(kith_dir_entry){
                 .name = list.names[i], .is_dir = S_ISDIR(info.st_mode), .bytes = (uint64_t)info.st_size});

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -146,6 +147,59 @@ static void test_env__dir_list_is_in_name_order(void **state) {
     assert_int_equal(kith_dir_sync(fix->env, "/nowhere", &fix->err), KITH_NOT_FOUND);
 }
 
+/* The linker puts __wrap_fsync in place of fsync, and that behind __real_. */
+int __real_fsync(int descriptor);
+int __wrap_fsync(int descriptor);
+static struct stat fsync_last; /* what the last one was of */
+static uint32_t fsync_count;
+
+int __wrap_fsync(int descriptor) {
+    fsync_count++;
+    assert_int_equal(fstat(descriptor, &fsync_last), 0);
+    return __real_fsync(descriptor);
+}
+
+/* Whoever made it may have been killed before the sync. */
+static void test_env__dir_make_syncs_the_parent_of_what_is_there(void **state) {
+    fixture *fix = *state;
+    char path[300];
+    snprintf(path, sizeof path, "%s/there", fix->dir);
+    assert_int_equal(mkdir(path, 0700), 0);
+    fsync_count = 0;
+    assert_ok(kith_dir_make(fix->env, path, &fix->err), &fix->err);
+    assert_int_equal(fsync_count, 1);
+    struct stat parent;
+    assert_int_equal(stat(fix->dir, &parent), 0);
+    assert_true(fsync_last.st_ino == parent.st_ino && fsync_last.st_dev == parent.st_dev);
+}
+
+static void count_entry(void *ctx, const kith_dir_entry *entry) {
+    (void)entry;
+    *(uint32_t *)ctx += 1;
+}
+
+/* Lists a folder whose names may be read but not looked up, as a user for whom that counts. */
+static kith_status list_as_nobody(fixture *fix, uint32_t *count) {
+    if (geteuid() == 0 && (chown(fix->dir, 65534, 65534) != 0 || setuid(65534) != 0)) return KITH_OK;
+    if (chmod(fix->dir, 0400) != 0) return KITH_OK;
+    kith_status status = kith_dir_list(fix->env, fix->dir, count_entry, count, &fix->err);
+    return chmod(fix->dir, 0700) == 0 ? status : KITH_OK;
+}
+
+static void test_env__dir_list_names_an_entry_it_cannot_look_at(void **state) {
+    fixture *fix = *state;
+    kith_file_close(open_file(fix, KITH_FILE_CREATE_NEW));
+    pid_t child = fork();
+    if (child == 0) {
+        uint32_t count = 0;
+        bool right = list_as_nobody(fix, &count) == KITH_IO && count == 0 && strstr(fix->err.text, fix->path);
+        _exit(right ? 0 : 1);
+    }
+    int result;
+    waitpid(child, &result, 0);
+    assert_int_equal(result, 0);
+}
+
 static void test_env__dir_make_takes_trailing_slashes(void **state) {
     fixture *fix = *state;
     char path[300];
@@ -213,6 +267,8 @@ int main(void) {
         CASE(test_env__file_map_outlives_close_and_removal),
         CASE(test_env__rename_replaces),
         CASE(test_env__dir_list_is_in_name_order),
+        CASE(test_env__dir_list_names_an_entry_it_cannot_look_at),
+        CASE(test_env__dir_make_syncs_the_parent_of_what_is_there),
         CASE(test_env__dir_make_takes_trailing_slashes),
         CASE(test_env__dir_lock_names_the_holder),
         CASE(test_env__dir_lock_of_a_dead_process_is_free),
