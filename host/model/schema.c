@@ -1,6 +1,7 @@
 /* Schemas: checks, names of enums, and how a closeness is shown. */
 #include "host/model/schema.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -131,8 +132,12 @@ bool kith_vector_type_parse(const char *name, kith_vector_type *type_out) {
 }
 
 float kith_score_of_closeness(kith_metric metric, double closeness) {
+    double score = closeness;
     /* + 0.0: the distance of equal vectors is 0, not -0. */
-    if (metric == KITH_METRIC_L2) return (float)(sqrt(-closeness) + 0.0);
-    if (metric == KITH_METRIC_L1) return (float)(-closeness + 0.0);
-    return (float)closeness;
+    if (metric == KITH_METRIC_L2) score = sqrt(-closeness) + 0.0;
+    if (metric == KITH_METRIC_L1) score = -closeness + 0.0;
+    /* The order is by closeness, so that only what is shown is clamped; an infinity is no number in JSON. */
+    if (score > FLT_MAX) return FLT_MAX;
+    if (score < -FLT_MAX) return -FLT_MAX;
+    return (float)score;
 }

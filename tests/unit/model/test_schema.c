@@ -1,4 +1,5 @@
 /* Schemas: names, checks, scores. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -96,6 +97,16 @@ static void test_schema__scores_are_what_people_expect(void **state) {
     assert_false(signbit(kith_score_of_closeness(KITH_METRIC_L1, 0.0)));
 }
 
+static void test_schema__scores_are_finite(void **state) {
+    (void)state;
+    double huge = 4096.0 * FLT_MAX; /* an inner product of finite f32 vectors may be that and more */
+    assert_true(kith_score_of_closeness(KITH_METRIC_IP, huge) == FLT_MAX);
+    assert_true(kith_score_of_closeness(KITH_METRIC_IP, -huge * FLT_MAX) == -FLT_MAX);
+    assert_true(kith_score_of_closeness(KITH_METRIC_L1, -huge) == FLT_MAX);
+    assert_true(kith_score_of_closeness(KITH_METRIC_L2, -huge * huge) == FLT_MAX);
+    assert_true(kith_score_of_closeness(KITH_METRIC_L2, -huge) < FLT_MAX);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_schema__a_good_schema_passes),
@@ -103,6 +114,7 @@ int main(void) {
         cmocka_unit_test(test_schema__names_are_plain),
         cmocka_unit_test(test_schema__enum_names_read_back),
         cmocka_unit_test(test_schema__scores_are_what_people_expect),
+        cmocka_unit_test(test_schema__scores_are_finite),
     };
     return cmocka_run_group_tests_name("schema", tests, NULL, NULL);
 }
