@@ -1,13 +1,20 @@
 /* Which ISA this processor runs, and the operating system saves the registers of (the compiler's own check
- * does both). */
+ * does both; F16C needs the registers of AVX). */
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
 
 #ifdef KITH_CPU_X86
-/* F16C is not asked for: clang 14 has no name for it, and every processor with AVX2 has it. */
+#include <cpuid.h>
+
+/* Clang 14 has no name for it. A hypervisor may hide it from a processor that has AVX2. */
+static bool has_f16c(void) {
+    unsigned int eax, ebx, ecx, edx;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C) != 0;
+}
+
 static bool can_run_avx2(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
 
 static bool can_run_avx512(void) {
