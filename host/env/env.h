@@ -175,7 +175,7 @@ static inline KITH_CHECK kith_status kith_path_rename(
 static inline KITH_CHECK kith_status kith_path_remove(kith_env *env, const char *path, kith_err *err) {
     return env->ops->path_remove(env, path, err);
 }
-/* With its parents, each synced into the folder above it; OK when it is there. */
+/* With its parents, each synced into the folder above it when made, the last one always; OK when it is there. */
 static inline KITH_CHECK kith_status kith_dir_make(kith_env *env, const char *path, kith_err *err) {
     return env->ops->dir_make(env, path, err);
 }
