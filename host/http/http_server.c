@@ -232,7 +232,7 @@ static uint32_t socket_port(int fd) {
     return (uint32_t)atol(port);
 }
 
-static void daemon_log(void *ctx, const char *format, va_list args) {
+KITH_PRINTF(2, 0) static void daemon_log(void *ctx, const char *format, va_list args) {
     (void)ctx;
     char text[256];
     vsnprintf(text, sizeof text, format, args);
