@@ -298,14 +298,47 @@ static uint64_t wait_until_writable(kith_store *store, uint64_t *count) {
     return 0;
 }
 
-static void full_disk(const char *mount_path, off_t left_bytes) {
+/* What the test holds beyond itself, so that a failure in the midst of it leaves nothing behind. */
+typedef struct disk_fixture {
+    char *dir; /* a tmpfs while mounted */
+    bool mounted;
+    kith_store *store;
+} disk_fixture;
+
+static int disk_set_up(void **state) {
+    disk_fixture *disk = kith_alloc_zero(sizeof *disk);
+    disk->dir = test_dir_make();
+    *state = disk;
+    return 0;
+}
+
+static int disk_unmount(disk_fixture *disk) {
+    kith_store_close(disk->store);
+    disk->store = NULL;
+    if (!disk->mounted) return 0;
+    if (umount(disk->dir) != 0) return -1;
+    disk->mounted = false;
+    return 0;
+}
+
+static int disk_tear_down(void **state) {
+    disk_fixture *disk = *state;
+    int result = disk_unmount(disk);
+    if (result != 0) result = umount2(disk->dir, MNT_DETACH); /* an open that failed may hold files in it */
+    test_dir_remove(disk->dir);
+    kith_free(disk);
+    return result;
+}
+
+static void full_disk(disk_fixture *disk, off_t left_bytes) {
+    const char *mount_path = disk->dir;
     char store_path[512];
     char ballast_path[512];
     snprintf(store_path, sizeof store_path, "%s/store", mount_path);
     snprintf(ballast_path, sizeof ballast_path, "%s/ballast", mount_path);
     kith_err err;
-    kith_store *store;
-    assert_ok(kith_store_rocksdb_open(store_path, MEMORY, &store, &err), &err);
+    assert_ok(kith_store_rocksdb_open(store_path, MEMORY, &disk->store, &err), &err);
+    kith_store *store = disk->store;
     uint64_t count = 0;
     for (; count < 20; count++)
         assert_ok(put_large(store, count, &err), &err);
@@ -332,25 +365,23 @@ static void full_disk(const char *mount_path, off_t left_bytes) {
     print_message("writes resumed %llu ms after space came back\n", (unsigned long long)waited_ms);
     large_check(store, count);
     kith_store_close(store);
-    assert_ok(kith_store_rocksdb_open(store_path, MEMORY, &store, &err), &err);
-    large_check(store, count);
-    kith_store_close(store);
+    disk->store = NULL;
+    assert_ok(kith_store_rocksdb_open(store_path, MEMORY, &disk->store, &err), &err);
+    large_check(disk->store, count);
 }
 
 static void test_store__full_disk_is_no_space_and_passes(void **state) {
-    (void)state;
+    disk_fixture *disk = *state;
     kith_rng rng;
     kith_rng_init(&rng, test_seed(1));
     for (uint64_t round = 0; round < test_scaled(1); round++) {
-        char *dir = test_dir_make();
-        if (mount("tmpfs", dir, "tmpfs", 0, "size=64m") != 0) {
+        if (mount("tmpfs", disk->dir, "tmpfs", 0, "size=64m") != 0) {
             print_message("skipped: this process may not mount a tmpfs\n");
-            test_dir_remove(dir);
             skip();
         }
-        full_disk(dir, (off_t)kith_rng_below(&rng, 1 << 20));
-        assert_int_equal(umount(dir), 0);
-        test_dir_remove(dir);
+        disk->mounted = true;
+        full_disk(disk, (off_t)kith_rng_below(&rng, 1 << 20));
+        assert_int_equal(disk_unmount(disk), 0);
     }
 }
 
@@ -360,7 +391,8 @@ int main(void) {
         cmocka_unit_test(test_store__sim_does_what_the_contract_says),
         cmocka_unit_test(test_store__iterator_sees_one_moment),
         cmocka_unit_test(test_store__sim_keeps_flushed_state_only),
-        cmocka_unit_test(test_store__full_disk_is_no_space_and_passes),
+        cmocka_unit_test_setup_teardown(
+            test_store__full_disk_is_no_space_and_passes, disk_set_up, disk_tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
