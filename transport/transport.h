@@ -30,13 +30,14 @@ struct kith_transport_call {
     const void *bytes; /* encoded by codec */
     size_t byte_count;
     uint64_t deadline_ns;
-    const atomic_bool *cancel_watch; /* may be NULL; set by whoever gives up: seen as if kith_transport_cancel were called */
+    const atomic_bool *
+        cancel_watch; /* may be NULL; set by whoever gives up: seen as if kith_transport_cancel were called */
     /* Exactly once. `reply` borrowed. Statuses of the transport's own: UNAVAILABLE (no such node, cut), DEADLINE, BUSY
      * (too much in flight), CLOSED. */
     void (*done)(kith_transport_call *call, kith_status status, const void *reply, size_t reply_bytes,
         const kith_err *err);
     atomic_bool cancelled; /* set through kith_transport_cancel */
-    void *impl[28];        /* room for the request that `loop` hands to the handler: a call allocates nothing */
+    void *impl[28]; /* room for the request that `loop` hands to the handler: a call allocates nothing */
 };
 
 /* A request that arrived; the handler answers it exactly once, from any thread, then and only then it is gone. */
@@ -65,8 +66,8 @@ struct kith_transport {
 
 /* In process: every node id is this one. `in_flight_max` calls at once; above it BUSY. A handler always answers and
  * looks at the deadline itself, so `loop` keeps no timer per call: a late answer is still the answer. */
-KITH_CHECK kith_status kith_transport_loop_create(kith_env *env, uint32_t in_flight_max, kith_transport **transport_out,
-    kith_err *err);
+KITH_CHECK kith_status kith_transport_loop_create(
+    kith_env *env, uint32_t in_flight_max, kith_transport **transport_out, kith_err *err);
 
 static inline void kith_transport_start(kith_transport *transport, kith_transport_call *call) {
     transport->ops->call(transport, call);
@@ -76,13 +77,13 @@ static inline void kith_transport_cancel(kith_transport *transport, kith_transpo
     transport->ops->cancel(transport, call);
 }
 /* Before the first call: requests of `kind` run `handler` on `executor`. */
-static inline void kith_transport_handle(kith_transport *transport, kith_am_kind kind, kith_executor *executor,
-    void (*handler)(void *ctx, kith_transport_request *request), void *ctx) {
+static inline void kith_transport_handle(kith_transport *transport, kith_am_kind kind,
+    kith_executor *executor, void (*handler)(void *ctx, kith_transport_request *request), void *ctx) {
     transport->ops->handle(transport, kind, executor, handler, ctx);
 }
 /* Copies `bytes`, or hands them over before it returns (loop calls the caller's `done` on this thread). */
-static inline void kith_transport_reply(kith_transport_request *request, kith_transport *transport, kith_status status,
-    const void *bytes, size_t byte_count, const kith_err *err) {
+static inline void kith_transport_reply(kith_transport_request *request, kith_transport *transport,
+    kith_status status, const void *bytes, size_t byte_count, const kith_err *err) {
     transport->ops->reply(request, status, bytes, byte_count, err);
 }
 /* No call may be in flight. Accepts NULL. */

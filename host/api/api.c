@@ -56,7 +56,8 @@ kith_status kith_api_ready(kith_api *api, kith_err *err) {
 }
 
 /* The client's deadline, but no later than the configured timeout from now. */
-static uint64_t deadline_of(const kith_api *api, const kith_api_call *call, kith_api_class class, uint64_t now_ns) {
+static uint64_t deadline_of(
+    const kith_api *api, const kith_api_call *call, kith_api_class class, uint64_t now_ns) {
     uint64_t timeout_ns = atomic_load_explicit(
         class == KITH_API_WRITE ? &api->write_timeout_ns : &api->search_timeout_ns, memory_order_relaxed);
     uint64_t latest_ns = now_ns + timeout_ns;
@@ -71,8 +72,8 @@ static kith_status collection_find(kith_api_run *run, const char *name, size_t n
     return kith_err_set(err, KITH_NOT_FOUND, "collection \"%.*s\" does not exist", (int)name_bytes, name);
 }
 
-kith_status kith_api_enter(kith_api *api, kith_api_call *call, kith_api_class class, uint64_t bytes, const char *name,
-    size_t name_bytes, kith_api_run *run_out, kith_err *err) {
+kith_status kith_api_enter(kith_api *api, kith_api_call *call, kith_api_class class, uint64_t bytes,
+    const char *name, size_t name_bytes, kith_api_run *run_out, kith_err *err) {
     kith_status status = kith_api_admit_enter(api, class, bytes, err);
     if (status != KITH_OK) return status;
     uint64_t now_ns = kith_env_now_ns(api->options.env);
@@ -84,7 +85,8 @@ kith_status kith_api_enter(kith_api *api, kith_api_call *call, kith_api_class cl
         .map = kith_meta_map_get(api->options.meta),
     };
     call->deadline_ns = deadline_of(api, call, class, now_ns);
-    if (call->deadline_ns <= now_ns) status = kith_err_set(err, KITH_DEADLINE, "deadline exceeded before it began");
+    if (call->deadline_ns <= now_ns)
+        status = kith_err_set(err, KITH_DEADLINE, "deadline exceeded before it began");
     if (status == KITH_OK && name) status = collection_find(&run, name, name_bytes, err);
     if (status != KITH_OK) {
         kith_api_leave(&run);
@@ -127,6 +129,7 @@ kith_api_coverage kith_api_coverage_of(const kith_query_coverage *coverage, kith
             .reason = coverage->missing[i].reason,
         };
     }
-    return (kith_api_coverage){
-        .shards_total = coverage->shards_total, .shards_answered = coverage->shards_answered, .missing = missing};
+    return (kith_api_coverage){.shards_total = coverage->shards_total,
+        .shards_answered = coverage->shards_answered,
+        .missing = missing};
 }

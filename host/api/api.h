@@ -21,13 +21,13 @@ typedef struct kith_api kith_api;
 
 /* Shared by all requests; embedded as their first member. */
 typedef struct kith_api_call {
-    kith_arena *arena;      /* the request's memory; results are made in it too */
-    uint64_t deadline_ns;   /* 0: the configured timeout from now */
-    atomic_bool cancelled;  /* set by the protocol when the client went away */
-    void *impl[16];         /* the api's */
+    kith_arena *arena;     /* the request's memory; results are made in it too */
+    uint64_t deadline_ns;  /* 0: the configured timeout from now */
+    atomic_bool cancelled; /* set by the protocol when the client went away */
+    void *impl[16];        /* the api's */
 } kith_api_call;
 
-/* --- collections -------------------------------------------------------------------------------------------------------- */
+/* --- collections --- */
 
 typedef struct kith_api_collection_info {
     kith_collection collection;
@@ -38,25 +38,27 @@ typedef struct kith_api_collection_info {
 typedef struct kith_api_collection_call kith_api_collection_call;
 struct kith_api_collection_call {
     kith_api_call call;
-    const char *name;      /* create, get, delete; NUL-terminated, unchecked */
+    const char *name; /* create, get, delete; NUL-terminated, unchecked */
     size_t name_bytes;
-    kith_schema schema;    /* create; unchecked */
-    uint32_t shard_count;  /* create; 0: default */
-    bool missing_ok;       /* delete */
+    kith_schema schema;   /* create; unchecked */
+    uint32_t shard_count; /* create; 0: default */
+    bool missing_ok;      /* delete */
     /* create, get: one info. list: `count` infos by name. delete: count 1 if it was there, else 0, no infos. */
     void (*done)(kith_api_collection_call *call, kith_status status, const kith_api_collection_info *infos,
         uint32_t count, const kith_err *err);
 };
-KITH_CHECK kith_status kith_api_collection_create(kith_api *api, kith_api_collection_call *call, kith_err *err);
+KITH_CHECK kith_status kith_api_collection_create(
+    kith_api *api, kith_api_collection_call *call, kith_err *err);
 KITH_CHECK kith_status kith_api_collection_get(kith_api *api, kith_api_collection_call *call, kith_err *err);
 KITH_CHECK kith_status kith_api_collection_list(kith_api *api, kith_api_collection_call *call, kith_err *err);
-KITH_CHECK kith_status kith_api_collection_delete(kith_api *api, kith_api_collection_call *call, kith_err *err);
+KITH_CHECK kith_status kith_api_collection_delete(
+    kith_api *api, kith_api_collection_call *call, kith_err *err);
 
-/* --- writes ------------------------------------------------------------------------------------------------------------- */
+/* --- writes --- */
 
 /* Vectors of one field as the client sent them. */
 typedef struct kith_api_column {
-    const char *field; /* NUL-terminated, unchecked */
+    const char *field;     /* NUL-terminated, unchecked */
     const uint8_t *values; /* packed f32 little-endian [rows][dim], any alignment */
     size_t values_bytes;
     const uint8_t *present; /* [point_count] of 0 or 1, or NULL: every point has a row */
@@ -77,17 +79,18 @@ struct kith_api_write_call {
     uint32_t point_count;
     const kith_api_column *columns; /* upsert */
     uint32_t column_count;
-    const char *const *payloads; /* upsert: NULL, or [point_count] JSON texts (NULL or 0 bytes: none); unchecked */
+    /* upsert: NULL, or [point_count] JSON texts (NULL or 0 bytes: none); unchecked */
+    const char *const *payloads;
     const uint32_t *payload_bytes;
     /* `changed`: points upserted, or deleted points that were there. On a partial failure (several shards) the message
      * says how many points of which shards were written. */
-    void (*done)(kith_api_write_call *call, kith_status status, uint32_t changed, const kith_api_token *tokens,
-        uint32_t token_count, const kith_err *err);
+    void (*done)(kith_api_write_call *call, kith_status status, uint32_t changed,
+        const kith_api_token *tokens, uint32_t token_count, const kith_err *err);
 };
 KITH_CHECK kith_status kith_api_upsert(kith_api *api, kith_api_write_call *call, kith_err *err);
 KITH_CHECK kith_status kith_api_delete(kith_api *api, kith_api_write_call *call, kith_err *err);
 
-/* --- reads -------------------------------------------------------------------------------------------------------------- */
+/* --- reads --- */
 
 typedef struct kith_api_missing {
     uint64_t shard_id;
@@ -113,9 +116,9 @@ struct kith_api_points_call {
     size_t collection_bytes;
     const kith_id *ids; /* get */
     uint32_t id_count;
-    bool has_from;      /* scroll */
+    bool has_from; /* scroll */
     kith_id from;
-    uint32_t limit;     /* scroll; 0: 1000 */
+    uint32_t limit; /* scroll; 0: 1000 */
     bool with_payload, with_vectors;
     /* `schema` names the fields. scroll: `next` is the first id of the next page, or NULL at the end. */
     void (*done)(kith_api_points_call *call, kith_status status, const kith_schema *schema,
@@ -129,8 +132,8 @@ struct kith_api_count_call {
     kith_api_call call;
     const char *collection;
     size_t collection_bytes;
-    void (*done)(kith_api_count_call *call, kith_status status, uint64_t count, const kith_api_coverage *coverage,
-        const kith_err *err);
+    void (*done)(kith_api_count_call *call, kith_status status, uint64_t count,
+        const kith_api_coverage *coverage, const kith_err *err);
 };
 KITH_CHECK kith_status kith_api_count(kith_api *api, kith_api_count_call *call, kith_err *err);
 
@@ -138,8 +141,8 @@ typedef struct kith_api_search_result {
     uint32_t query_count;
     const uint32_t *hit_counts; /* [query_count]; sum is hit_count */
     uint32_t hit_count;
-    const kith_id *ids;         /* [hit_count] */
-    const float *scores;        /* [hit_count] */
+    const kith_id *ids;            /* [hit_count] */
+    const float *scores;           /* [hit_count] */
     const char *const *payloads;   /* NULL unless asked; [hit_count] */
     const uint32_t *payload_bytes; /* NULL unless asked; [hit_count] */
     kith_api_coverage coverage;
@@ -150,7 +153,7 @@ struct kith_api_search_call {
     kith_api_call call;
     const char *collection;
     size_t collection_bytes;
-    const char *field; /* NUL-terminated, unchecked */
+    const char *field;      /* NUL-terminated, unchecked */
     const uint8_t *queries; /* packed f32 little-endian [n][dim], any alignment */
     size_t queries_bytes;
     uint32_t k;
@@ -160,7 +163,7 @@ struct kith_api_search_call {
 };
 KITH_CHECK kith_status kith_api_search(kith_api *api, kith_api_search_call *call, kith_err *err);
 
-/* --- life --------------------------------------------------------------------------------------------------------------- */
+/* --- life --- */
 
 struct kith_meta;
 struct kith_transport;
@@ -210,7 +213,7 @@ bool kith_api_wait_idle(kith_api *api, uint64_t timeout_ns);
 /* Nothing may be in flight, and the threads that answered requests must be joined. Accepts NULL. */
 void kith_api_destroy(kith_api *api);
 
-/* --- health ------------------------------------------------------------------------------------------------------------- */
+/* --- health --- */
 
 /* OK when this process can serve (recovered, not shutting down, writes not stopped); else why. Any thread, no I/O. */
 kith_status kith_api_ready(kith_api *api, kith_err *err);

@@ -5,13 +5,14 @@
 /* Long enough for a full queue to be half done at usual speeds (a guess). */
 #define RETRY_HINT_MS 50u
 
-static kith_status limit_check(kith_api *api, kith_api_class class, uint32_t count_before, uint64_t bytes_before,
-    uint64_t bytes, kith_err *err) {
+static kith_status limit_check(kith_api *api, kith_api_class class, uint32_t count_before,
+    uint64_t bytes_before, uint64_t bytes, kith_err *err) {
     if (class == KITH_API_READ) {
         uint32_t reads_max = atomic_load_explicit(&api->reads_max, memory_order_relaxed);
         if (count_before >= reads_max) {
-            return kith_err_set(err, KITH_BUSY, "%u searches and reads are in flight, the most allowed: retry in %u ms",
-                reads_max, RETRY_HINT_MS);
+            return kith_err_set(err, KITH_BUSY,
+                "%u searches and reads are in flight, the most allowed: retry in %u ms", reads_max,
+                RETRY_HINT_MS);
         }
         if (count_before > 0 && bytes_before + bytes > KITH_API_READ_BYTES_MAX) {
             return kith_err_set(err, KITH_BUSY,
@@ -24,7 +25,8 @@ static kith_status limit_check(kith_api *api, kith_api_class class, uint32_t cou
     /* A write larger than the limit is let in when it is alone: it could never run otherwise. */
     if (count_before > 0 && bytes_before + bytes > write_bytes_max) {
         return kith_err_set(err, KITH_BUSY,
-            "%llu bytes of writes are in flight, the most allowed is %llu (write_queue_bytes_max): retry in %u ms",
+            "%llu bytes of writes are in flight, the most allowed is %llu (write_queue_bytes_max): retry in "
+            "%u ms",
             (unsigned long long)bytes_before, (unsigned long long)write_bytes_max, RETRY_HINT_MS);
     }
     return KITH_OK;

@@ -12,8 +12,8 @@ kith_status kith_api_count_check(const char *what, uint64_t count, uint64_t most
         (unsigned long long)most);
 }
 
-kith_status kith_api_field_find(const kith_collection *collection, const char *field, uint32_t *index_out,
-    kith_err *err) {
+kith_status kith_api_field_find(
+    const kith_collection *collection, const char *field, uint32_t *index_out, kith_err *err) {
     int index = kith_schema_find(&collection->schema, field);
     if (index >= 0) {
         *index_out = (uint32_t)index;
@@ -25,16 +25,18 @@ kith_status kith_api_field_find(const kith_collection *collection, const char *f
         kith_buf_append_format(&names, "%s\"%s\"", i ? ", " : "", collection->schema.fields[i].name);
     }
     kith_buf_u8(&names, 0);
-    kith_status status = kith_err_set(err, KITH_INVALID,
-        "field \"%.*s\" is not in collection \"%.64s\", which has %s", (int)strnlen(field, KITH_NAME_BYTES_MAX), field,
-        collection->name, (const char *)names.data);
+    kith_status status =
+        kith_err_set(err, KITH_INVALID, "field \"%.*s\" is not in collection \"%.64s\", which has %s",
+            (int)strnlen(field, KITH_NAME_BYTES_MAX), field, collection->name, (const char *)names.data);
     kith_buf_fini(&names);
     return status;
 }
 
-kith_status kith_api_rows_count(const char *what, size_t bytes, uint32_t dim, uint64_t *rows_out, kith_err *err) {
+kith_status kith_api_rows_count(
+    const char *what, size_t bytes, uint32_t dim, uint64_t *rows_out, kith_err *err) {
     if (bytes % ((size_t)dim * 4) != 0) {
-        return kith_err_set(err, KITH_INVALID, "%s: %zu bytes are not a multiple of dim %u x 4 bytes", what, bytes, dim);
+        return kith_err_set(
+            err, KITH_INVALID, "%s: %zu bytes are not a multiple of dim %u x 4 bytes", what, bytes, dim);
     }
     *rows_out = bytes / ((size_t)dim * 4);
     return KITH_OK;
@@ -60,7 +62,8 @@ const char *kith_api_id_text(const kith_id *id, kith_arena *arena) {
     bool cut = buf.bytes > ID_TEXT_BYTES_MAX;
     if (cut) {
         buf.bytes = ID_TEXT_BYTES_MAX;
-        while (buf.bytes && (buf.data[buf.bytes] & 0xc0) == 0x80) buf.bytes--; /* not inside a character */
+        while (buf.bytes && (buf.data[buf.bytes] & 0xc0) == 0x80)
+            buf.bytes--; /* not inside a character */
         kith_buf_append_text(&buf, "...");
     }
     const char *text = kith_arena_text(arena, (const char *)buf.data, buf.bytes);

@@ -23,7 +23,7 @@ static void collection_answer(collection_run *run, kith_status status, uint32_t 
     kith_api_leave(&entered);
 }
 
-/* --- statistics --------------------------------------------------------------------------------------------------------- */
+/* --- statistics --- */
 
 static void info_next(collection_run *run);
 
@@ -50,7 +50,8 @@ static void info_next(collection_run *run) {
     const kith_meta_entry *entry = run->entries[run->info_at];
     run->infos[run->info_at] = (kith_api_collection_info){.collection = entry->collection};
     run->run.entry = entry;
-    run->count = (kith_query_count){.base = kith_api_query_base(&run->run, &run->call->call), .done = info_counted};
+    run->count =
+        (kith_query_count){.base = kith_api_query_base(&run->run, &run->call->call), .done = info_counted};
     kith_query_count_start(&run->count);
 }
 
@@ -72,10 +73,10 @@ static void empty_answer(collection_run *run) {
     kith_executor_post(run->run.api->options.executor, &run->task);
 }
 
-/* --- create and delete -------------------------------------------------------------------------------------------------- */
+/* --- create and delete --- */
 
-static void created(kith_meta_proposal *proposal, kith_status status, const kith_collection *collection, bool changed,
-    const kith_err *err) {
+static void created(kith_meta_proposal *proposal, kith_status status, const kith_collection *collection,
+    bool changed, const kith_err *err) {
     (void)changed;
     collection_run *run = (collection_run *)(void *)((char *)proposal - offsetof(collection_run, proposal));
     if (status != KITH_OK) {
@@ -91,7 +92,8 @@ static void created(kith_meta_proposal *proposal, kith_status status, const kith
         info_next(run);
         return;
     }
-    run->infos[0] = (kith_api_collection_info){.collection = *collection, .health = "ok"}; /* dropped meanwhile */
+    run->infos[0] =
+        (kith_api_collection_info){.collection = *collection, .health = "ok"}; /* dropped meanwhile */
     collection_answer(run, KITH_OK, 1, NULL);
 }
 
@@ -100,7 +102,8 @@ static kith_status create_check(const kith_api_collection_call *call, kith_err *
     if (status == KITH_OK) status = kith_schema_check(&call->schema, err);
     if (status != KITH_OK) return status;
     if (call->shard_count <= KITH_SHARDS_MAX) return KITH_OK;
-    return kith_err_set(err, KITH_INVALID, "shard_count %u is not in 1..%u (0: 1)", call->shard_count, KITH_SHARDS_MAX);
+    return kith_err_set(
+        err, KITH_INVALID, "shard_count %u is not in 1..%u (0: 1)", call->shard_count, KITH_SHARDS_MAX);
 }
 
 static void command_name_set(kith_codec_meta_command *command, const char *name, size_t name_bytes) {
@@ -112,8 +115,8 @@ static kith_status enter(kith_api *api, kith_api_collection_call *call, kith_api
     collection_run **run_out, kith_err *err) {
     collection_run *run = kith_arena_alloc_zero(call->call.arena, sizeof *run);
     run->call = call;
-    kith_status status = kith_api_enter(api, &call->call, class, 0, find ? call->name : NULL,
-        find ? call->name_bytes : 0, &run->run, err);
+    kith_status status = kith_api_enter(
+        api, &call->call, class, 0, find ? call->name : NULL, find ? call->name_bytes : 0, &run->run, err);
     if (status == KITH_OK) *run_out = run;
     return status;
 }
@@ -159,19 +162,24 @@ kith_status kith_api_collection_list(kith_api *api, kith_api_collection_call *ca
     kith_status status = enter(api, call, KITH_API_READ, false, &run, err);
     if (status != KITH_OK) return status;
     infos_prepare(run, run->run.map->entry_count);
-    for (uint32_t i = 0; i < run->info_count; i++) run->entries[i] = run->run.map->entries[i];
-    if (run->info_count) info_next(run);
-    else empty_answer(run);
+    for (uint32_t i = 0; i < run->info_count; i++)
+        run->entries[i] = run->run.map->entries[i];
+    if (run->info_count)
+        info_next(run);
+    else
+        empty_answer(run);
     return KITH_OK;
 }
 
-static void dropped(kith_meta_proposal *proposal, kith_status status, const kith_collection *collection, bool changed,
-    const kith_err *err) {
+static void dropped(kith_meta_proposal *proposal, kith_status status, const kith_collection *collection,
+    bool changed, const kith_err *err) {
     (void)collection;
     (void)changed;
     collection_run *run = (collection_run *)(void *)((char *)proposal - offsetof(collection_run, proposal));
-    if (status == KITH_NOT_FOUND && run->call->missing_ok) collection_answer(run, KITH_OK, 0, NULL);
-    else collection_answer(run, status, 1, err);
+    if (status == KITH_NOT_FOUND && run->call->missing_ok)
+        collection_answer(run, KITH_OK, 0, NULL);
+    else
+        collection_answer(run, status, 1, err);
 }
 
 kith_status kith_api_collection_delete(kith_api *api, kith_api_collection_call *call, kith_err *err) {

@@ -43,15 +43,16 @@ typedef struct kith_api_run {
 } kith_api_run;
 
 /* Admission (api_admit.c): CLOSED when stopped, BUSY with a hint when too much is in flight. */
-KITH_CHECK kith_status kith_api_admit_enter(kith_api *api, kith_api_class class, uint64_t bytes, kith_err *err);
+KITH_CHECK kith_status kith_api_admit_enter(
+    kith_api *api, kith_api_class class, uint64_t bytes, kith_err *err);
 /* Leaving is in two steps: the room is free before the answer is given, so that a client which sends one request after
  * the other never meets itself; the request counts as in flight until the answer was handed over. */
 void kith_api_admit_free(kith_api *api, kith_api_class class, uint64_t bytes);
 void kith_api_admit_leave(kith_api *api);
 
 /* Admits the request, takes the current map, finds the collection (when `name` is not NULL) and sets the deadline. */
-KITH_CHECK kith_status kith_api_enter(kith_api *api, kith_api_call *call, kith_api_class class, uint64_t bytes,
-    const char *name, size_t name_bytes, kith_api_run *run_out, kith_err *err);
+KITH_CHECK kith_status kith_api_enter(kith_api *api, kith_api_call *call, kith_api_class class,
+    uint64_t bytes, const char *name, size_t name_bytes, kith_api_run *run_out, kith_err *err);
 /* Before `done`: a copy to leave with, since `done` may free the request. */
 kith_api_run kith_api_answer(kith_api_run *run);
 /* After `done`, or when a check fails. */
@@ -62,11 +63,11 @@ kith_query_base kith_api_query_base(const kith_api_run *run, kith_api_call *call
 /* Checks that say which and what (api_check.c). `what` is e.g. "queries". */
 
 /* Index of the field; INVALID names those there are. */
-KITH_CHECK kith_status kith_api_field_find(const kith_collection *collection, const char *field, uint32_t *index_out,
-    kith_err *err);
+KITH_CHECK kith_status kith_api_field_find(
+    const kith_collection *collection, const char *field, uint32_t *index_out, kith_err *err);
 /* `bytes` are whole rows of `dim` f32; how many. */
-KITH_CHECK kith_status kith_api_rows_count(const char *what, size_t bytes, uint32_t dim, uint64_t *rows_out,
-    kith_err *err);
+KITH_CHECK kith_status kith_api_rows_count(
+    const char *what, size_t bytes, uint32_t dim, uint64_t *rows_out, kith_err *err);
 KITH_CHECK kith_status kith_api_count_check(const char *what, uint64_t count, uint64_t most, kith_err *err);
 /* Values [dim] f32 can be searched for: finite, and not all zero under cosine. */
 KITH_CHECK kith_status kith_api_query_check(const float *values, const kith_field *field, kith_err *err);

@@ -24,8 +24,8 @@ typedef struct count_run {
     kith_query_count count;
 } count_run;
 
-static void point_show(const kith_query_point *stored, const kith_schema *schema, kith_arena *arena,
-    kith_api_point *shown) {
+static void point_show(
+    const kith_query_point *stored, const kith_schema *schema, kith_arena *arena, kith_api_point *shown) {
     *shown = (kith_api_point){
         .id = stored->id, .payload = stored->payload, .payload_bytes = stored->payload_bytes};
     for (uint32_t i = 0; i < schema->field_count; i++) {
@@ -38,8 +38,8 @@ static void point_show(const kith_query_point *stored, const kith_schema *schema
 }
 
 /* Points [count], NULLs left out. */
-static kith_api_point *points_show(const kith_query_point *const *stored, uint32_t count, const kith_schema *schema,
-    kith_arena *arena, uint32_t *count_out) {
+static kith_api_point *points_show(const kith_query_point *const *stored, uint32_t count,
+    const kith_schema *schema, kith_arena *arena, uint32_t *count_out) {
     kith_api_point *points = kith_arena_array(arena, count, sizeof *points);
     *count_out = 0;
     for (uint32_t i = 0; i < count; i++) {
@@ -48,14 +48,16 @@ static kith_api_point *points_show(const kith_query_point *const *stored, uint32
     return points;
 }
 
-static kith_status answer_bytes_check(const kith_api *api, const kith_schema *schema, uint32_t count, bool with_vectors,
-    kith_err *err) {
+static kith_status answer_bytes_check(
+    const kith_api *api, const kith_schema *schema, uint32_t count, bool with_vectors, kith_err *err) {
     uint64_t row_bytes = 0;
-    for (uint32_t i = 0; i < schema->field_count; i++) row_bytes += 4 * (uint64_t)schema->fields[i].dim;
+    for (uint32_t i = 0; i < schema->field_count; i++)
+        row_bytes += 4 * (uint64_t)schema->fields[i].dim;
     uint64_t bytes = with_vectors ? row_bytes * count : 0;
     if (bytes <= api->options.message_bytes_max) return KITH_OK;
-    return kith_err_set(err, KITH_INVALID, "%u points with vectors of %llu bytes are more than the %llu bytes of one answer",
-        count, (unsigned long long)row_bytes, (unsigned long long)api->options.message_bytes_max);
+    return kith_err_set(err, KITH_INVALID,
+        "%u points with vectors of %llu bytes are more than the %llu bytes of one answer", count,
+        (unsigned long long)row_bytes, (unsigned long long)api->options.message_bytes_max);
 }
 
 static void get_done(kith_query_get *get, kith_status status, const kith_err *err) {
@@ -66,12 +68,15 @@ static void get_done(kith_query_get *get, kith_status status, const kith_err *er
     uint32_t count = 0;
     kith_api_point *points = NULL;
     if (status == KITH_OK) {
-        for (uint32_t i = 0; i < get->id_count; i++) count += get->points[i] != NULL;
+        for (uint32_t i = 0; i < get->id_count; i++)
+            count += get->points[i] != NULL;
         status = answer_bytes_check(run->run.api, schema, count, call->with_vectors, &own);
         if (status != KITH_OK) err = &own;
     }
-    if (status == KITH_OK) points = points_show(get->points, get->id_count, schema, call->call.arena, &count);
-    else count = 0;
+    if (status == KITH_OK)
+        points = points_show(get->points, get->id_count, schema, call->call.arena, &count);
+    else
+        count = 0;
     /* The map outlives the schema that `done` is shown. */
     kith_api_run entered = kith_api_answer(&run->run);
     call->done(call, status, schema, points, count, NULL, err);
@@ -108,7 +113,8 @@ static void scroll_done(kith_query_scroll *scroll, kith_status status, const kit
     const kith_schema *schema = &run->run.entry->collection.schema;
     uint32_t count = 0;
     kith_api_point *points = NULL;
-    if (status == KITH_OK) points = points_show(scroll->points, scroll->count, schema, call->call.arena, &count);
+    if (status == KITH_OK)
+        points = points_show(scroll->points, scroll->count, schema, call->call.arena, &count);
     const kith_id *next = status == KITH_OK && scroll->has_next ? &scroll->next : NULL;
     kith_api_run entered = kith_api_answer(&run->run);
     call->done(call, status, schema, points, count, next, err);
@@ -118,8 +124,8 @@ static void scroll_done(kith_query_scroll *scroll, kith_status status, const kit
 kith_status kith_api_scroll(kith_api *api, kith_api_points_call *call, kith_err *err) {
     scroll_run *run = kith_arena_alloc_zero(call->call.arena, sizeof *run);
     run->call = call;
-    kith_status status = kith_api_enter(api, &call->call, KITH_API_READ, 0, call->collection, call->collection_bytes,
-        &run->run, err);
+    kith_status status = kith_api_enter(
+        api, &call->call, KITH_API_READ, 0, call->collection, call->collection_bytes, &run->run, err);
     if (status != KITH_OK) return status;
     uint32_t limit = call->limit ? call->limit : SCROLL_LIMIT_DEFAULT;
     status = kith_api_count_check("limit", limit, KITH_SCROLL_POINTS_MAX, err);
@@ -155,8 +161,8 @@ static void count_done(kith_query_count *count, kith_status status, const kith_e
 kith_status kith_api_count(kith_api *api, kith_api_count_call *call, kith_err *err) {
     count_run *run = kith_arena_alloc_zero(call->call.arena, sizeof *run);
     run->call = call;
-    kith_status status = kith_api_enter(api, &call->call, KITH_API_READ, 0, call->collection, call->collection_bytes,
-        &run->run, err);
+    kith_status status = kith_api_enter(
+        api, &call->call, KITH_API_READ, 0, call->collection, call->collection_bytes, &run->run, err);
     if (status != KITH_OK) return status;
     run->count.base = kith_api_query_base(&run->run, &call->call);
     run->count.done = count_done;

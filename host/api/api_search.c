@@ -14,21 +14,23 @@ static const kith_field *field_of(const search_run *run) {
     return &run->run.entry->collection.schema.fields[run->search.field_index];
 }
 
-static kith_status sizes_check(const kith_api_search_call *call, const kith_field *field, uint64_t *rows_out,
-    kith_err *err) {
+static kith_status sizes_check(
+    const kith_api_search_call *call, const kith_field *field, uint64_t *rows_out, kith_err *err) {
     kith_status status = kith_api_rows_count("queries", call->queries_bytes, field->dim, rows_out, err);
-    if (status == KITH_OK) status = kith_api_count_check("number of queries", *rows_out, KITH_QUERIES_MAX, err);
+    if (status == KITH_OK)
+        status = kith_api_count_check("number of queries", *rows_out, KITH_QUERIES_MAX, err);
     if (status == KITH_OK) status = kith_api_count_check("k", call->k, KITH_K_MAX, err);
     if (status != KITH_OK) return status;
     uint64_t hits = *rows_out * call->k;
     if (hits > KITH_REPLY_HITS_MAX) {
-        return kith_err_set(err, KITH_INVALID, "%llu queries x k %u is %llu; at most %u hits are allowed a call",
-            (unsigned long long)*rows_out, call->k, (unsigned long long)hits, KITH_REPLY_HITS_MAX);
+        return kith_err_set(err, KITH_INVALID,
+            "%llu queries x k %u is %llu; at most %u hits are allowed a call", (unsigned long long)*rows_out,
+            call->k, (unsigned long long)hits, KITH_REPLY_HITS_MAX);
     }
     if (call->with_payload && hits > KITH_BATCH_POINTS_MAX) {
         return kith_err_set(err, KITH_INVALID,
-            "%llu queries x k %u is %llu; with_payload allows at most %u hits a call", (unsigned long long)*rows_out,
-            call->k, (unsigned long long)hits, KITH_BATCH_POINTS_MAX);
+            "%llu queries x k %u is %llu; with_payload allows at most %u hits a call",
+            (unsigned long long)*rows_out, call->k, (unsigned long long)hits, KITH_BATCH_POINTS_MAX);
     }
     return KITH_OK;
 }
@@ -91,8 +93,9 @@ static void slow_log(const search_run *run, kith_status status, uint64_t took_ns
         kith_kv_text("field", field_of(run)->name), kith_kv_u64("took_us", took_ns / 1000),
         kith_kv_u64("queries", search->query_count), kith_kv_u64("k", search->k),
         kith_kv_u64("shards", run->run.entry->collection.shard_count),
-        kith_kv_u64("shards_answered", search->coverage.shards_answered), kith_kv_u64("hits", search->hit_count),
-        kith_kv_text("status", kith_status_name(status)), kith_kv_u64("map_version", run->run.map->version));
+        kith_kv_u64("shards_answered", search->coverage.shards_answered),
+        kith_kv_u64("hits", search->hit_count), kith_kv_text("status", kith_status_name(status)),
+        kith_kv_u64("map_version", run->run.map->version));
 }
 
 static void observe(const search_run *run, kith_status status) {
@@ -124,8 +127,8 @@ static void search_done(kith_query_search *search, kith_status status, const kit
 kith_status kith_api_search(kith_api *api, kith_api_search_call *call, kith_err *err) {
     search_run *run = kith_arena_alloc_zero(call->call.arena, sizeof *run);
     run->call = call;
-    kith_status status = kith_api_enter(api, &call->call, KITH_API_READ, call->queries_bytes, call->collection,
-        call->collection_bytes, &run->run, err);
+    kith_status status = kith_api_enter(api, &call->call, KITH_API_READ, call->queries_bytes,
+        call->collection, call->collection_bytes, &run->run, err);
     if (status != KITH_OK) return status;
     status = search_check(run, err);
     if (status != KITH_OK) {

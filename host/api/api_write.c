@@ -18,20 +18,22 @@ typedef struct write_run {
     kith_buf *ops; /* [part_count], parallel to write.parts */
 } write_run;
 
-/* --- checks ------------------------------------------------------------------------------------------------------------- */
+/* --- checks --- */
 
 /* Open addressing over positions; the table is at most half full. */
 static kith_status duplicates_check(const kith_id *ids, uint32_t count, kith_arena *arena, kith_err *err) {
     uint32_t capacity = 16;
-    while (capacity < 2 * count) capacity *= 2;
+    while (capacity < 2 * count)
+        capacity *= 2;
     uint32_t *table = kith_arena_alloc_zero(arena, capacity * sizeof *table); /* position + 1 */
     for (uint32_t i = 0; i < count; i++) {
         uint32_t at = kith_hash_for_table(kith_id_hash(&ids[i])) & (capacity - 1);
         while (table[at]) {
             uint32_t other = table[at] - 1;
             if (kith_id_compare(&ids[i], &ids[other]) == 0) {
-                return kith_err_set(err, KITH_INVALID, "points[%u] and points[%u] have the same id %s; an id may come once a call",
-                    other, i, kith_api_id_text(&ids[i], arena));
+                return kith_err_set(err, KITH_INVALID,
+                    "points[%u] and points[%u] have the same id %s; an id may come once a call", other, i,
+                    kith_api_id_text(&ids[i], arena));
             }
             at = (at + 1) & (capacity - 1);
         }
@@ -49,8 +51,8 @@ static kith_status payload_check(const kith_api_write_call *call, uint32_t i, ki
         status = kith_text_json_check(call->payloads[i], bytes, KITH_PAYLOAD_DEPTH_MAX, true, err);
     }
     if (status == KITH_OK) return KITH_OK;
-    return kith_err_wrap(err, status, "payload of points[%u] (id %s)", i,
-        kith_api_id_text(&call->ids[i], call->call.arena));
+    return kith_err_wrap(
+        err, status, "payload of points[%u] (id %s)", i, kith_api_id_text(&call->ids[i], call->call.arena));
 }
 
 static kith_status payloads_set(const kith_api_write_call *call, kith_op_point *points, kith_err *err) {
@@ -69,11 +71,13 @@ static kith_status payloads_set(const kith_api_write_call *call, kith_op_point *
 static kith_status points_make(write_run *run, kith_op_point **points_out, kith_err *err) {
     const kith_api_write_call *call = run->call;
     kith_arena *arena = call->call.arena;
-    kith_status status = kith_api_count_check("number of points", call->point_count, KITH_BATCH_POINTS_MAX, err);
+    kith_status status =
+        kith_api_count_check("number of points", call->point_count, KITH_BATCH_POINTS_MAX, err);
     if (status == KITH_OK) status = duplicates_check(call->ids, call->point_count, arena, err);
     if (status != KITH_OK) return status;
     kith_op_point *points = kith_arena_alloc_zero(arena, call->point_count * sizeof *points);
-    for (uint32_t i = 0; i < call->point_count; i++) points[i].id = call->ids[i];
+    for (uint32_t i = 0; i < call->point_count; i++)
+        points[i].id = call->ids[i];
     if (run->kind == KITH_OP_UPSERT) {
         status = kith_api_columns_set(call, &run->run.entry->collection, points, err);
         if (status == KITH_OK) status = payloads_set(call, points, err);
@@ -82,7 +86,7 @@ static kith_status points_make(write_run *run, kith_op_point **points_out, kith_
     return status;
 }
 
-/* --- parts -------------------------------------------------------------------------------------------------------------- */
+/* --- parts --- */
 
 /* Bytes of a group's operation, a little too many: one allocation instead of growing. */
 static size_t op_bytes_estimate(const kith_op *op, const kith_schema *schema) {
@@ -93,14 +97,15 @@ static size_t op_bytes_estimate(const kith_op *op, const kith_schema *schema) {
     return bytes;
 }
 
-static void part_make(write_run *run, const kith_route_group *group, kith_op_point *points, uint64_t wall_ms,
-    uint32_t index) {
+static void part_make(
+    write_run *run, const kith_route_group *group, kith_op_point *points, uint64_t wall_ms, uint32_t index) {
     kith_arena *arena = run->call->call.arena;
     const kith_schema *schema = &run->run.entry->collection.schema;
     kith_op_point *own = points;
     if (group->count < run->call->point_count) {
         own = kith_arena_array(arena, group->count, sizeof *own);
-        for (uint32_t i = 0; i < group->count; i++) own[i] = points[group->rows[i]];
+        for (uint32_t i = 0; i < group->count; i++)
+            own[i] = points[group->rows[i]];
     }
     kith_op op = {
         .kind = run->kind,
@@ -129,10 +134,11 @@ static void parts_make(write_run *run, kith_op_point *points) {
     run->write.part_count = count;
     run->write.parts = kith_arena_array(arena, count, sizeof *run->write.parts);
     run->ops = kith_arena_array(arena, count, sizeof *run->ops);
-    for (uint32_t i = 0; i < count; i++) part_make(run, &groups[i], points, wall_ms, i);
+    for (uint32_t i = 0; i < count; i++)
+        part_make(run, &groups[i], points, wall_ms, i);
 }
 
-/* --- the answer --------------------------------------------------------------------------------------------------------- */
+/* --- the answer --- */
 
 /* UNKNOWN_OUTCOME outranks all else: the client must not take the write for undone. */
 static const kith_query_write_part *worst_part(const kith_query_write *write) {
@@ -140,13 +146,14 @@ static const kith_query_write_part *worst_part(const kith_query_write *write) {
     for (uint32_t i = 0; i < write->part_count; i++) {
         const kith_query_write_part *part = &write->parts[i];
         if (part->status == KITH_OK) continue;
-        if (!worst || (part->status == KITH_UNKNOWN_OUTCOME && worst->status != KITH_UNKNOWN_OUTCOME)) worst = part;
+        if (!worst || (part->status == KITH_UNKNOWN_OUTCOME && worst->status != KITH_UNKNOWN_OUTCOME))
+            worst = part;
     }
     return worst;
 }
 
-static kith_status failure_describe(const write_run *run, const kith_query_write_part *worst, uint32_t failed_count,
-    kith_err *err) {
+static kith_status failure_describe(
+    const write_run *run, const kith_query_write_part *worst, uint32_t failed_count, kith_err *err) {
     const kith_query_write *write = &run->write;
     if (write->part_count == 1) return kith_err_set(err, worst->status, "%s", worst->reason);
     uint64_t written = 0;
@@ -155,8 +162,8 @@ static kith_status failure_describe(const write_run *run, const kith_query_write
     }
     uint64_t shard_id_first = run->run.entry->collection.shard_id_first;
     return kith_err_set(err, worst->status,
-        "%u of %u shards failed, %llu of %u points were written; shard %llu: %s", failed_count, write->part_count,
-        (unsigned long long)written, run->call->point_count,
+        "%u of %u shards failed, %llu of %u points were written; shard %llu: %s", failed_count,
+        write->part_count, (unsigned long long)written, run->call->point_count,
         (unsigned long long)(shard_id_first + worst->shard_index), worst->reason);
 }
 
@@ -180,7 +187,8 @@ static void write_done(kith_query_write *write) {
     write_run *run = (write_run *)(void *)((char *)write - offsetof(write_run, write));
     kith_api_write_call *call = run->call;
     const kith_api_options *options = &run->run.api->options;
-    for (uint32_t i = 0; i < write->part_count; i++) kith_buf_fini(&run->ops[i]);
+    for (uint32_t i = 0; i < write->part_count; i++)
+        kith_buf_fini(&run->ops[i]);
     kith_api_token *tokens = kith_arena_array(call->call.arena, write->part_count, sizeof *tokens);
     uint32_t changed;
     uint32_t token_count = tokens_gather(run, tokens, &changed);
@@ -198,8 +206,10 @@ static void write_done(kith_query_write *write) {
 
 static size_t call_bytes(const kith_api_write_call *call) {
     size_t bytes = (size_t)call->point_count * sizeof(kith_op_point);
-    for (uint32_t i = 0; i < call->column_count; i++) bytes += call->columns[i].values_bytes;
-    for (uint32_t i = 0; call->payloads && i < call->point_count; i++) bytes += call->payload_bytes[i];
+    for (uint32_t i = 0; i < call->column_count; i++)
+        bytes += call->columns[i].values_bytes;
+    for (uint32_t i = 0; call->payloads && i < call->point_count; i++)
+        bytes += call->payload_bytes[i];
     return bytes;
 }
 

@@ -12,12 +12,13 @@ typedef struct column_run {
     const kith_api_column *column;
     const kith_field *field;
     uint32_t field_index;
-    uint8_t *stored;    /* [rows] vectors of the stored type; one for f32, which is used where the client's bytes lie */
-    float *aligned;     /* [dim] */
+    uint8_t *
+        stored; /* [rows] vectors of the stored type; one for f32, which is used where the client's bytes lie */
+    float *aligned; /* [dim] */
 } column_run;
 
-static kith_status present_check(const kith_api_column *column, uint32_t point_count, uint32_t *rows_out,
-    kith_err *err) {
+static kith_status present_check(
+    const kith_api_column *column, uint32_t point_count, uint32_t *rows_out, kith_err *err) {
     if (!column->present) {
         *rows_out = point_count;
         return KITH_OK;
@@ -29,7 +30,8 @@ static kith_status present_check(const kith_api_column *column, uint32_t point_c
     uint32_t rows = 0;
     for (uint32_t i = 0; i < point_count; i++) {
         if (column->present[i] > 1) {
-            return kith_err_set(err, KITH_INVALID, "present[%u] is %u; only 0 and 1 are allowed", i, column->present[i]);
+            return kith_err_set(
+                err, KITH_INVALID, "present[%u] is %u; only 0 and 1 are allowed", i, column->present[i]);
         }
         rows += column->present[i];
     }

@@ -7,7 +7,8 @@ uint32_t kith_route_shard(const kith_meta_entry *entry, const kith_id *id) {
 /* Everything goes to the only shard: no hashing. */
 static uint32_t split_single(uint32_t count, kith_arena *arena, const kith_route_group **groups_out) {
     uint32_t *rows = kith_arena_array(arena, count, sizeof *rows);
-    for (uint32_t i = 0; i < count; i++) rows[i] = i;
+    for (uint32_t i = 0; i < count; i++)
+        rows[i] = i;
     kith_route_group *group = kith_arena_alloc(arena, sizeof *group);
     *group = (kith_route_group){.shard_index = 0, .count = count, .rows = rows};
     *groups_out = group;
@@ -29,17 +30,20 @@ uint32_t kith_route_split(const kith_meta_entry *entry, const kith_id *ids, uint
     }
     uint32_t group_count = 0, begin = 0;
     uint32_t *rows = kith_arena_array(arena, count, sizeof *rows);
-    for (uint32_t shard = 0; shard < shard_count; shard++) group_count += ends[shard] > 0;
+    for (uint32_t shard = 0; shard < shard_count; shard++)
+        group_count += ends[shard] > 0;
     kith_route_group *groups = kith_arena_array(arena, group_count, sizeof *groups);
     for (uint32_t shard = 0, group = 0; shard < shard_count; shard++) {
         uint32_t shard_rows = ends[shard];
         if (shard_rows) {
-            groups[group++] = (kith_route_group){.shard_index = shard, .count = shard_rows, .rows = rows + begin};
+            groups[group++] =
+                (kith_route_group){.shard_index = shard, .count = shard_rows, .rows = rows + begin};
         }
         ends[shard] = begin; /* from here on: where its next row goes */
         begin += shard_rows;
     }
-    for (uint32_t i = 0; i < count; i++) rows[ends[shards[i]]++] = i;
+    for (uint32_t i = 0; i < count; i++)
+        rows[ends[shards[i]]++] = i;
     *groups_out = groups;
     return group_count;
 }

@@ -45,8 +45,9 @@ static void command_applied(void *ctx, kith_meta_result *result) {
         meta->options.dropped(meta->options.ctx, collection);
     }
     if (!meta->started) return;
-    kith_log_info(exists ? "collection_created" : "collection_dropped", kith_kv_text("name", collection->name),
-        kith_kv_u64("id", collection->id), kith_kv_u64("map_version", meta->fsm.state.map_version));
+    kith_log_info(exists ? "collection_created" : "collection_dropped",
+        kith_kv_text("name", collection->name), kith_kv_u64("id", collection->id),
+        kith_kv_u64("map_version", meta->fsm.state.map_version));
 }
 
 kith_status kith_meta_open(const kith_meta_options *options, kith_meta **meta_out, kith_err *err) {
@@ -110,7 +111,8 @@ static void proposal_committed(kith_meta_log_proposal *log_proposal, kith_status
     }
     if (meta->applied_status != KITH_OK) {
         kith_err_wrap(&meta->applied_err, meta->applied_status,
-            "collection \"%s\" was created but not all of its shards could be opened", result->collection.name);
+            "collection \"%s\" was created but not all of its shards could be opened",
+            result->collection.name);
         proposal->done(proposal, meta->applied_status, NULL, false, &meta->applied_err);
         return;
     }

@@ -43,8 +43,8 @@ struct kith_meta_proposal {
     kith_codec_meta_command command;
     /* Exactly once, never before propose has returned. OK: `collection` is the one created, found as wanted or dropped;
      * `changed` false: it was there already. */
-    void (*done)(kith_meta_proposal *proposal, kith_status status, const kith_collection *collection, bool changed,
-        const kith_err *err);
+    void (*done)(kith_meta_proposal *proposal, kith_status status, const kith_collection *collection,
+        bool changed, const kith_err *err);
     kith_task task;
     kith_meta *meta;
     kith_meta_log_proposal log_proposal;

@@ -13,8 +13,8 @@ void kith_meta_fsm_fini(kith_meta_fsm *fsm) {
     kith_arena_fini(&fsm->arena);
 }
 
-kith_status kith_meta_fsm_apply(kith_meta_fsm *fsm, uint64_t index, const void *bytes, size_t byte_count,
-    kith_err *err) {
+kith_status kith_meta_fsm_apply(
+    kith_meta_fsm *fsm, uint64_t index, const void *bytes, size_t byte_count, kith_err *err) {
     kith_codec_meta_command *command = kith_arena_alloc(&fsm->arena, sizeof *command);
     kith_status status = kith_codec_meta_command_decode(bytes, byte_count, &fsm->arena, command, err);
     if (status == KITH_OK) kith_meta_state_apply(&fsm->state, index, command, &fsm->result);
@@ -27,7 +27,8 @@ void kith_meta_fsm_snapshot(const kith_meta_fsm *fsm, kith_buf *buf) {
     const kith_meta_state *state = &fsm->state;
     kith_collection *collections =
         kith_alloc_array(state->collection_count ? state->collection_count : 1, sizeof *collections);
-    for (uint32_t i = 0; i < state->collection_count; i++) collections[i] = *state->collections[i];
+    for (uint32_t i = 0; i < state->collection_count; i++)
+        collections[i] = *state->collections[i];
     kith_codec_meta_snapshot snapshot = {
         .map_version = state->map_version,
         .applied_index = state->applied_index,

@@ -17,9 +17,10 @@ void kith_meta_fsm_init(kith_meta_fsm *fsm);
 void kith_meta_fsm_fini(kith_meta_fsm *fsm);
 /* Applies the committed command at `index`; its result is in fsm->result. Fails (CORRUPT, UNIMPLEMENTED) only on bytes
  * that are no command of this version: this node must not go on. */
-KITH_CHECK kith_status kith_meta_fsm_apply(kith_meta_fsm *fsm, uint64_t index, const void *bytes, size_t byte_count,
-    kith_err *err);
+KITH_CHECK kith_status kith_meta_fsm_apply(
+    kith_meta_fsm *fsm, uint64_t index, const void *bytes, size_t byte_count, kith_err *err);
 void kith_meta_fsm_snapshot(const kith_meta_fsm *fsm, kith_buf *buf);
-KITH_CHECK kith_status kith_meta_fsm_restore(kith_meta_fsm *fsm, const void *bytes, size_t byte_count, kith_err *err);
+KITH_CHECK kith_status kith_meta_fsm_restore(
+    kith_meta_fsm *fsm, const void *bytes, size_t byte_count, kith_err *err);
 
 #endif

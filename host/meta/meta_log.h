@@ -39,7 +39,7 @@ static inline void kith_meta_log_close(kith_meta_log *log) {
     if (log) log->ops->close(log);
 }
 
-/* --- one node's durable log ----------------------------------------------------------------------------------------------- */
+/* --- one node's durable log --- */
 
 /* A snapshot is written after this many commands (a guess: replay of 64 commands takes well under a millisecond). */
 #define KITH_META_SNAPSHOT_COMMANDS 64u
@@ -55,21 +55,24 @@ typedef struct kith_meta_log_local_options {
 } kith_meta_log_local_options;
 
 /* Restores the last snapshot. CORRUPT names the file. */
-KITH_CHECK kith_status kith_meta_log_local_open(const kith_meta_log_local_options *options, kith_meta_log **log_out,
-    kith_err *err);
+KITH_CHECK kith_status kith_meta_log_local_open(
+    const kith_meta_log_local_options *options, kith_meta_log **log_out, kith_err *err);
 /* For each entry of KITH_LOG_STREAM_META while the node's log is opened: applies those that the snapshot lacks. */
-KITH_CHECK kith_status kith_meta_log_local_replay(kith_meta_log *log, const kith_log_entry *entry, kith_err *err);
+KITH_CHECK kith_status kith_meta_log_local_replay(
+    kith_meta_log *log, const kith_log_entry *entry, kith_err *err);
 /* True between open and start when there was no snapshot: a new node. Replay refuses commands then, and shards that are
  * there all the same are not leftovers but a sign that the file was lost. */
 bool kith_meta_log_local_is_new(const kith_meta_log *log);
 /* Once, when the node's log is open. A new node gets its first snapshot here, before its first command. */
-KITH_CHECK kith_status kith_meta_log_local_start(kith_meta_log *log, kith_store_log *store_log, kith_err *err);
+KITH_CHECK kith_status kith_meta_log_local_start(
+    kith_meta_log *log, kith_store_log *store_log, kith_err *err);
 
 /* The snapshot file: magic "KITHMETA", u32 version 1, u32 CRC-32C of what follows, u64 length, then the snapshot
  * (host/codec/codec_meta.h). Little-endian. Written beside and renamed, so a crash leaves the old or the new one. */
-KITH_CHECK kith_status kith_meta_snapshot_write(kith_env *env, const char *dir, const void *bytes, size_t byte_count,
-    kith_err *err);
+KITH_CHECK kith_status kith_meta_snapshot_write(
+    kith_env *env, const char *dir, const void *bytes, size_t byte_count, kith_err *err);
 /* NOT_FOUND when there is none. */
-KITH_CHECK kith_status kith_meta_snapshot_read(kith_env *env, const char *dir, kith_buf *bytes_out, kith_err *err);
+KITH_CHECK kith_status kith_meta_snapshot_read(
+    kith_env *env, const char *dir, kith_buf *bytes_out, kith_err *err);
 
 #endif

@@ -30,7 +30,8 @@ typedef struct local_proposal {
     char *message; /* of a failed append; freed with the proposal */
 } local_proposal;
 
-_Static_assert(sizeof(local_proposal) <= sizeof(((kith_meta_log_proposal *)0)->impl), "a proposal embeds its append");
+_Static_assert(
+    sizeof(local_proposal) <= sizeof(((kith_meta_log_proposal *)0)->impl), "a proposal embeds its append");
 
 static local_proposal *inner_of(kith_meta_log_proposal *proposal) {
     return (local_proposal *)(void *)proposal->impl;
@@ -83,9 +84,10 @@ static void proposal_run(kith_task *task) {
         return;
     }
     kith_err err;
-    bool nothing_done = inner->status == KITH_NO_SPACE || inner->status == KITH_BUSY || inner->status == KITH_CLOSED;
-    kith_status status = kith_err_set(&err, nothing_done ? inner->status : KITH_UNKNOWN_OUTCOME, "metadata log: %s",
-        inner->message);
+    bool nothing_done =
+        inner->status == KITH_NO_SPACE || inner->status == KITH_BUSY || inner->status == KITH_CLOSED;
+    kith_status status = kith_err_set(
+        &err, nothing_done ? inner->status : KITH_UNKNOWN_OUTCOME, "metadata log: %s", inner->message);
     kith_free(inner->message);
     proposal->done(proposal, status, NULL, &err);
 }
@@ -139,11 +141,13 @@ kith_status kith_meta_log_local_replay(kith_meta_log *base, const kith_log_entry
         /* The first snapshot is written before the first command: without it we would begin from nothing and take every
          * shard for a leftover. */
         return kith_err_set(err, KITH_CORRUPT,
-            "metadata snapshot %s/snapshot.kith is missing although the log holds metadata commands: restore the file",
+            "metadata snapshot %s/snapshot.kith is missing although the log holds metadata commands: restore "
+            "the file",
             log->dir);
     }
     if (entry->sequence <= log->options.fsm->state.applied_index) return KITH_OK;
-    kith_status status = kith_meta_fsm_apply(log->options.fsm, entry->sequence, entry->data, entry->bytes, err);
+    kith_status status =
+        kith_meta_fsm_apply(log->options.fsm, entry->sequence, entry->data, entry->bytes, err);
     if (status != KITH_OK) return status;
     log->index_next = entry->sequence + 1;
     log->options.applied(log->options.ctx, &log->options.fsm->result);
@@ -180,8 +184,8 @@ static kith_status snapshot_restore(local_log *log, kith_err *err) {
     return status;
 }
 
-kith_status kith_meta_log_local_open(const kith_meta_log_local_options *options, kith_meta_log **log_out,
-    kith_err *err) {
+kith_status kith_meta_log_local_open(
+    const kith_meta_log_local_options *options, kith_meta_log **log_out, kith_err *err) {
     kith_status status = kith_dir_make(options->env, options->dir, err);
     if (status != KITH_OK) return status;
     local_log *log = kith_alloc_zero(sizeof *log);

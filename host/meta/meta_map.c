@@ -43,13 +43,16 @@ const kith_meta_entry *kith_meta_map_find(const kith_meta_map *map, const char *
         uint32_t middle = low + (high - low) / 2;
         int order = name_compare(map->entries[middle]->collection.name, name, name_bytes);
         if (order == 0) return map->entries[middle];
-        if (order < 0) low = middle + 1;
-        else high = middle;
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
     }
     return NULL;
 }
 
-static kith_meta_entry *entry_share_or_create(const kith_collection *collection, const kith_meta_map *previous) {
+static kith_meta_entry *entry_share_or_create(
+    const kith_collection *collection, const kith_meta_map *previous) {
     const kith_meta_entry *known =
         previous ? kith_meta_map_find(previous, collection->name, strlen(collection->name)) : NULL;
     if (!known || known->collection.id != collection->id) return entry_create(collection);
@@ -70,7 +73,8 @@ kith_meta_map *kith_meta_map_create(uint64_t version, const kith_meta_node *node
     memcpy(map->nodes, nodes, node_count * sizeof *nodes);
     map->entry_count = count;
     map->entries = kith_alloc_array(count ? count : 1, sizeof *map->entries);
-    for (uint32_t i = 0; i < count; i++) map->entries[i] = entry_share_or_create(collections[i], previous);
+    for (uint32_t i = 0; i < count; i++)
+        map->entries[i] = entry_share_or_create(collections[i], previous);
     return map;
 }
 
@@ -82,7 +86,8 @@ kith_meta_map *kith_meta_map_acquire(kith_meta_map *map) {
 void kith_meta_map_release(kith_meta_map *map) {
     if (!map) return;
     if (atomic_fetch_sub_explicit(&map->references, 1, memory_order_acq_rel) != 1) return;
-    for (uint32_t i = 0; i < map->entry_count; i++) entry_release(map->entries[i]);
+    for (uint32_t i = 0; i < map->entry_count; i++)
+        entry_release(map->entries[i]);
     kith_free(map->entries);
     kith_free(map->nodes);
     kith_free(map);

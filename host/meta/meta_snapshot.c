@@ -14,10 +14,12 @@
 
 static const char snapshot_magic[8] = {'K', 'I', 'T', 'H', 'M', 'E', 'T', 'A'};
 
-static kith_status path_make(char path_out[PATH_BYTES_MAX], const char *dir, const char *name, kith_err *err) {
+static kith_status path_make(
+    char path_out[PATH_BYTES_MAX], const char *dir, const char *name, kith_err *err) {
     int bytes = snprintf(path_out, PATH_BYTES_MAX, "%s/%s", dir, name);
     if (bytes > 0 && (size_t)bytes < PATH_BYTES_MAX) return KITH_OK;
-    return kith_err_set(err, KITH_INVALID, "path of the metadata folder is longer than %u bytes", PATH_BYTES_MAX);
+    return kith_err_set(
+        err, KITH_INVALID, "path of the metadata folder is longer than %u bytes", PATH_BYTES_MAX);
 }
 
 static kith_status file_fill(kith_file *file, const void *bytes, size_t byte_count, kith_err *err) {
@@ -33,8 +35,8 @@ static kith_status file_fill(kith_file *file, const void *bytes, size_t byte_cou
     return status;
 }
 
-kith_status kith_meta_snapshot_write(kith_env *env, const char *dir, const void *bytes, size_t byte_count,
-    kith_err *err) {
+kith_status kith_meta_snapshot_write(
+    kith_env *env, const char *dir, const void *bytes, size_t byte_count, kith_err *err) {
     char path[PATH_BYTES_MAX], path_new[PATH_BYTES_MAX];
     kith_status status = path_make(path, dir, "snapshot.kith", err);
     if (status == KITH_OK) status = path_make(path_new, dir, "snapshot.kith.new", err);
@@ -48,14 +50,15 @@ kith_status kith_meta_snapshot_write(kith_env *env, const char *dir, const void 
     return status;
 }
 
-static kith_status header_check(const uint8_t *header, uint64_t file_bytes, uint64_t *length_out, kith_err *err) {
+static kith_status header_check(
+    const uint8_t *header, uint64_t file_bytes, uint64_t *length_out, kith_err *err) {
     if (memcmp(header, snapshot_magic, sizeof snapshot_magic) != 0) {
         return kith_err_set(err, KITH_CORRUPT, "it does not begin with KITHMETA");
     }
     uint32_t version = kith_load_u32(header + 8);
     if (version != SNAPSHOT_VERSION) {
-        return kith_err_set(err, KITH_UNIMPLEMENTED, "its format is version %u, this program reads version %u", version,
-            SNAPSHOT_VERSION);
+        return kith_err_set(err, KITH_UNIMPLEMENTED,
+            "its format is version %u, this program reads version %u", version, SNAPSHOT_VERSION);
     }
     *length_out = kith_load_u64(header + 16);
     if (*length_out == file_bytes - SNAPSHOT_HEADER_BYTES) return KITH_OK;
@@ -70,8 +73,8 @@ static kith_status file_drain(kith_file *file, kith_buf *bytes_out, kith_err *er
     kith_status status = kith_file_bytes(file, &file_bytes, err);
     if (status != KITH_OK) return status;
     if (file_bytes < sizeof header || file_bytes > SNAPSHOT_BYTES_MAX) {
-        return kith_err_set(err, KITH_CORRUPT, "it has %llu bytes, not %u..%u", (unsigned long long)file_bytes,
-            SNAPSHOT_HEADER_BYTES, SNAPSHOT_BYTES_MAX);
+        return kith_err_set(err, KITH_CORRUPT, "it has %llu bytes, not %u..%u",
+            (unsigned long long)file_bytes, SNAPSHOT_HEADER_BYTES, SNAPSHOT_BYTES_MAX);
     }
     status = kith_file_read_at(file, 0, header, sizeof header, &read, err);
     if (status == KITH_OK) status = header_check(header, file_bytes, &length, err);
@@ -80,7 +83,8 @@ static kith_status file_drain(kith_file *file, kith_buf *bytes_out, kith_err *er
     uint8_t *at = kith_buf_grow(bytes_out, (size_t)length);
     status = kith_file_read_at(file, sizeof header, at, (size_t)length, &read, err);
     if (status != KITH_OK) return status;
-    bool good = read == length && kith_load_u32(header + 12) == kith_crc32c(kith_crc32c(0, header + 16, 8), at, read);
+    bool good =
+        read == length && kith_load_u32(header + 12) == kith_crc32c(kith_crc32c(0, header + 16, 8), at, read);
     return good ? KITH_OK : kith_err_set(err, KITH_CORRUPT, "its checksum is wrong");
 }
 

@@ -10,7 +10,8 @@ void kith_meta_state_init(kith_meta_state *state) {
 }
 
 void kith_meta_state_fini(kith_meta_state *state) {
-    for (uint32_t i = 0; i < state->collection_count; i++) kith_free(state->collections[i]);
+    for (uint32_t i = 0; i < state->collection_count; i++)
+        kith_free(state->collections[i]);
     kith_free(state->collections);
     *state = (kith_meta_state){0};
 }
@@ -23,8 +24,10 @@ static uint32_t position_of(const kith_meta_state *state, const char *name, bool
         uint32_t middle = low + (high - low) / 2;
         int order = strcmp(state->collections[middle]->name, name);
         if (order == 0) *found_out = true;
-        if (order < 0) low = middle + 1;
-        else high = middle;
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
     }
     return low;
 }
@@ -59,27 +62,29 @@ static void insert_at(kith_meta_state *state, uint32_t position, kith_collection
 }
 
 /* One message for the first difference, with both values. */
-static kith_status exists_differently(const kith_collection *have, const kith_collection *want, kith_err *err) {
+static kith_status exists_differently(
+    const kith_collection *have, const kith_collection *want, kith_err *err) {
     if (have->shard_count != want->shard_count) {
-        return kith_err_set(err, KITH_EXISTS, "collection \"%s\" already exists with shard_count %u, not %u", have->name,
-            have->shard_count, want->shard_count);
+        return kith_err_set(err, KITH_EXISTS, "collection \"%s\" already exists with shard_count %u, not %u",
+            have->name, have->shard_count, want->shard_count);
     }
     if (have->schema.field_count != want->schema.field_count) {
-        return kith_err_set(err, KITH_EXISTS, "collection \"%s\" already exists with %u vector fields, not %u",
-            have->name, have->schema.field_count, want->schema.field_count);
+        return kith_err_set(err, KITH_EXISTS,
+            "collection \"%s\" already exists with %u vector fields, not %u", have->name,
+            have->schema.field_count, want->schema.field_count);
     }
     for (uint32_t i = 0; i < have->schema.field_count; i++) {
         const kith_field *a = &have->schema.fields[i], *b = &want->schema.fields[i];
         if (strcmp(a->name, b->name) != 0) {
             return kith_err_set(err, KITH_EXISTS,
-                "collection \"%s\" already exists and its fields[%u] is called \"%s\", not \"%s\"", have->name, i,
-                a->name, b->name);
+                "collection \"%s\" already exists and its fields[%u] is called \"%s\", not \"%s\"",
+                have->name, i, a->name, b->name);
         }
         if (a->dim != b->dim || a->metric != b->metric || a->type != b->type) {
             return kith_err_set(err, KITH_EXISTS,
-                "collection \"%s\" already exists and its field \"%s\" is dim %u %s %s, not dim %u %s %s", have->name,
-                a->name, a->dim, kith_metric_name(a->metric), kith_vector_type_name(a->type), b->dim,
-                kith_metric_name(b->metric), kith_vector_type_name(b->type));
+                "collection \"%s\" already exists and its field \"%s\" is dim %u %s %s, not dim %u %s %s",
+                have->name, a->name, a->dim, kith_metric_name(a->metric), kith_vector_type_name(a->type),
+                b->dim, kith_metric_name(b->metric), kith_vector_type_name(b->type));
         }
     }
     return KITH_OK;
@@ -90,11 +95,12 @@ static kith_status create_check(const kith_meta_state *state, const kith_collect
     if (status == KITH_OK) status = kith_schema_check(&wanted->schema, err);
     if (status != KITH_OK) return status;
     if (wanted->shard_count < 1 || wanted->shard_count > KITH_SHARDS_MAX) {
-        return kith_err_set(err, KITH_INVALID, "shard_count %u is not in 1..%u", wanted->shard_count, KITH_SHARDS_MAX);
+        return kith_err_set(
+            err, KITH_INVALID, "shard_count %u is not in 1..%u", wanted->shard_count, KITH_SHARDS_MAX);
     }
     if (state->collection_count >= KITH_COLLECTIONS_MAX) {
-        return kith_err_set(err, KITH_PRECONDITION, "there are %u collections, the most allowed",
-            state->collection_count);
+        return kith_err_set(
+            err, KITH_PRECONDITION, "there are %u collections, the most allowed", state->collection_count);
     }
     return KITH_OK;
 }
@@ -149,8 +155,8 @@ void kith_meta_state_apply(kith_meta_state *state, uint64_t index, const kith_co
         apply_drop(state, &command->collection, result_out);
         break;
     default:
-        result_out->status = kith_err_set(&result_out->err, KITH_UNIMPLEMENTED, "metadata command %u is unknown",
-            (unsigned)command->kind);
+        result_out->status = kith_err_set(
+            &result_out->err, KITH_UNIMPLEMENTED, "metadata command %u is unknown", (unsigned)command->kind);
     }
     state->applied_index = index;
     if (result_out->changed) state->map_version++;
@@ -158,7 +164,8 @@ void kith_meta_state_apply(kith_meta_state *state, uint64_t index, const kith_co
 
 static kith_status collection_check(const kith_meta_state *state, uint32_t i, kith_err *err) {
     const kith_collection *collection = state->collections[i];
-    kith_status status = kith_name_check("collection name", collection->name, strlen(collection->name), false, err);
+    kith_status status =
+        kith_name_check("collection name", collection->name, strlen(collection->name), false, err);
     if (status == KITH_OK) status = kith_schema_check(&collection->schema, err);
     if (status != KITH_OK) return status;
     if (i > 0 && strcmp(state->collections[i - 1]->name, collection->name) >= 0) {
@@ -166,11 +173,13 @@ static kith_status collection_check(const kith_meta_state *state, uint32_t i, ki
             state->collections[i - 1]->name, collection->name);
     }
     if (collection->id == 0 || collection->id >= state->collection_id_next) {
-        return kith_err_set(err, KITH_CORRUPT, "collection \"%s\" has id %llu, the next one is %llu", collection->name,
-            (unsigned long long)collection->id, (unsigned long long)state->collection_id_next);
+        return kith_err_set(err, KITH_CORRUPT, "collection \"%s\" has id %llu, the next one is %llu",
+            collection->name, (unsigned long long)collection->id,
+            (unsigned long long)state->collection_id_next);
     }
     bool counts = collection->shard_count >= 1 && collection->shard_count <= KITH_SHARDS_MAX;
-    bool below = counts && collection->shard_id_first >= 1 && collection->shard_id_first < state->shard_id_next &&
+    bool below = counts && collection->shard_id_first >= 1 &&
+                 collection->shard_id_first < state->shard_id_next &&
                  state->shard_id_next - collection->shard_id_first >= collection->shard_count;
     if (!below) {
         return kith_err_set(err, KITH_CORRUPT, "collection \"%s\" has shards %llu + %u, the next one is %llu",
@@ -197,14 +206,15 @@ kith_status kith_meta_state_validate(const kith_meta_state *state, kith_err *err
             bool apart = i == j || (a->id < b->id ? a->shard_id_first + a->shard_count <= b->shard_id_first
                                                   : a->id > b->id);
             if (apart) continue;
-            return kith_err_set(err, KITH_CORRUPT, "metadata: collections \"%s\" and \"%s\" share an id or a shard",
-                a->name, b->name);
+            return kith_err_set(err, KITH_CORRUPT,
+                "metadata: collections \"%s\" and \"%s\" share an id or a shard", a->name, b->name);
         }
     }
     return KITH_OK;
 }
 
-kith_status kith_meta_state_restore(kith_meta_state *state, const kith_codec_meta_snapshot *snapshot, kith_err *err) {
+kith_status kith_meta_state_restore(
+    kith_meta_state *state, const kith_codec_meta_snapshot *snapshot, kith_err *err) {
     kith_meta_state_fini(state);
     *state = (kith_meta_state){
         .map_version = snapshot->map_version,

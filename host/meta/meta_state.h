@@ -40,8 +40,8 @@ const kith_collection *kith_meta_state_find(const kith_meta_state *state, const 
 bool kith_meta_schema_equal(const kith_schema *a, const kith_schema *b);
 
 /* Replaces the state by what the snapshot says. CORRUPT when it breaks an invariant; the state is then empty. */
-KITH_CHECK kith_status kith_meta_state_restore(kith_meta_state *state, const kith_codec_meta_snapshot *snapshot,
-    kith_err *err);
+KITH_CHECK kith_status kith_meta_state_restore(
+    kith_meta_state *state, const kith_codec_meta_snapshot *snapshot, kith_err *err);
 KITH_CHECK kith_status kith_meta_state_validate(const kith_meta_state *state, kith_err *err);
 
 #endif

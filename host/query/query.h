@@ -40,7 +40,7 @@ typedef struct kith_query_coverage {
     const kith_query_missing *missing; /* [shards_total - shards_answered] */
 } kith_query_coverage;
 
-/* --- search ------------------------------------------------------------------------------------------------------------- */
+/* --- search --- */
 
 typedef struct kith_query_search kith_query_search;
 struct kith_query_search {
@@ -63,7 +63,7 @@ struct kith_query_search {
 };
 void kith_query_search_start(kith_query_search *search);
 
-/* --- points ------------------------------------------------------------------------------------------------------------- */
+/* --- points --- */
 
 typedef struct kith_query_point {
     kith_id id;
@@ -104,7 +104,7 @@ struct kith_query_scroll {
 };
 void kith_query_scroll_start(kith_query_scroll *scroll);
 
-/* --- counts and statistics ---------------------------------------------------------------------------------------------- */
+/* --- counts and statistics --- */
 
 typedef struct kith_query_count kith_query_count;
 struct kith_query_count {
@@ -117,7 +117,7 @@ struct kith_query_count {
 };
 void kith_query_count_start(kith_query_count *count);
 
-/* --- write -------------------------------------------------------------------------------------------------------------- */
+/* --- write --- */
 
 /* What one shard is to do, and did. */
 typedef struct kith_query_write_part {
@@ -137,7 +137,7 @@ struct kith_query_write {
     kith_query_base base;
     kith_request_id request_id;
     kith_query_write_part *parts;
-    uint32_t part_count; /* 1.. */
+    uint32_t part_count;                   /* 1.. */
     void (*done)(kith_query_write *write); /* every part has its result */
 };
 void kith_query_write_start(kith_query_write *write);

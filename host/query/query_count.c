@@ -12,8 +12,8 @@ typedef struct count_run {
     uint32_t missing_count;
 } count_run;
 
-static void missing_add(count_run *run, uint32_t plan_index, uint64_t shard_id, kith_status status,
-    const char *reason) {
+static void missing_add(
+    count_run *run, uint32_t plan_index, uint64_t shard_id, kith_status status, const char *reason) {
     kith_query_count *count = run->count;
     run->missing[run->missing_count++] = (kith_query_missing){
         .shard_id = shard_id,
@@ -31,7 +31,8 @@ static void shard_add(count_run *run, uint32_t plan_index, const kith_codec_shar
     bool broken = absent || health == KITH_CORRUPT;
     if (broken) missing_add(run, plan_index, stats->health.shard_id, health, stats->health.message);
     if (health != KITH_OK && strcmp(count->health, "ok") == 0) {
-        count->health = kith_arena_text(count->base.arena, stats->health.message, strlen(stats->health.message));
+        count->health =
+            kith_arena_text(count->base.arena, stats->health.message, strlen(stats->health.message));
     }
     count->points += stats->points;
     count->segments += stats->segments;
@@ -47,15 +48,17 @@ static void node_gather(count_run *run, uint32_t plan_index, const kith_query_pa
     if (status != KITH_OK) {
         kith_err_set(&err, status, "%s", part->message);
     } else {
-        status = kith_codec_shard_count_response_decode(part->reply, part->reply_bytes, run->count->base.arena,
-            &response, &err);
+        status = kith_codec_shard_count_response_decode(
+            part->reply, part->reply_bytes, run->count->base.arena, &response, &err);
         if (status == KITH_OK && response.shard_count != node->shard_count) {
             status = kith_err_set(&err, KITH_INTERNAL, "the reply does not fit the request");
         }
     }
     for (uint32_t i = 0; i < node->shard_count; i++) {
-        if (status == KITH_OK) shard_add(run, plan_index, &response.shards[i]);
-        else missing_add(run, plan_index, node->shard_ids[i], status, err.text);
+        if (status == KITH_OK)
+            shard_add(run, plan_index, &response.shards[i]);
+        else
+            missing_add(run, plan_index, node->shard_ids[i], status, err.text);
     }
 }
 
@@ -64,7 +67,8 @@ static void count_gathered(kith_query_fanout *fanout) {
     kith_query_count *count = run->count;
     uint32_t total = count->base.entry->collection.shard_count;
     run->missing = kith_arena_array(count->base.arena, total, sizeof *run->missing);
-    for (uint32_t i = 0; i < fanout->part_count; i++) node_gather(run, i, &fanout->parts[i]);
+    for (uint32_t i = 0; i < fanout->part_count; i++)
+        node_gather(run, i, &fanout->parts[i]);
     kith_query_fanout_finish(fanout);
     if (run->missing_count && strcmp(count->health, "ok") == 0) count->health = run->missing[0].reason;
     count->coverage = (kith_query_coverage){

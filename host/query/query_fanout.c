@@ -4,8 +4,8 @@
 
 #include "host/base/assert.h"
 
-kith_query_fanout *kith_query_fanout_create(const kith_query_base *base, kith_am_kind kind, uint32_t part_count,
-    void (*gathered)(kith_query_fanout *fanout), void *ctx) {
+kith_query_fanout *kith_query_fanout_create(const kith_query_base *base, kith_am_kind kind,
+    uint32_t part_count, void (*gathered)(kith_query_fanout *fanout), void *ctx) {
     kith_assert(part_count >= 1);
     kith_query_fanout *fanout = kith_arena_alloc_zero(base->arena, sizeof *fanout);
     fanout->base = base;
@@ -31,8 +31,8 @@ void kith_query_fanout_node_set(kith_query_fanout *fanout, uint32_t part_index, 
 }
 
 /* Replies and messages are the transport's until we return: whoever is not last keeps a copy. */
-static void reply_keep(kith_query_part *part, kith_status status, const void *reply, size_t reply_bytes,
-    const kith_err *err) {
+static void reply_keep(
+    kith_query_part *part, kith_status status, const void *reply, size_t reply_bytes, const kith_err *err) {
     part->status = status;
     if (status != KITH_OK) {
         kith_buf_append(&part->kept, err->text, strlen(err->text) + 1);
@@ -72,5 +72,6 @@ void kith_query_fanout_start(kith_query_fanout *fanout) {
 }
 
 void kith_query_fanout_finish(kith_query_fanout *fanout) {
-    for (uint32_t i = 0; i < fanout->part_count; i++) kith_buf_fini(&fanout->parts[i].kept);
+    for (uint32_t i = 0; i < fanout->part_count; i++)
+        kith_buf_fini(&fanout->parts[i].kept);
 }

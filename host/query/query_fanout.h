@@ -31,8 +31,8 @@ struct kith_query_fanout {
 };
 
 /* In the arena of `base`. The caller then fills each part's `request` and its node, and starts. */
-kith_query_fanout *kith_query_fanout_create(const kith_query_base *base, kith_am_kind kind, uint32_t part_count,
-    void (*gathered)(kith_query_fanout *fanout), void *ctx);
+kith_query_fanout *kith_query_fanout_create(const kith_query_base *base, kith_am_kind kind,
+    uint32_t part_count, void (*gathered)(kith_query_fanout *fanout), void *ctx);
 void kith_query_fanout_node_set(kith_query_fanout *fanout, uint32_t part_index, uint32_t node_index);
 /* The fan-out may be gone when this returns. */
 void kith_query_fanout_start(kith_query_fanout *fanout);

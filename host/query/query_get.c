@@ -30,8 +30,8 @@ static kith_status group_gather(get_run *run, uint32_t index, const kith_query_p
     kith_query_get *get = run->get;
     if (part->status != KITH_OK) return kith_err_set(err, part->status, "%s", part->message);
     kith_codec_shard_read_response response;
-    kith_status status = kith_codec_shard_read_response_decode(part->reply, part->reply_bytes,
-        &get->base.entry->collection.schema, get->base.arena, &response, err);
+    kith_status status = kith_codec_shard_read_response_decode(
+        part->reply, part->reply_bytes, &get->base.entry->collection.schema, get->base.arena, &response, err);
     if (status != KITH_OK) return status;
     return group_place(run, &run->groups[index], &response, err);
 }
@@ -48,8 +48,8 @@ static void get_gathered(kith_query_fanout *fanout) {
     }
     kith_query_fanout_finish(fanout);
     if (status == KITH_OK && bytes > get->bytes_max) {
-        status = kith_err_set(&err, KITH_INVALID, "the points asked for have more than %zu bytes: ask for fewer",
-            get->bytes_max);
+        status = kith_err_set(&err, KITH_INVALID,
+            "the points asked for have more than %zu bytes: ask for fewer", get->bytes_max);
     }
     get->done(get, status, &err);
 }
@@ -66,7 +66,8 @@ void kith_query_get_start(kith_query_get *get) {
     kith_id *ids = kith_arena_array(base->arena, get->id_count, sizeof *ids);
     for (uint32_t i = 0; i < run->group_count; i++) {
         const kith_route_group *group = &run->groups[i];
-        for (uint32_t j = 0; j < group->count; j++) ids[j] = get->ids[group->rows[j]];
+        for (uint32_t j = 0; j < group->count; j++)
+            ids[j] = get->ids[group->rows[j]];
         kith_codec_shard_read_request request = {
             .collection_id = collection->id,
             .shard_id = collection->shard_id_first + group->shard_index,

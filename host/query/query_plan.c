@@ -2,8 +2,8 @@
 
 #include "host/base/assert.h"
 
-void kith_query_plan_make(const kith_meta_map *map, const kith_meta_entry *entry, kith_arena *arena,
-    kith_query_plan *plan_out) {
+void kith_query_plan_make(
+    const kith_meta_map *map, const kith_meta_entry *entry, kith_arena *arena, kith_query_plan *plan_out) {
     uint32_t shard_count = entry->collection.shard_count;
     uint64_t *shard_ids = kith_arena_array(arena, shard_count, sizeof *shard_ids);
     uint32_t *ends = kith_arena_alloc_zero(arena, map->node_count * sizeof *ends);
@@ -12,7 +12,8 @@ void kith_query_plan_make(const kith_meta_map *map, const kith_meta_entry *entry
         ends[entry->shard_nodes[shard]]++;
     }
     uint32_t used = 0, begin = 0;
-    for (uint32_t node = 0; node < map->node_count; node++) used += ends[node] > 0;
+    for (uint32_t node = 0; node < map->node_count; node++)
+        used += ends[node] > 0;
     kith_query_plan_node *nodes = kith_arena_array(arena, used, sizeof *nodes);
     for (uint32_t node = 0, at = 0; node < map->node_count; node++) {
         uint32_t node_shards = ends[node];

@@ -8,7 +8,7 @@
 #include "host/meta/meta_map.h"
 
 typedef struct kith_query_plan_node {
-    uint32_t node_index;       /* into the map's nodes */
+    uint32_t node_index; /* into the map's nodes */
     uint32_t shard_count;
     const uint64_t *shard_ids; /* [shard_count], rising */
 } kith_query_plan_node;
@@ -19,7 +19,7 @@ typedef struct kith_query_plan {
 } kith_query_plan;
 
 /* Every shard of the collection, each exactly once. */
-void kith_query_plan_make(const kith_meta_map *map, const kith_meta_entry *entry, kith_arena *arena,
-    kith_query_plan *plan_out);
+void kith_query_plan_make(
+    const kith_meta_map *map, const kith_meta_entry *entry, kith_arena *arena, kith_query_plan *plan_out);
 
 #endif

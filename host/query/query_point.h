@@ -8,7 +8,8 @@
 #include "host/query/query.h"
 
 /* Shares what the decoded point has in the same arena. */
-static inline const kith_query_point *kith_query_point_of(const kith_codec_shard_point *point, kith_arena *arena) {
+static inline const kith_query_point *kith_query_point_of(
+    const kith_codec_shard_point *point, kith_arena *arena) {
     kith_query_point *copy = kith_arena_alloc(arena, sizeof *copy);
     copy->id = point->id;
     copy->payload = point->payload;

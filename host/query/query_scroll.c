@@ -11,7 +11,8 @@
 
 /* Two of the widest points must fit in a shard's page, or a page could stand still. */
 #define SCROLL_SHARD_BYTES_MIN (8u << 20)
-_Static_assert(SCROLL_SHARD_BYTES_MIN / 2 > KITH_PAYLOAD_BYTES_MAX + KITH_FIELDS_MAX * KITH_DIM_MAX * 4u + 4096,
+_Static_assert(
+    SCROLL_SHARD_BYTES_MIN / 2 > KITH_PAYLOAD_BYTES_MAX + KITH_FIELDS_MAX * KITH_DIM_MAX * 4u + 4096,
     "a shard's page has at least two points where there are two");
 
 typedef struct shard_page {
@@ -40,10 +41,11 @@ static kith_status pages_gather(scroll_run *run, kith_query_fanout *fanout, kith
         const kith_query_part *part = &fanout->parts[i];
         if (part->status != KITH_OK) return kith_err_set(err, part->status, "%s", part->message);
         kith_codec_shard_read_response response;
-        kith_status status = kith_codec_shard_read_response_decode(part->reply, part->reply_bytes,
-            &base->entry->collection.schema, base->arena, &response, err);
+        kith_status status = kith_codec_shard_read_response_decode(
+            part->reply, part->reply_bytes, &base->entry->collection.schema, base->arena, &response, err);
         if (status != KITH_OK) return status;
-        run->pages[i] = (shard_page){.points = response.points, .count = response.count, .more = response.more};
+        run->pages[i] =
+            (shard_page){.points = response.points, .count = response.count, .more = response.more};
     }
     return KITH_OK;
 }
@@ -54,7 +56,8 @@ static shard_page *lowest_page(scroll_run *run, uint32_t page_count) {
     for (uint32_t i = 0; i < page_count; i++) {
         shard_page *page = &run->pages[i];
         if (page->at == page->count) continue;
-        if (!lowest || kith_id_compare(&page->points[page->at].id, &lowest->points[lowest->at].id) < 0) lowest = page;
+        if (!lowest || kith_id_compare(&page->points[page->at].id, &lowest->points[lowest->at].id) < 0)
+            lowest = page;
     }
     return lowest;
 }
@@ -83,7 +86,8 @@ static kith_status pages_merge(scroll_run *run, uint32_t page_count, kith_err *e
             scroll->next = point->id;
             return KITH_OK;
         }
-        if (bound) return kith_err_set(err, KITH_INTERNAL, "a shard answered a page of one point and has more");
+        if (bound)
+            return kith_err_set(err, KITH_INTERNAL, "a shard answered a page of one point and has more");
         scroll->points[scroll->count++] = kith_query_point_of(point, scroll->base.arena);
         page->at++;
     }
@@ -111,7 +115,8 @@ void kith_query_scroll_start(kith_query_scroll *scroll) {
     scroll->count = 0;
     scroll->has_next = false;
     size_t shard_bytes = scroll->bytes_max / shard_count;
-    kith_query_fanout *fanout = kith_query_fanout_create(base, KITH_AM_READ, shard_count, scroll_gathered, run);
+    kith_query_fanout *fanout =
+        kith_query_fanout_create(base, KITH_AM_READ, shard_count, scroll_gathered, run);
     for (uint32_t i = 0; i < shard_count; i++) {
         kith_codec_shard_read_request request = {
             .collection_id = collection->id,

@@ -19,8 +19,8 @@ static const char *node_name(const search_run *run, uint32_t plan_index) {
     return run->search->base.map->nodes[run->plan.nodes[plan_index].node_index].name;
 }
 
-static void missing_add(search_run *run, uint32_t plan_index, uint64_t shard_id, kith_status status,
-    const char *reason) {
+static void missing_add(
+    search_run *run, uint32_t plan_index, uint64_t shard_id, kith_status status, const char *reason) {
     kith_arena *arena = run->search->base.arena;
     run->missing[run->missing_count++] = (kith_query_missing){
         .shard_id = shard_id,
@@ -38,10 +38,11 @@ static void node_missing_add(search_run *run, uint32_t plan_index, kith_status s
 }
 
 /* A peer's reply is not trusted: the shards it speaks of must be those asked, in the order asked. */
-static bool reply_fits(const search_run *run, uint32_t plan_index,
-    const kith_codec_shard_search_response *response) {
+static bool reply_fits(
+    const search_run *run, uint32_t plan_index, const kith_codec_shard_search_response *response) {
     const kith_query_plan_node *node = &run->plan.nodes[plan_index];
-    if (response->query_count != run->search->query_count || response->shard_count != node->shard_count) return false;
+    if (response->query_count != run->search->query_count || response->shard_count != node->shard_count)
+        return false;
     for (uint32_t i = 0; i < node->shard_count; i++) {
         if (response->shards[i].shard_id != node->shard_ids[i]) return false;
     }
@@ -55,8 +56,8 @@ static void node_gather(search_run *run, uint32_t plan_index, const kith_query_p
     }
     kith_err err;
     kith_codec_shard_search_response response;
-    kith_status status = kith_codec_shard_search_response_decode(part->reply, part->reply_bytes,
-        run->search->base.arena, &response, &err);
+    kith_status status = kith_codec_shard_search_response_decode(
+        part->reply, part->reply_bytes, run->search->base.arena, &response, &err);
     if (status == KITH_OK && !reply_fits(run, plan_index, &response)) {
         status = kith_err_set(&err, KITH_INTERNAL, "the reply does not fit the request");
     }
@@ -67,7 +68,8 @@ static void node_gather(search_run *run, uint32_t plan_index, const kith_query_p
     run->node_lists[plan_index] = (kith_hits *)response.lists;
     for (uint32_t i = 0; i < response.shard_count; i++) {
         const kith_codec_shard_status *shard = &response.shards[i];
-        if (shard->status != KITH_OK) missing_add(run, plan_index, shard->shard_id, shard->status, shard->message);
+        if (shard->status != KITH_OK)
+            missing_add(run, plan_index, shard->shard_id, shard->status, shard->message);
     }
 }
 
@@ -111,8 +113,9 @@ static kith_status coverage_judge(const kith_query_search *search, kith_err *err
     }
     if (coverage->shards_answered > 0 && !search->strict) return KITH_OK;
     if (coverage->shards_total == 1) return kith_err_set(err, first->status, "%s", first->reason);
-    return kith_err_set(err, first->status, "%u of %u shards did not answer; shard %llu on node %s: %s", missing_count,
-        coverage->shards_total, (unsigned long long)first->shard_id, first->node, first->reason);
+    return kith_err_set(err, first->status, "%u of %u shards did not answer; shard %llu on node %s: %s",
+        missing_count, coverage->shards_total, (unsigned long long)first->shard_id, first->node,
+        first->reason);
 }
 
 static void payloads_done(kith_query_get *get, kith_status status, const kith_err *err) {
@@ -139,7 +142,8 @@ static void payloads_start(search_run *run) {
     kith_id *ids = kith_arena_array(search->base.arena, search->hit_count, sizeof *ids);
     uint32_t count = 0;
     for (uint32_t query = 0; query < search->query_count; query++) {
-        for (uint32_t i = 0; i < search->lists[query].count; i++) ids[count++] = search->lists[query].hits[i].id;
+        for (uint32_t i = 0; i < search->lists[query].count; i++)
+            ids[count++] = search->lists[query].hits[i].id;
     }
     run->get = (kith_query_get){
         .base = search->base,
@@ -159,7 +163,8 @@ static void search_gathered(kith_query_fanout *fanout) {
     uint32_t total = search->base.entry->collection.shard_count;
     run->node_lists = kith_arena_alloc_zero(arena, run->plan.node_count * sizeof *run->node_lists);
     run->missing = kith_arena_array(arena, total, sizeof *run->missing);
-    for (uint32_t i = 0; i < fanout->part_count; i++) node_gather(run, i, &fanout->parts[i]);
+    for (uint32_t i = 0; i < fanout->part_count; i++)
+        node_gather(run, i, &fanout->parts[i]);
     kith_query_fanout_finish(fanout);
     search->coverage = (kith_query_coverage){
         .shards_total = total, .shards_answered = total - run->missing_count, .missing = run->missing};
@@ -170,8 +175,10 @@ static void search_gathered(kith_query_fanout *fanout) {
         return;
     }
     hits_merge(run);
-    if (search->with_payload && search->hit_count) payloads_start(run);
-    else search->done(search, KITH_OK, NULL);
+    if (search->with_payload && search->hit_count)
+        payloads_start(run);
+    else
+        search->done(search, KITH_OK, NULL);
 }
 
 void kith_query_search_start(kith_query_search *search) {

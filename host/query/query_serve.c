@@ -62,10 +62,12 @@ void serve_request_answer(serve_request *own, kith_status status, const kith_err
     request_end(own);
 }
 
-kith_status serve_shard_find(kith_query_serve *serve, uint64_t shard_id, kith_shard **shard_out, kith_err *err) {
+kith_status serve_shard_find(
+    kith_query_serve *serve, uint64_t shard_id, kith_shard **shard_out, kith_err *err) {
     kith_shard *shard = kith_shard_set_find(serve->options.shards, shard_id);
     if (!shard) {
-        return kith_err_set(err, KITH_NOT_FOUND, "shard %llu is not on this node", (unsigned long long)shard_id);
+        return kith_err_set(
+            err, KITH_NOT_FOUND, "shard %llu is not on this node", (unsigned long long)shard_id);
     }
     *shard_out = shard;
     return KITH_OK;

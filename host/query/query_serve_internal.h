@@ -45,7 +45,7 @@ void serve_read(void *ctx, kith_transport_request *request);
 void serve_write(void *ctx, kith_transport_request *request);
 
 /* The shard, held; NOT_FOUND when this node has none of that number. */
-KITH_CHECK kith_status serve_shard_find(kith_query_serve *serve, uint64_t shard_id, kith_shard **shard_out,
-    kith_err *err);
+KITH_CHECK kith_status serve_shard_find(
+    kith_query_serve *serve, uint64_t shard_id, kith_shard **shard_out, kith_err *err);
 
 #endif

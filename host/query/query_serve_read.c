@@ -9,8 +9,8 @@ static void read_send(kith_task *task) {
     serve_request_answer(own, own->status, &own->err);
 }
 
-static void read_done(kith_shard_read *read, kith_status status, const kith_shard_point *points, uint32_t count,
-    bool more, const kith_err *err) {
+static void read_done(kith_shard_read *read, kith_status status, const kith_shard_point *points,
+    uint32_t count, bool more, const kith_err *err) {
     serve_request *own = (serve_request *)(void *)((char *)read - offsetof(serve_request, read));
     own->status = status;
     if (status == KITH_OK) {
@@ -38,8 +38,8 @@ void serve_read(void *ctx, kith_transport_request *request) {
     serve_request *own = serve_request_begin(ctx, request);
     kith_codec_shard_read_request decoded;
     kith_err err;
-    kith_status status = kith_codec_shard_read_request_decode(request->bytes, request->byte_count, &own->arena,
-        &decoded, &err);
+    kith_status status = kith_codec_shard_read_request_decode(
+        request->bytes, request->byte_count, &own->arena, &decoded, &err);
     if (status == KITH_OK) status = serve_shard_find(own->serve, decoded.shard_id, &own->shard, &err);
     if (status != KITH_OK) {
         serve_request_answer(own, status, &err);
@@ -88,11 +88,12 @@ void serve_count(void *ctx, kith_transport_request *request) {
     serve_request *own = serve_request_begin(ctx, request);
     kith_codec_shard_count_request decoded;
     kith_err err;
-    kith_status status = kith_codec_shard_count_request_decode(request->bytes, request->byte_count, &own->arena,
-        &decoded, &err);
+    kith_status status = kith_codec_shard_count_request_decode(
+        request->bytes, request->byte_count, &own->arena, &decoded, &err);
     if (status == KITH_OK) {
         kith_codec_shard_stats *stats = kith_arena_array(&own->arena, decoded.shard_count, sizeof *stats);
-        for (uint32_t i = 0; i < decoded.shard_count; i++) shard_count(own, decoded.shard_ids[i], &stats[i]);
+        for (uint32_t i = 0; i < decoded.shard_count; i++)
+            shard_count(own, decoded.shard_ids[i], &stats[i]);
         kith_codec_shard_count_response response = {.shards = stats, .shard_count = decoded.shard_count};
         kith_codec_shard_count_response_encode(&response, &own->reply);
     }

@@ -22,7 +22,7 @@ struct search_run {
     kith_codec_shard_search_request request;
     search_shard *shards;
     _Atomic uint32_t remaining; /* shards, and one for the starter */
-    kith_mutex mutex;           /* over the arena: shards end on several search threads, and copy hits into it */
+    kith_mutex mutex; /* over the arena: shards end on several search threads, and copy hits into it */
 };
 
 static void response_encode(search_run *run, const kith_hits *lists) {
@@ -69,7 +69,8 @@ static const kith_hits *lists_merge(search_run *run) {
 
 static void shards_release(search_run *run) {
     for (uint32_t i = 0; i < run->request.shard_count; i++) {
-        if (run->shards[i].shard) kith_shard_set_release(run->own->serve->options.shards, run->shards[i].shard);
+        if (run->shards[i].shard)
+            kith_shard_set_release(run->own->serve->options.shards, run->shards[i].shard);
     }
 }
 
@@ -77,7 +78,8 @@ static void run_part_done(search_run *run) {
     /* acq_rel: the last one sees what the others kept. */
     if (atomic_fetch_sub_explicit(&run->remaining, 1, memory_order_acq_rel) != 1) return;
     bool single_done = run->request.shard_count == 1 && run->shards[0].status == KITH_OK;
-    if (!single_done) response_encode(run, lists_merge(run)); /* else it was encoded while its hits were lent */
+    if (!single_done)
+        response_encode(run, lists_merge(run)); /* else it was encoded while its hits were lent */
     shards_release(run);
     kith_mutex_fini(&run->mutex);
     serve_request_answer(run->own, KITH_OK, NULL);
@@ -109,7 +111,8 @@ static void shard_fail(search_shard *shard, kith_status status, const char *mess
     kith_mutex_unlock(&run->mutex);
 }
 
-static void shard_done(kith_shard_search *search, kith_status status, const kith_hits *hits, const kith_err *err) {
+static void shard_done(
+    kith_shard_search *search, kith_status status, const kith_hits *hits, const kith_err *err) {
     search_shard *shard = (search_shard *)search;
     search_run *run = shard->run;
     if (status != KITH_OK) {
@@ -136,7 +139,8 @@ static kith_status request_fits(const search_run *run, const kith_shard *shard, 
     }
     uint32_t dim = schema->fields[request->field_index].dim;
     if (request->dim == dim) return KITH_OK;
-    return kith_err_set(err, KITH_INVALID, "queries have dim %u, the shard's field has %u", request->dim, dim);
+    return kith_err_set(
+        err, KITH_INVALID, "queries have dim %u, the shard's field has %u", request->dim, dim);
 }
 
 static void shard_start(search_run *run, uint32_t index) {
@@ -170,8 +174,8 @@ void serve_search(void *ctx, kith_transport_request *request) {
     search_run *run = kith_arena_alloc_zero(&own->arena, sizeof *run);
     run->own = own;
     kith_err err;
-    kith_status status = kith_codec_shard_search_request_decode(request->bytes, request->byte_count, &own->arena,
-        &run->request, &err);
+    kith_status status = kith_codec_shard_search_request_decode(
+        request->bytes, request->byte_count, &own->arena, &run->request, &err);
     if (status != KITH_OK) {
         serve_request_answer(own, status, &err);
         return;
@@ -180,6 +184,7 @@ void serve_search(void *ctx, kith_transport_request *request) {
     run->shards = kith_arena_alloc_zero(&own->arena, shard_count * sizeof *run->shards);
     kith_mutex_init(&run->mutex, KITH_RANK_QUERY);
     atomic_init(&run->remaining, shard_count + 1);
-    for (uint32_t i = 0; i < shard_count; i++) shard_start(run, i);
+    for (uint32_t i = 0; i < shard_count; i++)
+        shard_start(run, i);
     run_part_done(run);
 }

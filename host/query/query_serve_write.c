@@ -1,8 +1,8 @@
 /* A write to one shard of this node. */
 #include "host/query/query_serve_internal.h"
 
-static void write_done(kith_shard_write *write, kith_status status, const kith_write_result *result,
-    const kith_err *err) {
+static void write_done(
+    kith_shard_write *write, kith_status status, const kith_write_result *result, const kith_err *err) {
     serve_request *own = (serve_request *)(void *)((char *)write - offsetof(serve_request, write));
     if (status == KITH_OK) {
         kith_codec_shard_write_response response = {
@@ -21,8 +21,8 @@ void serve_write(void *ctx, kith_transport_request *request) {
     serve_request *own = serve_request_begin(ctx, request);
     kith_codec_shard_write_request decoded;
     kith_err err;
-    kith_status status = kith_codec_shard_write_request_decode(request->bytes, request->byte_count, &own->arena,
-        &decoded, &err);
+    kith_status status = kith_codec_shard_write_request_decode(
+        request->bytes, request->byte_count, &own->arena, &decoded, &err);
     own->shard_id = status == KITH_OK ? decoded.shard_id : 0;
     if (status == KITH_OK) status = serve_shard_find(own->serve, decoded.shard_id, &own->shard, &err);
     if (status != KITH_OK) {

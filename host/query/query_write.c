@@ -11,8 +11,8 @@ static void part_gather(kith_query_write *write, kith_query_write_part *result, 
     const char *message = part->message;
     if (part->status == KITH_OK) {
         /* The shard has answered, so it may well have written: a reply that we cannot read leaves that open. */
-        result->status = kith_codec_shard_write_response_decode(part->reply, part->reply_bytes, write->base.arena,
-            &response, &err);
+        result->status = kith_codec_shard_write_response_decode(
+            part->reply, part->reply_bytes, write->base.arena, &response, &err);
         if (result->status != KITH_OK) result->status = KITH_UNKNOWN_OUTCOME;
         message = err.text;
     }
@@ -27,7 +27,8 @@ static void part_gather(kith_query_write *write, kith_query_write_part *result, 
 
 static void write_gathered(kith_query_fanout *fanout) {
     kith_query_write *write = fanout->ctx;
-    for (uint32_t i = 0; i < fanout->part_count; i++) part_gather(write, &write->parts[i], &fanout->parts[i]);
+    for (uint32_t i = 0; i < fanout->part_count; i++)
+        part_gather(write, &write->parts[i], &fanout->parts[i]);
     kith_query_fanout_finish(fanout);
     write->done(write);
 }

@@ -41,9 +41,11 @@ static kith_status folder_open(kith_role_data *data, const char *dir, kith_err *
 static kith_status threads_start(kith_role_data *data, const kith_config *config, kith_err *err) {
     uint32_t search_threads = config->search_threads ? config->search_threads : core_count();
     kith_status status = kith_executor_create(data->env, "owner", 1, &data->owner, err);
-    if (status == KITH_OK) status = kith_executor_create(data->env, "search", search_threads, &data->search, err);
+    if (status == KITH_OK)
+        status = kith_executor_create(data->env, "search", search_threads, &data->search, err);
     if (status == KITH_OK) {
-        status = kith_executor_create(data->env, "background", config->background_threads, &data->background, err);
+        status =
+            kith_executor_create(data->env, "background", config->background_threads, &data->background, err);
     }
     if (status == KITH_OK) status = kith_executor_create(data->env, "log", 1, &data->log_executor, err);
     if (status == KITH_OK) status = kith_executor_create(data->env, "meta", 1, &data->meta_executor, err);
@@ -70,13 +72,15 @@ static void node_fill(kith_role_data *data, const kith_config *config) {
     };
 }
 
-kith_status kith_role_data_open(const kith_role_data_options *options, kith_role_data *data_out, kith_err *err) {
+kith_status kith_role_data_open(
+    const kith_role_data_options *options, kith_role_data *data_out, kith_err *err) {
     kith_role_data *data = data_out;
     *data = (kith_role_data){.env = options->env};
     kith_status status = folder_open(data, options->config->data_dir, err);
     if (status == KITH_OK) status = threads_start(data, options->config, err);
     if (status == KITH_OK) {
-        status = kith_store_rocksdb_open(data->store_dir, options->config->store_memory_bytes, &data->store, err);
+        status =
+            kith_store_rocksdb_open(data->store_dir, options->config->store_memory_bytes, &data->store, err);
         if (status != KITH_OK) kith_err_wrap(err, status, "store %s", data->store_dir);
     }
     if (status != KITH_OK) {
@@ -88,7 +92,7 @@ kith_status kith_role_data_open(const kith_role_data_options *options, kith_role
     return KITH_OK;
 }
 
-/* --- recovery ----------------------------------------------------------------------------------------------------------- */
+/* --- recovery --- */
 
 typedef struct replay {
     kith_role_data *data;
@@ -97,12 +101,14 @@ typedef struct replay {
 
 static kith_status replay_entry(void *ctx, const kith_log_entry *entry, kith_err *err) {
     const replay *own = ctx;
-    if (entry->stream == KITH_LOG_STREAM_META) return own->options->replay_meta(own->options->ctx, entry, err);
+    if (entry->stream == KITH_LOG_STREAM_META)
+        return own->options->replay_meta(own->options->ctx, entry, err);
     kith_map_put(own->data->log_streams, &entry->stream, sizeof entry->stream, 0);
     return kith_shard_set_replay(own->data->shards, entry, err);
 }
 
-kith_status kith_role_data_recover(kith_role_data *data, const kith_role_data_options *options, kith_err *err) {
+kith_status kith_role_data_recover(
+    kith_role_data *data, const kith_role_data_options *options, kith_err *err) {
     replay own = {.data = data, .options = options};
     const kith_config *config = options->config;
     kith_store_log_options log_options = {
@@ -126,7 +132,7 @@ kith_status kith_role_data_recover(kith_role_data *data, const kith_role_data_op
     return status;
 }
 
-/* --- shards ------------------------------------------------------------------------------------------------------------- */
+/* --- shards --- */
 
 static void shard_dropped(void *ctx, kith_status status, const kith_err *err) {
     (void)ctx;
@@ -134,17 +140,22 @@ static void shard_dropped(void *ctx, kith_status status, const kith_err *err) {
 }
 
 static void shards_drop(kith_role_data *data, uint64_t first, uint32_t count) {
-    for (uint32_t i = 0; i < count; i++) kith_shard_set_drop(data->shards, first + i, shard_dropped, NULL);
+    for (uint32_t i = 0; i < count; i++)
+        kith_shard_set_drop(data->shards, first + i, shard_dropped, NULL);
 }
 
-kith_status kith_role_data_shards_open(kith_role_data *data, const kith_collection *collection, kith_err *err) {
+kith_status kith_role_data_shards_open(
+    kith_role_data *data, const kith_collection *collection, kith_err *err) {
     kith_status status = KITH_OK;
     uint32_t opened = 0;
     while (status == KITH_OK && opened < collection->shard_count) {
         uint64_t shard_id = collection->shard_id_first + opened;
         status = kith_shard_set_open(data->shards, shard_id, &collection->schema, err);
-        if (status == KITH_OK) opened++;
-        else kith_err_wrap(err, status, "collection \"%s\": shard %llu", collection->name, (unsigned long long)shard_id);
+        if (status == KITH_OK)
+            opened++;
+        else
+            kith_err_wrap(
+                err, status, "collection \"%s\": shard %llu", collection->name, (unsigned long long)shard_id);
     }
     if (!data->started) return status; /* recovery starts them all together */
     kith_err start_err;
@@ -166,7 +177,7 @@ kith_status kith_role_data_health(kith_role_data *data, kith_err *err) {
     return kith_store_log_health(data->log, err);
 }
 
-/* --- leftovers ---------------------------------------------------------------------------------------------------------- */
+/* --- leftovers --- */
 
 typedef struct leftovers {
     bool (*known)(void *ctx, uint64_t shard_id);
@@ -196,7 +207,8 @@ static void leftover_file(void *ctx, const kith_dir_entry *entry) {
 }
 
 /* Keys begin with the shard id, big-endian: leap from the first key of one shard to the first of the next. */
-static kith_status leftover_keys(kith_role_data *data, kith_store_family family, leftovers *found, kith_err *err) {
+static kith_status leftover_keys(
+    kith_role_data *data, kith_store_family family, leftovers *found, kith_err *err) {
     uint8_t end[9];
     memset(end, 0xff, sizeof end);
     for (uint64_t shard_id = 0;;) {
@@ -205,10 +217,11 @@ static kith_status leftover_keys(kith_role_data *data, kith_store_family family,
         const void *key, *value;
         size_t key_bytes, value_bytes;
         kith_store_u64_be(from, shard_id);
-        kith_status status = kith_store_iterator_open(data->store, family, from, sizeof from, end, sizeof end,
-            &iterator, err);
+        kith_status status =
+            kith_store_iterator_open(data->store, family, from, sizeof from, end, sizeof end, &iterator, err);
         if (status != KITH_OK) return status;
-        bool more = kith_store_iterator_next(iterator, &key, &key_bytes, &value, &value_bytes) && key_bytes >= 8;
+        bool more =
+            kith_store_iterator_next(iterator, &key, &key_bytes, &value, &value_bytes) && key_bytes >= 8;
         if (more) shard_id = kith_load_u64_be(key);
         status = kith_store_iterator_status(iterator, err);
         kith_store_iterator_close(iterator);
@@ -235,8 +248,8 @@ static int id_compare(const void *a, const void *b) {
     return left < right ? -1 : left > right;
 }
 
-kith_status kith_role_data_leftovers(kith_role_data *data, bool (*known)(void *ctx, uint64_t shard_id), void *ctx,
-    uint64_t **shard_ids_out, uint32_t *count_out, kith_err *err) {
+kith_status kith_role_data_leftovers(kith_role_data *data, bool (*known)(void *ctx, uint64_t shard_id),
+    void *ctx, uint64_t **shard_ids_out, uint32_t *count_out, kith_err *err) {
     leftovers found = {.known = known, .ctx = ctx};
     kith_status status = leftover_keys(data, KITH_STORE_POINTS, &found, err);
     if (status == KITH_OK) status = leftover_keys(data, KITH_STORE_META, &found, err);
@@ -257,7 +270,7 @@ void kith_role_data_leftover_erase(kith_role_data *data, uint64_t shard_id) {
     kith_shard_set_drop(data->shards, shard_id, shard_dropped, NULL);
 }
 
-/* --- close -------------------------------------------------------------------------------------------------------------- */
+/* --- close --- */
 
 static void set_closed(void *ctx) {
     kith_role_latch_done(ctx);

@@ -22,7 +22,7 @@ typedef struct kith_role_data {
     kith_shard_node node;
     kith_shard_set *shards;
     kith_map *log_streams; /* those that the log has entries of, seen while recovering */
-    bool started; /* recovery is over: drops happen at once, not as leftovers */
+    bool started;          /* recovery is over: drops happen at once, not as leftovers */
 } kith_role_data;
 
 typedef struct kith_role_data_options {
@@ -35,21 +35,22 @@ typedef struct kith_role_data_options {
 } kith_role_data_options;
 
 /* Makes and locks the folder, starts the threads, opens the store. On failure nothing is left. */
-KITH_CHECK kith_status kith_role_data_open(const kith_role_data_options *options, kith_role_data *data_out,
-    kith_err *err);
+KITH_CHECK kith_status kith_role_data_open(
+    const kith_role_data_options *options, kith_role_data *data_out, kith_err *err);
 /* Opens the log: its entries go to the shards that are open, or to `replay_meta`. Then starts the shards. */
-KITH_CHECK kith_status kith_role_data_recover(kith_role_data *data, const kith_role_data_options *options,
-    kith_err *err);
+KITH_CHECK kith_status kith_role_data_recover(
+    kith_role_data *data, const kith_role_data_options *options, kith_err *err);
 /* Opens the collection's shards; while recovering they are started later. */
-KITH_CHECK kith_status kith_role_data_shards_open(kith_role_data *data, const kith_collection *collection,
-    kith_err *err);
+KITH_CHECK kith_status kith_role_data_shards_open(
+    kith_role_data *data, const kith_collection *collection, kith_err *err);
 /* Frees the collection's shards in the background and erases them. While recovering it leaves that to the erasure of
  * leftovers; so does a crash. */
 void kith_role_data_shards_drop(kith_role_data *data, const kith_collection *collection);
 /* Shards of which the folder or the store has something, by rising id, without those for which `known` is true: what a
  * crash left of dropped collections. Freed with kith_free. Log entries of unknown shards are given up on the way. */
-KITH_CHECK kith_status kith_role_data_leftovers(kith_role_data *data, bool (*known)(void *ctx, uint64_t shard_id),
-    void *ctx, uint64_t **shard_ids_out, uint32_t *count_out, kith_err *err);
+KITH_CHECK kith_status kith_role_data_leftovers(kith_role_data *data,
+    bool (*known)(void *ctx, uint64_t shard_id), void *ctx, uint64_t **shard_ids_out, uint32_t *count_out,
+    kith_err *err);
 void kith_role_data_leftover_erase(kith_role_data *data, uint64_t shard_id);
 /* OK while this node can store; else why. Any thread. */
 kith_status kith_role_data_health(kith_role_data *data, kith_err *err);

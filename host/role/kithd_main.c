@@ -114,8 +114,8 @@ static void ready_log(const kith_config *config, const kith_standalone *standalo
         config->data_dir);
     (void)fflush(stdout);
     kith_log_info("kithd_ready", kith_kv_u64("grpc_port", kith_standalone_grpc_port(standalone)),
-        kith_kv_u64("http_port", kith_standalone_http_port(standalone)), kith_kv_text("data_dir", config->data_dir),
-        kith_kv_text("version", KITH_VERSION));
+        kith_kv_u64("http_port", kith_standalone_http_port(standalone)),
+        kith_kv_text("data_dir", config->data_dir), kith_kv_text("version", KITH_VERSION));
 }
 
 static int serve(const kithd_options *options, kith_config *config) {
@@ -159,11 +159,16 @@ int main(int argument_count, char **arguments) {
         return status == KITH_UNIMPLEMENTED ? EXIT_START : EXIT_USAGE;
     }
     int code = EXIT_SUCCESS;
-    if (options.help) fputs(kithd_options_help(), stdout);
-    else if (options.version) printf("kithd %s\n", KITH_VERSION);
-    else if (!config_load(&options, &config)) code = EXIT_USAGE;
-    else if (options.print_config) code = config_print(&config);
-    else code = serve(&options, &config);
+    if (options.help)
+        fputs(kithd_options_help(), stdout);
+    else if (options.version)
+        printf("kithd %s\n", KITH_VERSION);
+    else if (!config_load(&options, &config))
+        code = EXIT_USAGE;
+    else if (options.print_config)
+        code = config_print(&config);
+    else
+        code = serve(&options, &config);
     kithd_options_fini(&options);
     return code;
 }

@@ -38,7 +38,8 @@ const char *kithd_options_help(void) {
         used += snprintf(text + used, sizeof text - (size_t)used, "  %-26s %s\n", left, flags[i].help);
     }
     snprintf(text + used, sizeof text - (size_t)used,
-        "\nConfiguration: defaults < file < KITH_<KEY> in the environment < flags. SIGHUP reads the file again.\n");
+        "\nConfiguration: defaults < file < KITH_<KEY> in the environment < flags. SIGHUP reads the file "
+        "again.\n");
     return text;
 }
 
@@ -46,7 +47,8 @@ static kith_status role_check(const char *role, kith_err *err) {
     for (size_t i = 0; i < sizeof roles_to_come / sizeof *roles_to_come; i++) {
         if (strcmp(role, roles_to_come[i]) != 0) continue;
         return kith_err_set(err, KITH_UNIMPLEMENTED,
-            "role %s is not implemented in this version; --role standalone is a whole service in one process", role);
+            "role %s is not implemented in this version; --role standalone is a whole service in one process",
+            role);
     }
     return KITH_OK; /* any other is the configuration's to judge */
 }
@@ -80,8 +82,8 @@ static void override_add(kithd_options *options, uint32_t *count, char *text) {
     options->overrides[*count] = NULL;
 }
 
-static kith_status flag_apply(kithd_options *options, uint32_t *override_count, const kithd_flag *flag, const char *value,
-    kith_err *err) {
+static kith_status flag_apply(kithd_options *options, uint32_t *override_count, const kithd_flag *flag,
+    const char *value, kith_err *err) {
     if (flag->key) {
         if (strcmp(flag->key, "role") == 0) {
             kith_status status = role_check(value, err);
@@ -107,8 +109,10 @@ static kith_status flag_apply(kithd_options *options, uint32_t *override_count, 
     return KITH_OK;
 }
 
-kith_status kithd_options_parse(int argument_count, char **arguments, kithd_options *options_out, kith_err *err) {
-    kithd_options options = {.overrides = kith_alloc_array((size_t)argument_count + 1, sizeof *options.overrides)};
+kith_status kithd_options_parse(
+    int argument_count, char **arguments, kithd_options *options_out, kith_err *err) {
+    kithd_options options = {
+        .overrides = kith_alloc_array((size_t)argument_count + 1, sizeof *options.overrides)};
     options.overrides[0] = NULL;
     uint32_t override_count = 0;
     kith_status status = KITH_OK;
@@ -118,7 +122,8 @@ kith_status kithd_options_parse(int argument_count, char **arguments, kithd_opti
         if (!flag) {
             status = unknown_flag(arguments[i], err);
         } else if (flag->value && !value && i + 1 == argument_count) {
-            status = kith_err_set(err, KITH_INVALID, "%s needs a value: %s %s", flag->name, flag->name, flag->value);
+            status = kith_err_set(
+                err, KITH_INVALID, "%s needs a value: %s %s", flag->name, flag->name, flag->value);
         } else if (!flag->value && value) {
             status = kith_err_set(err, KITH_INVALID, "%s takes no value", flag->name);
         } else {
@@ -126,13 +131,16 @@ kith_status kithd_options_parse(int argument_count, char **arguments, kithd_opti
             status = flag_apply(&options, &override_count, flag, value, err);
         }
     }
-    if (status == KITH_OK) *options_out = options;
-    else kithd_options_fini(&options);
+    if (status == KITH_OK)
+        *options_out = options;
+    else
+        kithd_options_fini(&options);
     return status;
 }
 
 void kithd_options_fini(kithd_options *options) {
-    for (const char **text = options->overrides; text && *text; text++) kith_free((void *)*text);
+    for (const char **text = options->overrides; text && *text; text++)
+        kith_free((void *)*text);
     kith_free(options->overrides);
     *options = (kithd_options){0};
 }

@@ -15,8 +15,8 @@ typedef struct kithd_options {
 } kithd_options;
 
 /* INVALID for what is no flag, or lacks its value. UNIMPLEMENTED for a role that this version does not have. */
-KITH_CHECK kith_status kithd_options_parse(int argument_count, char **arguments, kithd_options *options_out,
-    kith_err *err);
+KITH_CHECK kith_status kithd_options_parse(
+    int argument_count, char **arguments, kithd_options *options_out, kith_err *err);
 void kithd_options_fini(kithd_options *options);
 const char *kithd_options_help(void);
 

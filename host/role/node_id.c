@@ -5,7 +5,7 @@
 
 #include "host/model/id.h"
 
-#define UUID_TEXT_BYTES    36u
+#define UUID_TEXT_BYTES     36u
 #define NODE_PATH_BYTES_MAX 4096u
 
 _Static_assert(KITH_NODE_NAME_BYTES_MAX >= UUID_TEXT_BYTES, "a node is called by its UUID");
@@ -39,8 +39,8 @@ static void id_draw(kith_env *env, kith_meta_node *node) {
     node->id.bytes[8] = (uint8_t)(0x80 | (node->id.bytes[8] & 0x3f));
 }
 
-static kith_status id_write(kith_env *env, const char *dir, const char *path, const kith_meta_node *node,
-    kith_err *err) {
+static kith_status id_write(
+    kith_env *env, const char *dir, const char *path, const kith_meta_node *node, kith_err *err) {
     char path_new[NODE_PATH_BYTES_MAX + 8], line[UUID_TEXT_BYTES + 2];
     snprintf(path_new, sizeof path_new, "%s.new", path);
     snprintf(line, sizeof line, "%.36s\n", node->name);
@@ -60,7 +60,8 @@ kith_status kith_role_node_id_load(kith_env *env, const char *dir, kith_meta_nod
     kith_meta_node node = {.name = ""};
     kith_file *file;
     int bytes = snprintf(path, sizeof path, "%s/node_id", dir);
-    if (bytes < 0 || (size_t)bytes >= sizeof path) return kith_err_set(err, KITH_INVALID, "data_dir is too long");
+    if (bytes < 0 || (size_t)bytes >= sizeof path)
+        return kith_err_set(err, KITH_INVALID, "data_dir is too long");
     kith_status status = kith_file_open(env, path, KITH_FILE_READ, &file, err);
     if (status == KITH_OK) {
         status = id_read(file, path, &node, err);

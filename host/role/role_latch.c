@@ -29,6 +29,7 @@ void kith_role_latch_done(kith_role_latch *latch) {
 
 void kith_role_latch_wait(kith_role_latch *latch) {
     kith_mutex_lock(&latch->mutex);
-    while (latch->count > 0) kith_cond_wait(&latch->zero, &latch->mutex);
+    while (latch->count > 0)
+        kith_cond_wait(&latch->zero, &latch->mutex);
     kith_mutex_unlock(&latch->mutex);
 }

@@ -56,7 +56,7 @@ kith_role_metrics *kith_role_metrics_create(kith_env *env, kith_metrics *metrics
     return own;
 }
 
-/* --- as it happens ------------------------------------------------------------------------------------------------------ */
+/* --- as it happens --- */
 
 void kith_role_metrics_searched(kith_role_metrics *own, const kith_api_search_sample *sample) {
     kith_series_add(own->search_requests[sample->status], 1);
@@ -81,7 +81,7 @@ void kith_role_metrics_dropped(kith_role_metrics *own, const kith_collection *co
     kith_metrics_series_remove(own->metrics, KITH_METRIC_ID_SEGMENTS, collection->name);
 }
 
-/* --- once a second ------------------------------------------------------------------------------------------------------ */
+/* --- once a second --- */
 
 /* Adds what `counter` has gained since the last time; returns that. */
 static uint64_t carry(kith_series *series, _Atomic uint64_t *counter, uint64_t *carried) {
@@ -117,8 +117,10 @@ static void collection_measure(kith_role_metrics *own, const kith_collection *co
         points += stats.points;
         segments += stats.segments;
     }
-    kith_series_set(kith_metrics_series(own->metrics, KITH_METRIC_ID_POINTS, collection->name), (double)points);
-    kith_series_set(kith_metrics_series(own->metrics, KITH_METRIC_ID_SEGMENTS, collection->name), (double)segments);
+    kith_series_set(
+        kith_metrics_series(own->metrics, KITH_METRIC_ID_POINTS, collection->name), (double)points);
+    kith_series_set(
+        kith_metrics_series(own->metrics, KITH_METRIC_ID_SEGMENTS, collection->name), (double)segments);
 }
 
 static double resident_bytes(kith_env *env) {
@@ -148,8 +150,8 @@ static void node_measure(kith_role_metrics *own) {
     }
     kith_series_set(plain(own, KITH_METRIC_ID_SHARDS), kith_shard_set_count(own->data->shards));
     kith_series_set(plain(own, KITH_METRIC_ID_MEMORY_RESIDENT_BYTES), resident_bytes(own->env));
-    kith_series_set(plain(own, KITH_METRIC_ID_UP_SECONDS),
-        (double)(kith_env_now_ns(own->env) - own->started_ns) / 1e9);
+    kith_series_set(
+        plain(own, KITH_METRIC_ID_UP_SECONDS), (double)(kith_env_now_ns(own->env) - own->started_ns) / 1e9);
     executor_measure(own, "owner", own->data->owner);
     executor_measure(own, "search", own->data->search);
     executor_measure(own, "background", own->data->background);
@@ -161,7 +163,8 @@ static void tick(kith_task *task) {
     counters_carry(own);
     node_measure(own);
     const kith_collection *collection;
-    for (uint32_t i = 0; (collection = kith_meta_collection_at(own->meta, i)); i++) collection_measure(own, collection);
+    for (uint32_t i = 0; (collection = kith_meta_collection_at(own->meta, i)); i++)
+        collection_measure(own, collection);
     if (own->stopped) return;
     own->timer.due_ns = kith_env_now_ns(own->env) + TICK_NS;
     kith_timer_start(&own->timer);
@@ -171,14 +174,15 @@ void kith_role_metrics_start(kith_role_metrics *own, kith_role_data *data, kith_
     own->data = data;
     own->meta = meta;
     own->started_ns = kith_env_now_ns(own->env);
-    own->timer = (kith_timer){
-        .task = {.run = tick}, .executor = data->meta_executor, .due_ns = own->started_ns};
+    own->timer =
+        (kith_timer){.task = {.run = tick}, .executor = data->meta_executor, .due_ns = own->started_ns};
     kith_timer_start(&own->timer);
 }
 
 /* On the ticks' own thread: what was armed is cancelled, what was queued will see the mark. */
 static void stop_run(kith_task *task) {
-    kith_role_metrics *own = (kith_role_metrics *)(void *)((char *)task - offsetof(kith_role_metrics, stop_task));
+    kith_role_metrics *own =
+        (kith_role_metrics *)(void *)((char *)task - offsetof(kith_role_metrics, stop_task));
     own->stopped = true;
     (void)kith_timer_cancel(&own->timer);
     kith_role_latch_done(&own->stop_latch);

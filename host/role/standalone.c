@@ -35,7 +35,7 @@ struct kith_standalone {
     char compute_fault[KITH_ERR_BYTES_MAX]; /* why compute_backend = cuda cannot be had; "" */
 };
 
-/* --- what the parts are told ---------------------------------------------------------------------------------------------- */
+/* --- what the parts are told --- */
 
 static kith_status collection_created(void *ctx, const kith_collection *collection, kith_err *err) {
     kith_standalone *own = ctx;
@@ -70,7 +70,7 @@ static kith_status health(void *ctx, kith_err *err) {
     return kith_role_data_health(&own->data, err);
 }
 
-/* --- start ---------------------------------------------------------------------------------------------------------------- */
+/* --- start --- */
 
 static kith_status metadata_open(kith_standalone *own, kith_err *err) {
     kith_meta_options options = {
@@ -99,11 +99,14 @@ static bool shard_is_known(void *ctx, uint64_t shard_id) {
 }
 
 /* Shards of no collection are what a crash left of dropped ones; but if the metadata is gone, they are all there is. */
-static kith_status leftovers_judge(kith_standalone *own, uint64_t **shard_ids_out, uint32_t *count_out, kith_err *err) {
-    kith_status status = kith_role_data_leftovers(&own->data, shard_is_known, own->meta, shard_ids_out, count_out, err);
+static kith_status leftovers_judge(
+    kith_standalone *own, uint64_t **shard_ids_out, uint32_t *count_out, kith_err *err) {
+    kith_status status =
+        kith_role_data_leftovers(&own->data, shard_is_known, own->meta, shard_ids_out, count_out, err);
     if (status != KITH_OK || *count_out == 0 || !kith_meta_is_new(own->meta)) return status;
     status = kith_err_set(err, KITH_CORRUPT,
-        "%s/snapshot.kith is missing although there is data of %u shards: restore the file, or use another data_dir",
+        "%s/snapshot.kith is missing although there is data of %u shards: restore the file, or use another "
+        "data_dir",
         own->data.meta_dir, *count_out);
     kith_free(*shard_ids_out);
     return status;
@@ -128,7 +131,8 @@ static kith_status storage_start(kith_standalone *own, kith_err *err) {
     if (status != KITH_OK) return status;
     status = kith_meta_start(own->meta, own->data.log, err);
     if (status == KITH_OK) {
-        for (uint32_t i = 0; i < leftover_count; i++) kith_role_data_leftover_erase(&own->data, leftovers[i]);
+        for (uint32_t i = 0; i < leftover_count; i++)
+            kith_role_data_leftover_erase(&own->data, leftovers[i]);
     }
     kith_free(leftovers);
     return status;
@@ -198,7 +202,8 @@ static void compute_choose(kith_standalone *own) {
         kith_status status = kith_cuda_open("libkith_cuda.so", &cuda, &err);
         if (status == KITH_OK) {
             kith_cuda_close(cuda);
-            kith_err_set(&err, KITH_UNIMPLEMENTED, "searches do not run on the GPU in this version; use auto or cpu");
+            kith_err_set(
+                &err, KITH_UNIMPLEMENTED, "searches do not run on the GPU in this version; use auto or cpu");
         }
         kith_err_wrap(&err, err.status, "compute_backend = cuda");
         memcpy(own->compute_fault, err.text, sizeof own->compute_fault);
@@ -207,8 +212,8 @@ static void compute_choose(kith_standalone *own) {
     kith_log_info("compute_backend", kith_kv_text("name", own->data.node.compute->name));
 }
 
-kith_status kith_standalone_start(const kith_standalone_options *options, kith_standalone **standalone_out,
-    kith_err *err) {
+kith_status kith_standalone_start(
+    const kith_standalone_options *options, kith_standalone **standalone_out, kith_err *err) {
     kith_standalone *own = kith_alloc_zero(sizeof *own);
     own->env = options->env;
     own->config = *options->config;
@@ -226,7 +231,7 @@ kith_status kith_standalone_start(const kith_standalone_options *options, kith_s
     return KITH_OK;
 }
 
-/* --- life ----------------------------------------------------------------------------------------------------------------- */
+/* --- life --- */
 
 kith_api *kith_standalone_api(kith_standalone *own) {
     return own->api;

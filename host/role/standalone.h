@@ -23,8 +23,8 @@ typedef struct kith_standalone_options {
 } kith_standalone_options;
 
 /* On failure nothing is left behind, and the message is one sentence for the operator. */
-KITH_CHECK kith_status kith_standalone_start(const kith_standalone_options *options, kith_standalone **standalone_out,
-    kith_err *err);
+KITH_CHECK kith_status kith_standalone_start(
+    const kith_standalone_options *options, kith_standalone **standalone_out, kith_err *err);
 kith_api *kith_standalone_api(kith_standalone *standalone);
 kith_metrics *kith_standalone_metrics(kith_standalone *standalone);
 uint32_t kith_standalone_grpc_port(const kith_standalone *standalone);

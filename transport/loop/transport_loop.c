@@ -43,8 +43,8 @@ static loop_call *inner_of(kith_transport_call *call) {
     return (loop_call *)(void *)call->impl;
 }
 
-static void call_finish(loop_call *inner, kith_status status, const void *bytes, size_t byte_count,
-    const kith_err *err) {
+static void call_finish(
+    loop_call *inner, kith_status status, const void *bytes, size_t byte_count, const kith_err *err) {
     /* Before `done`: it may free the call, and may start the next one in the room that this one leaves. */
     atomic_fetch_sub_explicit(&inner->loop->in_flight, 1, memory_order_relaxed);
     kith_transport_call *call = call_of(inner);
@@ -74,7 +74,8 @@ static void refuse_busy_run(kith_task *task) {
     loop_call *inner = (loop_call *)task;
     kith_err err;
     kith_status status = kith_err_set(&err, KITH_BUSY,
-        "%u requests between nodes are in flight, the most allowed: retry in 50 ms", inner->loop->in_flight_max);
+        "%u requests between nodes are in flight, the most allowed: retry in 50 ms",
+        inner->loop->in_flight_max);
     call_finish(inner, status, NULL, 0, &err);
 }
 
@@ -108,7 +109,9 @@ static void loop_call_start(kith_transport *transport, kith_transport_call *call
     };
     uint32_t before = atomic_fetch_add_explicit(&loop->in_flight, 1, memory_order_relaxed);
     bool known = (unsigned)call->kind < KITH_AM_KIND_COUNT && loop->handlers[call->kind].executor;
-    inner->task.run = !known ? refuse_unknown_run : before >= loop->in_flight_max ? refuse_busy_run : request_run;
+    inner->task.run = !known                          ? refuse_unknown_run
+                      : before >= loop->in_flight_max ? refuse_busy_run
+                                                      : request_run;
     kith_executor *executor = known ? loop->handlers[call->kind].executor : any_executor(loop);
     kith_assert(executor != NULL); /* handlers are registered before the first call */
     kith_executor_post(executor, &inner->task);
@@ -126,8 +129,8 @@ static void loop_handle(kith_transport *transport, kith_am_kind kind, kith_execu
     loop->handlers[kind] = (loop_handler){.executor = executor, .run = handler, .ctx = ctx};
 }
 
-static void loop_reply(kith_transport_request *request, kith_status status, const void *bytes, size_t byte_count,
-    const kith_err *err) {
+static void loop_reply(kith_transport_request *request, kith_status status, const void *bytes,
+    size_t byte_count, const kith_err *err) {
     loop_call *inner = (loop_call *)(void *)((char *)request - offsetof(loop_call, request));
     call_finish(inner, status, bytes, byte_count, err);
 }
@@ -146,9 +149,10 @@ static const kith_transport_ops loop_ops = {
     .destroy = loop_destroy,
 };
 
-kith_status kith_transport_loop_create(kith_env *env, uint32_t in_flight_max, kith_transport **transport_out,
-    kith_err *err) {
-    if (in_flight_max == 0) return kith_err_set(err, KITH_INVALID, "a transport needs room for at least one call");
+kith_status kith_transport_loop_create(
+    kith_env *env, uint32_t in_flight_max, kith_transport **transport_out, kith_err *err) {
+    if (in_flight_max == 0)
+        return kith_err_set(err, KITH_INVALID, "a transport needs room for at least one call");
     loop_transport *loop = kith_alloc_zero(sizeof *loop);
     loop->base.ops = &loop_ops;
     loop->env = env;

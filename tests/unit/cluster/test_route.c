@@ -36,7 +36,8 @@ static void test_route__split_puts_each_row_into_its_shard_once_and_in_order(voi
         route_fixture fixture = fixture_make(shard_counts[round % 5]);
         uint32_t count = 1 + (uint32_t)kith_rng_below(&rng, 3000), seen = 0;
         kith_id *ids = kith_arena_array(&arena, count, sizeof *ids);
-        for (uint32_t i = 0; i < count; i++) ids[i] = kith_id_of_number(kith_rng_next(&rng));
+        for (uint32_t i = 0; i < count; i++)
+            ids[i] = kith_id_of_number(kith_rng_next(&rng));
         const kith_route_group *groups;
         uint32_t group_count = kith_route_split(fixture.entry, ids, count, &arena, &groups);
         for (uint32_t g = 0; g < group_count; g++) {
@@ -44,7 +45,8 @@ static void test_route__split_puts_each_row_into_its_shard_once_and_in_order(voi
             assert_true(g == 0 || groups[g - 1].shard_index < groups[g].shard_index);
             for (uint32_t i = 0; i < groups[g].count; i++) {
                 assert_true(i == 0 || groups[g].rows[i - 1] < groups[g].rows[i]);
-                assert_int_equal(kith_route_shard(fixture.entry, &ids[groups[g].rows[i]]), groups[g].shard_index);
+                assert_int_equal(
+                    kith_route_shard(fixture.entry, &ids[groups[g].rows[i]]), groups[g].shard_index);
             }
             seen += groups[g].count;
         }

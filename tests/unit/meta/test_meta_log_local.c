@@ -32,7 +32,8 @@ static kith_status hook_created(void *ctx, const kith_collection *collection, ki
     meta_node *node = ctx;
     node->created++;
     if (node->create_answer == KITH_OK) return KITH_OK;
-    return kith_err_set(err, node->create_answer, "shard %llu: no", (unsigned long long)collection->shard_id_first);
+    return kith_err_set(
+        err, node->create_answer, "shard %llu: no", (unsigned long long)collection->shard_id_first);
 }
 
 static void hook_dropped(void *ctx, const kith_collection *collection) {
@@ -112,7 +113,8 @@ static void proposal_done(kith_meta_proposal *proposal, kith_status status, cons
     kith_mutex_unlock(&waiter->mutex);
 }
 
-static kith_status propose(meta_node *node, kith_codec_meta_kind kind, const char *name, meta_waiter *waiter) {
+static kith_status propose(
+    meta_node *node, kith_codec_meta_kind kind, const char *name, meta_waiter *waiter) {
     memset(waiter, 0, sizeof *waiter);
     kith_mutex_init(&waiter->mutex, KITH_RANK_LOG);
     kith_cond_init(&waiter->cond);
@@ -126,7 +128,8 @@ static kith_status propose(meta_node *node, kith_codec_meta_kind kind, const cha
     waiter->proposal.done = proposal_done;
     kith_meta_propose(node->meta, &waiter->proposal);
     kith_mutex_lock(&waiter->mutex);
-    while (!waiter->done) kith_cond_wait(&waiter->cond, &waiter->mutex);
+    while (!waiter->done)
+        kith_cond_wait(&waiter->cond, &waiter->mutex);
     kith_mutex_unlock(&waiter->mutex);
     kith_cond_fini(&waiter->cond);
     kith_mutex_fini(&waiter->mutex);
@@ -256,10 +259,11 @@ static void test_meta_log__damaged_or_lost_snapshot_is_corrupt(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_meta_log__acknowledged_commands_survive_any_stop, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_meta_log__acknowledged_commands_survive_any_stop, setup, teardown),
         cmocka_unit_test_setup_teardown(test_meta_log__old_map_stays_while_held, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_meta_log__shards_that_cannot_be_opened_are_told_to_the_client, setup,
-            teardown),
+        cmocka_unit_test_setup_teardown(
+            test_meta_log__shards_that_cannot_be_opened_are_told_to_the_client, setup, teardown),
         cmocka_unit_test_setup_teardown(test_meta_log__damaged_or_lost_snapshot_is_corrupt, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

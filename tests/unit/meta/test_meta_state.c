@@ -115,7 +115,7 @@ static void test_meta_state__collections_have_a_limit(void **unused) {
     kith_meta_state_fini(&state);
 }
 
-/* --- against a model ------------------------------------------------------------------------------------------------------ */
+/* --- against a model --- */
 
 enum { NAMES = 12 };
 
@@ -130,7 +130,8 @@ typedef struct oracle {
 
 static kith_status model_create(oracle *model, uint32_t name, uint32_t dim, uint32_t shard_count) {
     if (model->collections[name].there) {
-        bool same = model->collections[name].dim == dim && model->collections[name].shard_count == shard_count;
+        bool same =
+            model->collections[name].dim == dim && model->collections[name].shard_count == shard_count;
         return same ? KITH_OK : KITH_EXISTS;
     }
     model->collections[name].there = true;
@@ -232,7 +233,7 @@ static void test_meta_state__restore_refuses_a_shard_given_twice(void **unused) 
     kith_meta_state_fini(&state);
 }
 
-/* --- the map ---------------------------------------------------------------------------------------------------------- */
+/* --- the map --- */
 
 static void test_meta_map__slots_are_contiguous_even_and_complete(void **unused) {
     (void)unused;

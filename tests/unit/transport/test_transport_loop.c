@@ -6,7 +6,8 @@ static int setup(void **state) {
     conformance_fixture *fixture = kith_alloc_zero(sizeof *fixture);
     assert_ok(kith_env_posix_create(&fixture->env, &err), &err);
     assert_ok(kith_executor_create(fixture->env, "handlers", 2, &fixture->executor, &err), &err);
-    assert_ok(kith_transport_loop_create(fixture->env, CONFORMANCE_IN_FLIGHT, &fixture->transport, &err), &err);
+    assert_ok(
+        kith_transport_loop_create(fixture->env, CONFORMANCE_IN_FLIGHT, &fixture->transport, &err), &err);
     conformance_register(fixture);
     *state = fixture;
     return 0;

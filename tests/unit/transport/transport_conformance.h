@@ -24,7 +24,7 @@ typedef struct conformance_fixture {
     kith_mutex mutex;
     kith_cond changed;
     uint32_t handled;
-    bool hold;                                                 /* KITH_AM_READ requests are kept instead of answered */
+    bool hold; /* KITH_AM_READ requests are kept instead of answered */
     kith_transport_request *held[CONFORMANCE_IN_FLIGHT];
     uint32_t held_count;
 } conformance_fixture;
@@ -62,7 +62,8 @@ static void conformance_read(void *ctx, kith_transport_request *request) {
     if (hold) fixture->held[fixture->held_count++] = request;
     kith_cond_broadcast(&fixture->changed);
     kith_mutex_unlock(&fixture->mutex);
-    if (!hold) kith_transport_reply(request, fixture->transport, KITH_OK, request->bytes, request->byte_count, NULL);
+    if (!hold)
+        kith_transport_reply(request, fixture->transport, KITH_OK, request->bytes, request->byte_count, NULL);
 }
 
 static void conformance_register(conformance_fixture *fixture) {
@@ -73,8 +74,8 @@ static void conformance_register(conformance_fixture *fixture) {
     kith_transport_handle(fixture->transport, KITH_AM_READ, fixture->executor, conformance_read, fixture);
 }
 
-static void conformance_done(kith_transport_call *call, kith_status status, const void *reply, size_t reply_bytes,
-    const kith_err *err) {
+static void conformance_done(kith_transport_call *call, kith_status status, const void *reply,
+    size_t reply_bytes, const kith_err *err) {
     conformance_call *own = (conformance_call *)call;
     kith_mutex_lock(&own->fixture->mutex);
     own->done_count++;
@@ -99,13 +100,15 @@ static void conformance_start(conformance_fixture *fixture, conformance_call *ow
 
 static void conformance_wait(conformance_call *own) {
     kith_mutex_lock(&own->fixture->mutex);
-    while (own->done_count == 0) kith_cond_wait(&own->fixture->changed, &own->fixture->mutex);
+    while (own->done_count == 0)
+        kith_cond_wait(&own->fixture->changed, &own->fixture->mutex);
     kith_mutex_unlock(&own->fixture->mutex);
 }
 
 static void conformance_wait_held(conformance_fixture *fixture, uint32_t count) {
     kith_mutex_lock(&fixture->mutex);
-    while (fixture->held_count < count) kith_cond_wait(&fixture->changed, &fixture->mutex);
+    while (fixture->held_count < count)
+        kith_cond_wait(&fixture->changed, &fixture->mutex);
     kith_mutex_unlock(&fixture->mutex);
 }
 
@@ -131,7 +134,8 @@ static void conformance_release(conformance_fixture *fixture) {
 static void test_transport__reply_brings_the_bytes_back(void **state) {
     conformance_fixture *fixture = *state;
     uint8_t bytes[1000];
-    for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (uint8_t)(i * 7);
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)(i * 7);
     for (size_t count = 0; count <= sizeof bytes; count += 250) {
         conformance_call own;
         conformance_start(fixture, &own, KITH_AM_SEARCH, bytes, count);
@@ -157,10 +161,17 @@ static void test_transport__every_call_is_done_once(void **state) {
     enum { CALLS = 32 };
     for (uint64_t round = 0; round < test_scaled(50); round++) {
         conformance_call calls[CALLS];
-        for (uint32_t i = 0; i < CALLS; i++) conformance_start(fixture, &calls[i], KITH_AM_SEARCH, &i, sizeof i);
-        for (uint32_t i = 0; i < CALLS; i++) conformance_wait(&calls[i]);
+        uint32_t numbers[CALLS]; /* lent until done: not the loop's variable */
+        for (uint32_t i = 0; i < CALLS; i++) {
+            numbers[i] = i;
+            conformance_start(fixture, &calls[i], KITH_AM_SEARCH, &numbers[i], sizeof numbers[i]);
+        }
+        for (uint32_t i = 0; i < CALLS; i++)
+            conformance_wait(&calls[i]);
         for (uint32_t i = 0; i < CALLS; i++) {
             assert_int_equal(calls[i].done_count, 1);
+            assert_int_equal(calls[i].reply.bytes, sizeof i);
+            assert_memory_equal(calls[i].reply.data, &i, sizeof i);
             kith_buf_fini(&calls[i].reply);
         }
     }
@@ -170,7 +181,8 @@ static void test_transport__too_many_in_flight_is_busy(void **state) {
     conformance_fixture *fixture = *state;
     conformance_call calls[CONFORMANCE_IN_FLIGHT], extra;
     conformance_hold(fixture, true);
-    for (uint32_t i = 0; i < CONFORMANCE_IN_FLIGHT; i++) conformance_start(fixture, &calls[i], KITH_AM_READ, "r", 1);
+    for (uint32_t i = 0; i < CONFORMANCE_IN_FLIGHT; i++)
+        conformance_start(fixture, &calls[i], KITH_AM_READ, "r", 1);
     conformance_wait_held(fixture, CONFORMANCE_IN_FLIGHT);
     conformance_start(fixture, &extra, KITH_AM_READ, "r", 1);
     conformance_wait(&extra);
@@ -209,7 +221,8 @@ static void test_transport__deadline_in_the_past_is_not_handled(void **state) {
     conformance_fixture *fixture = *state;
     conformance_call own = {.fixture = fixture};
     uint32_t handled_before = fixture->handled;
-    own.call = (kith_transport_call){.node = fixture->node, .kind = KITH_AM_SEARCH, .bytes = "x", .byte_count = 1};
+    own.call =
+        (kith_transport_call){.node = fixture->node, .kind = KITH_AM_SEARCH, .bytes = "x", .byte_count = 1};
     own.call.deadline_ns = 1;
     own.call.done = conformance_done;
     kith_transport_start(fixture->transport, &own.call);
@@ -226,14 +239,15 @@ static void test_transport__kind_without_handler_is_refused(void **state) {
     kith_buf_fini(&own.reply);
 }
 
-#define CONFORMANCE_TESTS(setup, teardown)                                                                             \
-    cmocka_unit_test_setup_teardown(test_transport__reply_brings_the_bytes_back, setup, teardown),                     \
-        cmocka_unit_test_setup_teardown(test_transport__failure_keeps_status_and_message, setup, teardown),            \
-        cmocka_unit_test_setup_teardown(test_transport__every_call_is_done_once, setup, teardown),                     \
-        cmocka_unit_test_setup_teardown(test_transport__too_many_in_flight_is_busy, setup, teardown),                  \
-        cmocka_unit_test_setup_teardown(test_transport__cancel_reaches_the_handler_and_still_ends_in_done, setup,      \
-            teardown),                                                                                                 \
-        cmocka_unit_test_setup_teardown(test_transport__deadline_in_the_past_is_not_handled, setup, teardown),         \
+#define CONFORMANCE_TESTS(setup, teardown)                                                                   \
+    cmocka_unit_test_setup_teardown(test_transport__reply_brings_the_bytes_back, setup, teardown),           \
+        cmocka_unit_test_setup_teardown(test_transport__failure_keeps_status_and_message, setup, teardown),  \
+        cmocka_unit_test_setup_teardown(test_transport__every_call_is_done_once, setup, teardown),           \
+        cmocka_unit_test_setup_teardown(test_transport__too_many_in_flight_is_busy, setup, teardown),        \
+        cmocka_unit_test_setup_teardown(                                                                     \
+            test_transport__cancel_reaches_the_handler_and_still_ends_in_done, setup, teardown),             \
+        cmocka_unit_test_setup_teardown(                                                                     \
+            test_transport__deadline_in_the_past_is_not_handled, setup, teardown),                           \
         cmocka_unit_test_setup_teardown(test_transport__kind_without_handler_is_refused, setup, teardown)
 
 #endif
