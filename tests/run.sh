@@ -80,7 +80,7 @@ suite_integration() {
 suite_sanitizers() {
     build asan || { count "build asan" 0 1; return; }
     run_ctest asan asan '^(unit|fuzz)$'
-    build tsan test_shard_concurrent || { count "build tsan" 0 1; return; }
+    build tsan || { count "build tsan" 0 1; return; }
     TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1" UCX_MEM_EVENTS=n run_ctest tsan tsan '^unit$'
 }
 
