@@ -3,7 +3,7 @@
  * implementation passes tests/unit/transport/transport_conformance.h.
  *
  * Threads: call from any thread. Handlers and reply functions run on an executor of the callee's or caller's choice (see
- * kith_transport_handle), never inside kith_transport_call.
+ * kith_transport_handle).
  * Ownership: request bytes are borrowed until the reply function returns; reply bytes until it returns. */
 #ifndef KITH_TRANSPORT_TRANSPORT_H
 #define KITH_TRANSPORT_TRANSPORT_H
@@ -76,7 +76,9 @@ static inline void kith_transport_start(kith_transport *transport, kith_transpor
 static inline void kith_transport_cancel(kith_transport *transport, kith_transport_call *call) {
     transport->ops->cancel(transport, call);
 }
-/* Before the first call: requests of `kind` run `handler` on `executor`. */
+/* Before the first call: requests of `kind` run `handler` on `executor`. NULL: a request from this very process runs it
+ * inside kith_transport_start, on the caller's thread, for handlers that never wait; `done` may then come before the
+ * start returns. At least one kind has an executor. */
 static inline void kith_transport_handle(kith_transport *transport, kith_am_kind kind,
     kith_executor *executor, void (*handler)(void *ctx, kith_transport_request *request), void *ctx) {
     transport->ops->handle(transport, kind, executor, handler, ctx);

@@ -2,8 +2,8 @@
  * (host/codec) and encode the results.
  *
  * Threads: every start function may be called from any thread; it checks the request at once and calls `done` exactly
- * once, later or on another thread, never before it has returned... except that a request which fails its checks is
- * answered by the return value and gets no `done`.
+ * once: later, on another thread, or (a small search) before it returns, so a caller touches nothing of the request after
+ * an OK. A request which fails its checks is answered by the return value and gets no `done`.
  * Ownership: a request, its arena and everything it points to stay with the caller until `done` has returned. Results
  * are borrowed until `done` returns. */
 #ifndef KITH_API_API_H

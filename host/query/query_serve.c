@@ -77,7 +77,9 @@ kith_query_serve *kith_query_serve_create(const kith_query_serve_options *option
     kith_query_serve *serve = kith_alloc_zero(sizeof *serve);
     serve->options = *options;
     kith_mutex_init(&serve->pool_mutex, KITH_RANK_QUERY);
-    kith_transport_handle(options->transport, KITH_AM_SEARCH, options->search, serve_search, serve);
+    /* On the caller's thread: a search that is cheaper than a hand-over ends there, any other goes to the search
+     * executor in parts. */
+    kith_transport_handle(options->transport, KITH_AM_SEARCH, NULL, serve_search, serve);
     kith_transport_handle(options->transport, KITH_AM_COUNT, options->search, serve_count, serve);
     kith_transport_handle(options->transport, KITH_AM_READ, options->search, serve_read, serve);
     kith_transport_handle(options->transport, KITH_AM_WRITE, options->write, serve_write, serve);

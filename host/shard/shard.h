@@ -122,9 +122,8 @@ struct kith_shard_search {
     uint32_t k;           /* 1..KITH_K_MAX */
     uint64_t deadline_ns;
     const atomic_bool *cancelled; /* may be NULL */
-    bool may_run_inline; /* the caller is a task of the search executor and lets a small search end before
-                            start returns */
-    /* On a search thread. `hits` [query_count]: each list best first, ids borrowed until done returns. */
+    bool may_run_inline; /* lets a search that costs less than a hand-over end before start returns */
+    /* On a search thread, or inside start. `hits` [query_count]: each list best first, ids borrowed until done returns. */
     void (*done)(kith_shard_search *search, kith_status status, const kith_hits *hits, const kith_err *err);
     void *impl[8]; /* the shard's */
 };

@@ -108,11 +108,16 @@ static void loop_call_start(kith_transport *transport, kith_transport_call *call
         .cancelled = call->cancel_watch ? call->cancel_watch : &call->cancelled,
     };
     uint32_t before = atomic_fetch_add_explicit(&loop->in_flight, 1, memory_order_relaxed);
-    bool known = (unsigned)call->kind < KITH_AM_KIND_COUNT && loop->handlers[call->kind].executor;
+    bool known = (unsigned)call->kind < KITH_AM_KIND_COUNT && loop->handlers[call->kind].run;
     inner->task.run = !known                          ? refuse_unknown_run
                       : before >= loop->in_flight_max ? refuse_busy_run
                                                       : request_run;
-    kith_executor *executor = known ? loop->handlers[call->kind].executor : any_executor(loop);
+    kith_executor *executor = known ? loop->handlers[call->kind].executor : NULL;
+    if (!executor && inner->task.run == request_run) {
+        request_run(&inner->task);
+        return;
+    }
+    if (!executor) executor = any_executor(loop);
     kith_assert(executor != NULL); /* handlers are registered before the first call */
     kith_executor_post(executor, &inner->task);
 }
