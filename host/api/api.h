@@ -180,8 +180,8 @@ typedef struct kith_api_limits {
 /* One search that was answered, for metrics. */
 typedef struct kith_api_search_sample {
     kith_status status;
-    uint64_t took_ns;
-    uint32_t query_count;
+    uint64_t took_ns;     /* 0: refused at once */
+    uint32_t query_count; /* 0 then */
     bool partial;
 } kith_api_search_sample;
 
@@ -194,7 +194,7 @@ typedef struct kith_api_options {
     uint64_t message_bytes_max; /* of one answer */
     /* OK while this node can serve and store; else why. May be NULL. */
     kith_status (*health)(void *ctx, kith_err *err);
-    /* Called once an answered search and an acknowledged or refused write; may be NULL. */
+    /* Called once a search and once a write, answered or refused (then took_ns is 0); may be NULL. */
     void (*searched)(void *ctx, const kith_api_search_sample *sample);
     void (*wrote)(void *ctx, kith_status status, uint64_t took_ns, uint32_t points);
     void *ctx;

@@ -124,15 +124,23 @@ static void search_done(kith_query_search *search, kith_status status, const kit
     kith_api_leave(&entered);
 }
 
-kith_status kith_api_search(kith_api *api, kith_api_search_call *call, kith_err *err) {
-    search_run *run = kith_arena_alloc_zero(call->call.arena, sizeof *run);
-    run->call = call;
+static kith_status search_enter(search_run *run, kith_api *api, kith_err *err) {
+    kith_api_search_call *call = run->call;
     kith_status status = kith_api_enter(api, &call->call, KITH_API_READ, call->queries_bytes,
         call->collection, call->collection_bytes, &run->run, err);
     if (status != KITH_OK) return status;
     status = search_check(run, err);
+    if (status != KITH_OK) kith_api_leave(&run->run);
+    return status;
+}
+
+kith_status kith_api_search(kith_api *api, kith_api_search_call *call, kith_err *err) {
+    search_run *run = kith_arena_alloc_zero(call->call.arena, sizeof *run);
+    run->call = call;
+    kith_status status = search_enter(run, api, err);
     if (status != KITH_OK) {
-        kith_api_leave(&run->run);
+        kith_api_search_sample sample = {.status = status};
+        if (api->options.searched) api->options.searched(api->options.ctx, &sample);
         return status;
     }
     run->search.base = kith_api_query_base(&run->run, &call->call);

@@ -213,17 +213,24 @@ static size_t call_bytes(const kith_api_write_call *call) {
     return bytes;
 }
 
+static kith_status write_enter(write_run *run, kith_api *api, kith_op_point **points_out, kith_err *err) {
+    kith_api_write_call *call = run->call;
+    kith_status status = kith_api_enter(api, &call->call, KITH_API_WRITE, call_bytes(call), call->collection,
+        call->collection_bytes, &run->run, err);
+    if (status != KITH_OK) return status;
+    status = points_make(run, points_out, err);
+    if (status != KITH_OK) kith_api_leave(&run->run);
+    return status;
+}
+
 static kith_status write_start(kith_api *api, kith_api_write_call *call, kith_op_kind kind, kith_err *err) {
     write_run *run = kith_arena_alloc_zero(call->call.arena, sizeof *run);
     run->call = call;
     run->kind = kind;
-    kith_status status = kith_api_enter(api, &call->call, KITH_API_WRITE, call_bytes(call), call->collection,
-        call->collection_bytes, &run->run, err);
-    if (status != KITH_OK) return status;
     kith_op_point *points;
-    status = points_make(run, &points, err);
+    kith_status status = write_enter(run, api, &points, err);
     if (status != KITH_OK) {
-        kith_api_leave(&run->run);
+        if (api->options.wrote) api->options.wrote(api->options.ctx, status, 0, 0);
         return status;
     }
     parts_make(run, points);

@@ -12,6 +12,7 @@
 typedef struct kith_query_serve kith_query_serve;
 
 typedef struct kith_query_serve_options {
+    kith_env *env;
     kith_transport *transport;
     kith_shard_set *shards;
     kith_executor *search; /* searches, counts, and the sending of what was read */

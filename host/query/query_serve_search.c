@@ -5,6 +5,10 @@
 
 #include "host/query/query_serve_internal.h"
 
+/* 8 shards of 125 rows: 42 us instead of 106 us handed over (2 cores, f32, dim 128, 2026-11-21). What one shard may take
+ * inline is the shard's own limit. */
+#define INLINE_NS_MAX 50000u
+
 typedef struct search_run search_run;
 
 typedef struct search_shard {
@@ -21,6 +25,7 @@ struct search_run {
     serve_request *own;
     kith_codec_shard_search_request request;
     search_shard *shards;
+    uint64_t began_ns;
     _Atomic uint32_t remaining; /* shards, and one for the starter */
     kith_mutex mutex; /* over the arena: shards end on several search threads, and copy hits into it */
 };
@@ -143,6 +148,13 @@ static kith_status request_fits(const search_run *run, const kith_shard *shard, 
         err, KITH_INVALID, "queries have dim %u, the shard's field has %u", request->dim, dim);
 }
 
+/* Small shards are searched here one after the other while that is quicker than waking other threads; the last one always,
+ * for then there is nothing left to hand out. */
+static bool inline_is_cheaper(const search_run *run, uint32_t index) {
+    if (index + 1 == run->request.shard_count) return true;
+    return kith_env_now_ns(run->own->serve->options.env) - run->began_ns < INLINE_NS_MAX;
+}
+
 static void shard_start(search_run *run, uint32_t index) {
     search_shard *shard = &run->shards[index];
     kith_err err;
@@ -162,8 +174,7 @@ static void shard_start(search_run *run, uint32_t index) {
         .k = run->request.k,
         .deadline_ns = run->own->request->deadline_ns,
         .cancelled = run->own->request->cancelled,
-        /* Small ones one after the other here; of several only the last, while the others run on other threads. */
-        .may_run_inline = index + 1 == run->request.shard_count,
+        .may_run_inline = inline_is_cheaper(run, index),
         .done = shard_done,
     };
     kith_shard_search_start(shard->shard, &shard->search);
@@ -173,6 +184,7 @@ void serve_search(void *ctx, kith_transport_request *request) {
     serve_request *own = serve_request_begin(ctx, request);
     search_run *run = kith_arena_alloc_zero(&own->arena, sizeof *run);
     run->own = own;
+    run->began_ns = kith_env_now_ns(own->serve->options.env);
     kith_err err;
     kith_status status = kith_codec_shard_search_request_decode(
         request->bytes, request->byte_count, &own->arena, &run->request, &err);

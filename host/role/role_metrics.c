@@ -61,13 +61,13 @@ kith_role_metrics *kith_role_metrics_create(kith_env *env, kith_metrics *metrics
 void kith_role_metrics_searched(kith_role_metrics *own, const kith_api_search_sample *sample) {
     kith_series_add(own->search_requests[sample->status], 1);
     kith_series_add(own->search_queries, sample->query_count);
-    kith_series_observe_ns(own->search_duration, sample->took_ns);
+    if (sample->took_ns) kith_series_observe_ns(own->search_duration, sample->took_ns);
 }
 
 void kith_role_metrics_wrote(kith_role_metrics *own, kith_status status, uint64_t took_ns, uint32_t points) {
     kith_series_add(own->write_requests[status], 1);
     kith_series_add(own->write_points, points);
-    kith_series_observe_ns(own->write_duration, took_ns);
+    if (took_ns) kith_series_observe_ns(own->write_duration, took_ns);
 }
 
 void kith_role_metrics_synced(kith_role_metrics *own, uint64_t took_ns, uint64_t bytes) {

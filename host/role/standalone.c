@@ -152,6 +152,7 @@ static kith_status queries_start(kith_standalone *own, kith_err *err) {
     kith_status status = kith_transport_loop_create(own->env, LOOP_IN_FLIGHT_MAX, &own->transport, err);
     if (status != KITH_OK) return status;
     own->serve = kith_query_serve_create(&(kith_query_serve_options){
+        .env = own->env,
         .transport = own->transport,
         .shards = own->data.shards,
         .search = own->data.search,
