@@ -51,8 +51,7 @@ static _Noreturn void die(const char *what, const char *value) {
     exit(2);
 }
 
-/* --- options
- * ------------------------------------------------------------------------------------------------------ */
+/* --- options --- */
 
 static const struct {
     const char *name;
@@ -125,9 +124,7 @@ static options options_parse(int argc, char **argv) {
     return o;
 }
 
-/* --- data
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- data --- */
 
 static void rows_allocate(const options *o, data_set *data) {
     data->vectors = kith_try_alloc_aligned((size_t)o->rows * o->dim * kith_vector_type_bytes(o->type));
@@ -212,8 +209,7 @@ static void data_load(kith_env *env, options *o, data_set *data) {
     kith_free(base);
 }
 
-/* --- measuring
- * ---------------------------------------------------------------------------------------------------- */
+/* --- measuring --- */
 
 static figure measure(kith_env *env, const options *o, const data_set *data, uint32_t batch) {
     const kith_compute_ops *ops = kith_compute_cpu();

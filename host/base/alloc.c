@@ -68,9 +68,9 @@ void kith_free(void *pointer) {
 
 /* Measured: loading 1M x 128 f32 left 155 MiB in glibc's heaps (14 of them, and a mmap threshold that had grown to
  * the size of a batch); with these and a trim after sealing, see bench/served. */
-#define HEAPS_MAX            2
-#define MAPPED_BLOCK_BYTES   (256 << 10)
-#define HEAP_TOP_KEPT_BYTES  (1 << 20)
+#define HEAPS_MAX           2
+#define MAPPED_BLOCK_BYTES  (256 << 10)
+#define HEAP_TOP_KEPT_BYTES (1 << 20)
 
 void kith_memory_tune(void) {
 #ifdef __GLIBC__

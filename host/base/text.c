@@ -4,8 +4,7 @@
 
 #define DISTANCE_BYTES_MAX 64u
 
-/* --- UTF-8 (Unicode 15, table 3-7)
- * -------------------------------------------------------------------------------- */
+/* --- UTF-8 (Unicode 15, table 3-7) --- */
 
 static bool is_continuation(unsigned char byte) {
     return (byte & 0xC0) == 0x80;
@@ -50,8 +49,7 @@ bool kith_text_utf8_check(const char *text, size_t bytes, size_t *bad_offset_out
     return true;
 }
 
-/* --- names
- * -------------------------------------------------------------------------------------------------------- */
+/* --- names --- */
 
 static uint32_t least_of(uint32_t a, uint32_t b) {
     return a < b ? a : b;
@@ -75,8 +73,7 @@ uint32_t kith_text_distance(const char *a, const char *b) {
     return row[b_bytes];
 }
 
-/* --- JSON strings
- * ------------------------------------------------------------------------------------------------- */
+/* --- JSON strings --- */
 
 static const char *short_escape(unsigned char byte) {
     switch (byte) {

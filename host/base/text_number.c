@@ -45,8 +45,7 @@ bool kith_text_parse_i64(const char *text, size_t bytes, int64_t *value_out) {
     return true;
 }
 
-/* --- f64 from text
- * ------------------------------------------------------------------------------------------------ */
+/* --- f64 from text --- */
 
 /* A decimal number taken apart: [-]whole[.fraction][e[-]exponent]. */
 typedef struct number_parts {
@@ -141,8 +140,7 @@ bool kith_text_parse_f64(const char *text, size_t bytes, double *value_out) {
     return true;
 }
 
-/* --- shortest text of a float
- * --------------------------------------------------------------------------------------- */
+/* --- shortest text of a float --- */
 
 #define POW10_EXPONENT_MIN (-31)
 

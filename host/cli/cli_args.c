@@ -175,8 +175,7 @@ bool kith_cli_args_f64(const kith_cli_args *args, const char *name, double other
     return true;
 }
 
-/* --- help pages
- * --------------------------------------------------------------------------------------------- */
+/* --- help pages --- */
 
 static void print_options(const kith_cli_option *options) {
     for (; options->name; options++)

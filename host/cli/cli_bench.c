@@ -65,8 +65,7 @@ static uint64_t now_ns(bench_run *run) {
     return kith_env_now_ns(run->cli->env);
 }
 
-/* --- options and requests
- * ----------------------------------------------------------------------------------- */
+/* --- options and requests --- */
 
 static int set_options(bench_run *run) {
     const kith_cli_args *args = &run->cli->args;
@@ -134,8 +133,7 @@ static int prepare(bench_run *run) {
     return kith_cli_connect(run->cli, run->connections);
 }
 
-/* --- the loops
- * ---------------------------------------------------------------------------------------------- */
+/* --- the loops --- */
 
 static void on_reply(void *ctx, const kith_grpc_reply *reply);
 
@@ -255,8 +253,7 @@ static int warm_up(bench_run *run) {
     return KITH_CLI_OK;
 }
 
-/* --- the report
- * --------------------------------------------------------------------------------------------- */
+/* --- the report --- */
 
 typedef struct bench_report {
     double seconds, queries_per_second, requests_per_second, client_cpu_seconds;

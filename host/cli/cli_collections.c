@@ -4,8 +4,7 @@
 
 #include "host/cli/cli_internal.h"
 
-/* --- create
- * ------------------------------------------------------------------------------------------------- */
+/* --- create --- */
 
 static int set_dim(kith_field *field, const char *value) {
     char *end;
@@ -101,8 +100,7 @@ int kith_cli_create(kith_cli *cli) {
     return KITH_CLI_OK;
 }
 
-/* --- list and describe
- * -------------------------------------------------------------------------------------- */
+/* --- list and describe --- */
 
 static int fetch_collections(
     kith_cli *cli, kith_codec_client_collection **collections_out, uint32_t *count_out) {
@@ -209,8 +207,7 @@ int kith_cli_drop(kith_cli *cli) {
     return KITH_CLI_OK;
 }
 
-/* --- status
- * ------------------------------------------------------------------------------------------------- */
+/* --- status --- */
 
 static int check_health(kith_cli *cli, bool *serving_out) {
     kith_codec_client_health_encode("", &cli->request);

@@ -81,8 +81,7 @@ static bool may_pass(int code) {
            code == KITH_GRPC_CANCELLED;
 }
 
-/* --- reading the file
- * --------------------------------------------------------------------------------------- */
+/* --- reading the file --- */
 
 static load_batch *find_batch(load_run *run, batch_state state) {
     load_batch *found = NULL;
@@ -132,8 +131,7 @@ static void read_batch(load_run *run) {
     }
 }
 
-/* --- answers
- * ------------------------------------------------------------------------------------------------ */
+/* --- answers --- */
 
 static void batch_repeat(load_run *run, load_batch *batch) {
     batch->state = BATCH_READY;
@@ -206,8 +204,7 @@ static void on_end(void *ctx, int code, const char *message) {
     kith_buf_fini(&text);
 }
 
-/* --- sending
- * ------------------------------------------------------------------------------------------------ */
+/* --- sending --- */
 
 static void renew_stream(load_run *run) {
     if (run->stream_ended) {
@@ -267,8 +264,7 @@ static void finish_stream(load_run *run) {
     run->stream = NULL;
 }
 
-/* --- the command
- * -------------------------------------------------------------------------------------------- */
+/* --- the command --- */
 
 static void report(load_run *run, uint64_t took_ns) {
     kith_buf *out = &run->cli->out;

@@ -18,8 +18,7 @@ int kith_cli_flush(kith_cli *cli) {
     return ok ? KITH_CLI_OK : kith_cli_fail(KITH_CLI_REFUSED, "stdout can't be written");
 }
 
-/* --- JSON
- * --------------------------------------------------------------------------------------------------- */
+/* --- JSON --- */
 
 void kith_cli_json_key(kith_buf *out, const char *key) {
     uint8_t last = out->bytes ? out->data[out->bytes - 1] : '{';
@@ -90,8 +89,7 @@ void kith_cli_json_collection(kith_buf *out, const kith_codec_client_collection 
     kith_buf_append_text(out, "}");
 }
 
-/* --- for people
- * --------------------------------------------------------------------------------------------- */
+/* --- for people --- */
 
 void kith_cli_append_grouped(kith_buf *out, uint64_t value) {
     char digits[24];

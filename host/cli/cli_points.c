@@ -10,8 +10,7 @@
 #define SCROLL_PAGE          1000u /* fits a message with vectors up to dim 16384 */
 #define DELETE_IDS           10000u
 
-/* --- points out
- * --------------------------------------------------------------------------------------------- */
+/* --- points out --- */
 
 static void append_values(kith_buf *out, const kith_codec_client_vector *vector, uint32_t most) {
     kith_buf_append_text(out, "[");
@@ -67,8 +66,7 @@ static void append_points(kith_cli *cli, const kith_codec_client_points *points,
     }
 }
 
-/* --- get
- * ---------------------------------------------------------------------------------------------------- */
+/* --- get --- */
 
 static int ids_of_arguments(kith_cli *cli, kith_id **ids_out, uint32_t *count_out) {
     uint32_t count = cli->args.argument_count - 1;
@@ -122,8 +120,7 @@ int kith_cli_get(kith_cli *cli) {
     return status != KITH_CLI_OK ? status : say_missing(ids, count, &points);
 }
 
-/* --- delete
- * ------------------------------------------------------------------------------------------------- */
+/* --- delete --- */
 
 static int delete_ids(
     kith_cli *cli, kith_request_id *request_id, const kith_id *ids, uint32_t count, uint64_t *deleted) {
@@ -214,8 +211,7 @@ int kith_cli_delete(kith_cli *cli) {
     return status;
 }
 
-/* --- count and scroll
- * --------------------------------------------------------------------------------------- */
+/* --- count and scroll --- */
 
 int kith_cli_count(kith_cli *cli) {
     uint64_t count;

@@ -80,8 +80,7 @@ static uint32_t count_true(const kith_cli_recall *recall, uint64_t query) {
     return count;
 }
 
-/* --- ties
- * --------------------------------------------------------------------------------------------------- */
+/* --- ties --- */
 
 /* As the server shows it, but in double precision throughout. */
 static double score_of(kith_metric metric, const float *a, const float *b, uint32_t dim) {

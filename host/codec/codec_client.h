@@ -136,8 +136,7 @@ void kith_codec_client_count_encode(const char *collection, kith_buf *buf);
 KITH_CHECK kith_status kith_codec_client_count_decode(const void *data, size_t bytes, kith_arena *arena,
     uint64_t *count_out, kith_codec_client_coverage *coverage_out, kith_err *err);
 
-/* --- health (grpc.health.v1)
- * -------------------------------------------------------------------------------- */
+/* --- health (grpc.health.v1) --- */
 
 void kith_codec_client_health_encode(const char *service, kith_buf *buf);
 KITH_CHECK kith_status kith_codec_client_health_decode(

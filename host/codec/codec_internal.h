@@ -19,8 +19,7 @@
 #include "host/model/record.h"
 #include "host/model/schema.h"
 
-/* --- search: KITH_AM_SEARCH: some shards of one collection on one node, their hits merged there
- * ----------------------- */
+/* --- search: KITH_AM_SEARCH: some shards of one collection on one node, their hits merged there --- */
 
 typedef struct kith_codec_shard_search_request {
     uint64_t collection_id;
@@ -55,8 +54,7 @@ void kith_codec_shard_search_response_encode(const kith_codec_shard_search_respo
 KITH_CHECK kith_status kith_codec_shard_search_response_decode(const void *data, size_t bytes,
     kith_arena *arena, kith_codec_shard_search_response *response_out, kith_err *err);
 
-/* --- write: KITH_AM_WRITE: one sub-batch to one shard
- * ----------------------------------------------------------------- */
+/* --- write: KITH_AM_WRITE: one sub-batch to one shard --- */
 
 typedef struct kith_codec_shard_write_request {
     uint64_t collection_id;
@@ -79,8 +77,7 @@ void kith_codec_shard_write_response_encode(const kith_codec_shard_write_respons
 KITH_CHECK kith_status kith_codec_shard_write_response_decode(const void *data, size_t bytes,
     kith_arena *arena, kith_codec_shard_write_response *response_out, kith_err *err);
 
-/* --- read: KITH_AM_READ: get and scroll of one shard
- * ------------------------------------------------------------------ */
+/* --- read: KITH_AM_READ: get and scroll of one shard --- */
 
 typedef enum kith_codec_read_kind {
     KITH_CODEC_READ_GET = 1,
@@ -126,8 +123,7 @@ KITH_CHECK kith_status kith_codec_shard_read_response_decode(const void *data, s
     const kith_schema *schema, kith_arena *arena, kith_codec_shard_read_response *response_out,
     kith_err *err);
 
-/* --- count: KITH_AM_COUNT: live points and statistics of some shards
- * -------------------------------------------------- */
+/* --- count: KITH_AM_COUNT: live points and statistics of some shards --- */
 
 typedef struct kith_codec_shard_count_request {
     uint64_t collection_id;

@@ -7,8 +7,7 @@
 
 #define META_VERSION 1u
 
-/* --- collections
- * ------------------------------------------------------------------------------------------------------ */
+/* --- collections --- */
 
 static void field_encode(const kith_field *field, kith_buf *buf) {
     size_t mark = kith_wire_open(buf, 3);
@@ -85,9 +84,7 @@ static kith_status version_check(const char *what, uint32_t version, kith_err *e
         version, META_VERSION);
 }
 
-/* --- commands
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- commands --- */
 
 void kith_codec_meta_command_encode(const kith_codec_meta_command *command, kith_buf *buf) {
     kith_wire_u64(buf, 1, META_VERSION);
@@ -137,8 +134,7 @@ kith_status kith_codec_meta_command_decode(
     return status;
 }
 
-/* --- snapshots
- * -------------------------------------------------------------------------------------------------------- */
+/* --- snapshots --- */
 
 void kith_codec_meta_snapshot_encode(const kith_codec_meta_snapshot *snapshot, kith_buf *buf) {
     kith_wire_u64(buf, 1, META_VERSION);

@@ -6,9 +6,7 @@
 
 #include "kith/v1/points.pb-c.h"
 
-/* --- requests
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- requests --- */
 
 kith_status kith_codec_delete_request_decode(const void *data, size_t bytes, kith_arena *arena,
     kith_codec_delete_request *request_out, kith_err *err) {
@@ -66,8 +64,7 @@ kith_status kith_codec_count_request_decode(
     return kith_codec_text(message->collection, "collection", arena, &request_out->collection, err);
 }
 
-/* --- responses
- * -------------------------------------------------------------------------------------------------------- */
+/* --- responses --- */
 
 /* Upsert's and delete's have the same fields. */
 static void write_response_encode(const kith_codec_write_response *response, kith_buf *buf) {

@@ -16,9 +16,7 @@
 #include "host/model/record.h"
 #include "host/model/schema.h"
 
-/* --- requests
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- requests --- */
 
 /* Texts are NUL-terminated, without a zero byte inside, and UTF-8. */
 typedef struct kith_codec_column {
@@ -88,8 +86,7 @@ KITH_CHECK kith_status kith_codec_search_request_decode(
 KITH_CHECK kith_status kith_codec_count_request_decode(
     const void *data, size_t bytes, kith_arena *arena, kith_codec_count_request *request_out, kith_err *err);
 
-/* --- responses
- * -------------------------------------------------------------------------------------------------------- */
+/* --- responses --- */
 
 typedef struct kith_codec_token {
     uint64_t shard_id, epoch, sequence;

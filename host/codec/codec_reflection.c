@@ -24,8 +24,7 @@ typedef struct wire_field {
     span value;
 } wire_field;
 
-/* --- descriptors
- * ------------------------------------------------------------------------------------------------------ */
+/* --- descriptors --- */
 
 static uint64_t varint_read(kith_reader *reader) {
     uint64_t value = 0;
@@ -144,9 +143,7 @@ static int file_by_symbol(const file_list *list, span symbol) {
     return -1;
 }
 
-/* --- answers
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- answers --- */
 
 static void error_encode(uint32_t code, const char *what, span name, kith_buf *buf) {
     size_t mark = kith_wire_open(buf, 7);

@@ -3,9 +3,7 @@
 
 #define VECTOR_ALIGNMENT 16u
 
-/* --- request
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- request --- */
 
 static void ids_encode(const kith_id *ids, uint32_t count, uint32_t field, kith_buf *buf) {
     size_t ids_mark = kith_wire_open(buf, field);
@@ -97,9 +95,7 @@ kith_status kith_codec_shard_read_request_decode(const void *data, size_t bytes,
     return status;
 }
 
-/* --- response
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- response --- */
 
 static size_t vector_bytes_padded(const kith_field *field) {
     return (kith_field_vector_bytes(field) + VECTOR_ALIGNMENT - 1) & ~(size_t)(VECTOR_ALIGNMENT - 1);

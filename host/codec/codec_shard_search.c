@@ -2,9 +2,7 @@
  * pass each; nothing is allocated per hit. */
 #include "host/codec/codec_shard_common.h"
 
-/* --- request
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- request --- */
 
 void kith_codec_shard_search_request_encode(const kith_codec_shard_search_request *request, kith_buf *buf) {
     kith_wire_u64(buf, 1, request->collection_id);
@@ -60,9 +58,7 @@ kith_status kith_codec_shard_search_request_decode(const void *data, size_t byte
     return status;
 }
 
-/* --- response
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- response --- */
 
 typedef struct hits_shape {
     size_t hit_count;

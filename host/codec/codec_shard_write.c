@@ -1,9 +1,7 @@
 /* Writes and counts between nodes. */
 #include "host/codec/codec_shard_common.h"
 
-/* --- write
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- write --- */
 
 void kith_codec_shard_write_request_encode(const kith_codec_shard_write_request *request, kith_buf *buf) {
     kith_buf_reserve(buf, request->op_bytes + 64);
@@ -55,9 +53,7 @@ kith_status kith_codec_shard_write_response_decode(const void *data, size_t byte
     return KITH_OK;
 }
 
-/* --- count
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- count --- */
 
 void kith_codec_shard_count_request_encode(const kith_codec_shard_count_request *request, kith_buf *buf) {
     kith_wire_u64(buf, 1, request->collection_id);

@@ -6,9 +6,7 @@
 
 #include "kith/v1/points.pb-c.h"
 
-/* --- columns
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- columns --- */
 
 static kith_status floats_check(ProtobufCBinaryData values, const char *what, kith_err *err) {
     if (values.len % 4 == 0) return KITH_OK;
@@ -114,9 +112,7 @@ static kith_status columns_decode(const Kith__V1__PointColumns *message, kith_ar
     return status;
 }
 
-/* --- rows
- * -------------------------------------------------------------------------------------------------------------
- */
+/* --- rows --- */
 
 /* A column while it is gathered. All its vectors must have the same length: lengths that differ could add up
  * to the right total. */
@@ -254,9 +250,7 @@ static kith_status rows_decode(const Kith__V1__PointRows *message, kith_arena *a
     return KITH_OK;
 }
 
-/* --- request
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- request --- */
 
 kith_status kith_codec_upsert_request_decode(const void *data, size_t bytes, kith_arena *arena,
     kith_codec_upsert_request *request_out, kith_err *err) {

@@ -19,9 +19,7 @@
 #include "host/base/bytes.h"
 #include "host/model/id.h"
 
-/* --- reading
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- reading --- */
 
 /* What unpacking a message may take: its own bytes twice, and this much for the structs around them. 65536
  * points in rows take about 30 MiB; without a bound, 64 MiB of empty points would take 5 GiB. */
@@ -37,9 +35,7 @@ void *kith_codec_unpack(const ProtobufCMessageDescriptor *descriptor, const void
 KITH_CHECK kith_status kith_codec_text(
     ProtobufCBinaryData text, const char *what, kith_arena *arena, const char **text_out, kith_err *err);
 
-/* --- writing
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- writing --- */
 
 typedef enum kith_wire_type {
     KITH_WIRE_VARINT = 0,

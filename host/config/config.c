@@ -19,8 +19,7 @@ static void name_normalise(const char *name, size_t name_bytes, char *normal) {
     normal[name_bytes] = 0;
 }
 
-/* --- environment
- * ---------------------------------------------------------------------------------------------------- */
+/* --- environment --- */
 
 static void read_variable(const char *variable, kith_config *config, kith_buf *errors) {
     const char *equals = strchr(variable, '=');
@@ -40,8 +39,7 @@ static void read_variable(const char *variable, kith_config *config, kith_buf *e
         (int)(equals - name), name, normal, nearest->name);
 }
 
-/* --- command line
- * --------------------------------------------------------------------------------------------------- */
+/* --- command line --- */
 
 static void read_override(const char *override, kith_config *config, kith_buf *errors) {
     const char *equals = strchr(override, '=');
@@ -62,8 +60,7 @@ static void read_override(const char *override, kith_config *config, kith_buf *e
         errors, "command line: %s: unknown key, did you mean %s?\n", normal, nearest->name);
 }
 
-/* --- keys that must fit together
- * ------------------------------------------------------------------------------------ */
+/* --- keys that must fit together --- */
 
 static void check_ports(const kith_config *config, kith_buf *errors) {
     if (config->http_port != 0 && config->http_port == config->grpc_port)
@@ -79,9 +76,7 @@ static void check_segments(const kith_config *config, kith_buf *errors) {
             (unsigned long long)config->segment_seal_bytes);
 }
 
-/* --- load
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- load --- */
 
 kith_status kith_config_load(const kith_config_options *options, kith_config *config_out, kith_buf *errors) {
     size_t errors_before = errors->bytes;

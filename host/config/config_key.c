@@ -28,8 +28,7 @@
 const config_key config_keys[] = {KITH_CONFIG_TABLE(KEY_ENTRY, SECTION_ENTRY)};
 const size_t config_keys_count = sizeof config_keys / sizeof *config_keys;
 
-/* --- finding
- * -------------------------------------------------------------------------------------------------------- */
+/* --- finding --- */
 
 const config_key *config_key_find(const char *name, size_t name_bytes) {
     for (size_t i = 0; i < config_keys_count; i++) {
@@ -81,8 +80,7 @@ static bool choice_find(const char *choices, const char *name, uint64_t *place_o
     }
 }
 
-/* --- the struct's members
- * ------------------------------------------------------------------------------------------- */
+/* --- the struct's members --- */
 
 static void member_store_number(const config_key *key, uint64_t number, kith_config *config) {
     char *member = (char *)config + key->offset;
@@ -164,8 +162,7 @@ void kith_config_defaults(kith_config *config_out) {
         set_default(&config_keys[i], config_out);
 }
 
-/* --- setting
- * -------------------------------------------------------------------------------------------------------- */
+/* --- setting --- */
 
 static void append_choices(const char *choices, kith_buf *buf) {
     size_t bytes;

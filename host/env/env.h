@@ -109,8 +109,7 @@ struct kith_thread {
 KITH_CHECK kith_status kith_env_posix_create(kith_env **env_out, kith_err *err);
 void kith_env_posix_destroy(kith_env *env);
 
-/* --- clock
- * -------------------------------------------------------------------------------------------------------- */
+/* --- clock --- */
 
 /* Time since boot, suspended time included; never goes back. Deadlines are absolute values of it. */
 static inline uint64_t kith_env_now_ns(kith_env *env) {
@@ -125,8 +124,7 @@ static inline void kith_env_random(kith_env *env, void *data, size_t bytes) {
     env->ops->random_bytes(env, data, bytes);
 }
 
-/* --- files: paths are used as given; no call retries a failed sync
- * ---------------------------------------------------- */
+/* --- files: paths are used as given; no call retries a failed sync --- */
 
 static inline KITH_CHECK kith_status kith_file_open(
     kith_env *env, const char *path, kith_file_mode mode, kith_file **file_out, kith_err *err) {
@@ -199,8 +197,7 @@ static inline KITH_CHECK kith_status kith_env_free_bytes(
     return env->ops->free_bytes(env, path, bytes_out, err);
 }
 
-/* --- executors and timers
- * --------------------------------------------------------------------------------------------- */
+/* --- executors and timers --- */
 
 /* `thread_count` threads (1..256) taking tasks in the order posted; with one thread tasks never overlap,
  * which is how an object gets its owning thread. */

@@ -36,9 +36,7 @@ kith_status posix_dir_sync(kith_env *env, const char *path, kith_err *err) {
     return KITH_OK;
 }
 
-/* --- make
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- make --- */
 
 /* The folder that `path` is in: "." for a plain name. */
 static char *parent_of(const char *path) {
@@ -99,9 +97,7 @@ kith_status posix_dir_make(kith_env *env, const char *path, kith_err *err) {
     return status;
 }
 
-/* --- list
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- list --- */
 
 typedef struct name_list {
     char **names;

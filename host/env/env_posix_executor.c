@@ -9,8 +9,7 @@
 #define THREAD_NAME_BYTES_MAX   16u /* Linux, NUL included */
 #define EXECUTOR_NAME_BYTES_MAX 11  /* leaves room for "-255" */
 
-/* --- threads
- * -------------------------------------------------------------------------------------------------------- */
+/* --- threads --- */
 
 /* Signals that a thread raises itself stay open: blocked, they would end the process without a handler's
  * word. */
@@ -69,8 +68,7 @@ void posix_thread_join(kith_thread *base) {
     kith_free(thread);
 }
 
-/* --- executors
- * ------------------------------------------------------------------------------------------------------ */
+/* --- executors --- */
 
 static kith_task *take_first_locked(posix_executor *executor) {
     kith_task *task = executor->first;

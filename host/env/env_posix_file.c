@@ -160,8 +160,7 @@ void posix_file_unmap(kith_env *env, const void *address, size_t bytes) {
     kith_assert(result == 0);
 }
 
-/* --- the folder's lock
- * ---------------------------------------------------------------------------------------------- */
+/* --- the folder's lock --- */
 
 /* The pid that the holder wrote into its LOCK file. */
 static kith_status set_held_error(int descriptor, const char *path, kith_err *err) {

@@ -26,9 +26,7 @@ static kith_grpc_call *call_of_finished(kith_grpc_tag *tag) {
     return (kith_grpc_call *)((char *)tag - offsetof(kith_grpc_call, finished));
 }
 
-/* --- begin
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- begin --- */
 
 static void call_list(kith_grpc_call *call) {
     call->previous = NULL;
@@ -133,9 +131,7 @@ void kith_grpc_call_arm(kith_grpc_thread *thread, uint32_t method_index) {
     thread->call_count++;
 }
 
-/* --- end
- * --------------------------------------------------------------------------------------------------------------
- */
+/* --- end --- */
 
 void kith_grpc_call_start_batch(kith_grpc_call *call, const grpc_op *ops, size_t count, kith_grpc_tag *tag) {
     grpc_call *core = call->core; /* once it is posted, the call may be gone */
@@ -221,9 +217,7 @@ uint64_t kith_grpc_call_deadline_ns(const kith_grpc_call *call) {
     return now_ns + seconds * 1000000000u + (uint64_t)left.tv_nsec;
 }
 
-/* --- messages
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- messages --- */
 
 kith_grpc_bytes kith_grpc_bytes_open(grpc_byte_buffer *message) {
     kith_grpc_bytes bytes = {.slice = grpc_empty_slice()};

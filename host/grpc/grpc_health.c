@@ -31,9 +31,7 @@ KITH_GRPC_START(health_check) {
     return KITH_OK;
 }
 
-/* --- watch
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- watch --- */
 
 typedef struct watch {
     kith_grpc_call base;

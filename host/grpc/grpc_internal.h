@@ -44,9 +44,7 @@ struct kith_grpc_tag {
     _Atomic bool posted;
 };
 
-/* --- methods
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- methods --- */
 
 /* What calls of one kind do; all run on the call's thread. */
 typedef struct kith_grpc_kind {
@@ -85,9 +83,7 @@ typedef struct kith_grpc_method {
 extern const kith_grpc_method kith_grpc_methods[];
 extern const uint32_t kith_grpc_method_count;
 
-/* --- server
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- server --- */
 
 typedef struct kith_grpc_pool {
     kith_grpc_call *free; /* linked by `next` */
@@ -129,9 +125,7 @@ kith_status kith_grpc_thread_start(kith_grpc_thread *thread, uint32_t index, kit
 /* Handles events until the queue is shut down. */
 void kith_grpc_thread_run(void *ctx);
 
-/* --- calls
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- calls --- */
 
 struct kith_grpc_call {
     kith_grpc_tag arrived, closed, finished;
@@ -181,8 +175,7 @@ void kith_grpc_bytes_close(kith_grpc_bytes *bytes);
 /* A message of `buf`'s bytes: long ones are taken from it, short ones copied; `buf` is empty afterwards. */
 grpc_byte_buffer *kith_grpc_message_of(kith_buf *buf);
 
-/* --- unary calls
- * ------------------------------------------------------------------------------------------------------ */
+/* --- unary calls --- */
 
 struct kith_grpc_unary {
     kith_grpc_call base;

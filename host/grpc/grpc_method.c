@@ -42,8 +42,7 @@ const uint32_t kith_grpc_method_count = sizeof kith_grpc_methods / sizeof kith_g
 _Static_assert(
     sizeof kith_grpc_methods / sizeof kith_grpc_methods[0] <= KITH_GRPC_METHODS_MAX, "room for all");
 
-/* --- a path that is not in the table
- * ------------------------------------------------------------------------------- */
+/* --- a path that is not in the table --- */
 
 static void unknown_ignore(kith_grpc_call *call) {
     (void)call;

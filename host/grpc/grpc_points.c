@@ -4,9 +4,7 @@
 #include "host/codec/codec_points.h"
 #include "host/grpc/grpc_internal.h"
 
-/* --- writes
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- writes --- */
 
 static const kith_api_column *columns_of(const kith_codec_upsert_request *request, kith_arena *arena) {
     kith_api_column *columns = kith_arena_array(arena, request->column_count, sizeof *columns);
@@ -91,9 +89,7 @@ KITH_GRPC_START(delete_points) {
     return kith_api_delete(unary->base.thread->server->options.api, &unary->api.write, err);
 }
 
-/* --- points
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- points --- */
 
 static kith_status points_encode(kith_grpc_unary *unary, const kith_schema *schema,
     const kith_api_point *points, uint32_t count, kith_err *err) {
@@ -156,8 +152,7 @@ KITH_GRPC_START(scroll) {
     return kith_api_scroll(unary->base.thread->server->options.api, &unary->api.points, err);
 }
 
-/* --- search and count
- * ------------------------------------------------------------------------------------------------- */
+/* --- search and count --- */
 
 static kith_codec_coverage coverage_of(const kith_api_coverage *coverage, kith_arena *arena) {
     uint32_t count = coverage->shards_total - coverage->shards_answered;

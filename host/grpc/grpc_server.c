@@ -22,8 +22,7 @@
 #define PING_LEAST_MS        5000 /* clients may ping this often */
 #define ADDRESS_BYTES_MAX    320u
 
-/* --- admission
- * -------------------------------------------------------------------------------------------------------- */
+/* --- admission --- */
 
 kith_status kith_grpc_admit(kith_grpc_server *server, size_t bytes, kith_err *err) {
     uint32_t calls = atomic_fetch_add_explicit(&server->call_count, 1, memory_order_relaxed);
@@ -47,9 +46,7 @@ void kith_grpc_discharge(kith_grpc_server *server, size_t bytes) {
     atomic_fetch_sub_explicit(&server->request_bytes, bytes, memory_order_relaxed);
 }
 
-/* --- address
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- address --- */
 
 /* gRPC answers a port in use with "no"; trying the address first tells why. */
 static kith_status address_try(const struct addrinfo *address, const char *name, kith_err *err) {
@@ -82,9 +79,7 @@ static kith_status address_check(const kith_grpc_server_options *options, const 
     return status;
 }
 
-/* --- start
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- start --- */
 
 static void core_log(gpr_log_func_args *args) {
     /* What gRPC calls an error may be a client's fault, or the last words before it aborts. */
@@ -202,9 +197,7 @@ uint32_t kith_grpc_server_port(const kith_grpc_server *server) {
     return server->port;
 }
 
-/* --- stop
- * -------------------------------------------------------------------------------------------------------------
- */
+/* --- stop --- */
 
 /* False when `wait` passed first. */
 static bool stopped_within(kith_grpc_server *server, gpr_timespec wait) {

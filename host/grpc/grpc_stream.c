@@ -52,9 +52,7 @@ static upsert_stream *stream_of(kith_grpc_call *call) {
     return (upsert_stream *)call;
 }
 
-/* --- answers
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- answers --- */
 
 /* Any thread; the slot is done and has its turn. */
 static void slot_send(stream_slot *slot) {
@@ -90,9 +88,7 @@ static void slot_done(kith_api_write_call *call, kith_status status, uint32_t ch
     slot_answer(slot, status, &response, err);
 }
 
-/* --- batches
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- batches --- */
 
 static void stream_advance(upsert_stream *stream);
 
@@ -171,9 +167,7 @@ static void stream_sent(kith_grpc_tag *tag, bool ok) {
     stream_advance(stream);
 }
 
-/* --- life
- * -------------------------------------------------------------------------------------------------------------
- */
+/* --- life --- */
 
 /* Reads on if there is room, or finishes when there is nothing left to do. The call may be gone afterwards.
  */

@@ -45,9 +45,7 @@ struct kith_http_server {
     uint32_t port;
 };
 
-/* --- routes
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- routes --- */
 
 #define TEXT       "text/plain; charset=utf-8"
 #define PROMETHEUS "text/plain; version=0.0.4; charset=utf-8"
@@ -97,9 +95,7 @@ static unsigned answer_not_found(kith_buf *body) {
     return MHD_HTTP_NOT_FOUND;
 }
 
-/* --- requests
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- requests --- */
 
 static void request_count(kith_http_server *server, const http_route *route) {
     if (!server->options.metrics) return;
@@ -188,8 +184,7 @@ static void completed(
     *request_ptr = NULL;
 }
 
-/* --- start and stop
- * --------------------------------------------------------------------------------------------------- */
+/* --- start and stop --- */
 
 /* A socket of our own, so that the reason of a failure is known. */
 static kith_status listen_at(

@@ -26,8 +26,8 @@ KITH_CHECK kith_status kith_segment_growing_create(uint64_t id, const kith_schem
     const kith_compute_ops *compute, kith_segment **segment_out, kith_err *err);
 /* Copies the point in; returns its row. The segment must have room (row_count < rows_max). The same id may come again:
  * find gives the newest row, the caller marks the older one dead. */
-KITH_CHECK kith_status kith_segment_growing_append(kith_segment *segment, const kith_op_point *point,
-    uint64_t sequence, uint32_t *row_out, kith_err *err);
+KITH_CHECK kith_status kith_segment_growing_append(
+    kith_segment *segment, const kith_op_point *point, uint64_t sequence, uint32_t *row_out, kith_err *err);
 
 /* Maps and verifies the file: every section's checksum and every inner length. CORRUPT names file, section and
  * offset. */

@@ -51,8 +51,7 @@ static kith_status cancel_check(const build *work, kith_err *err) {
     return KITH_OK;
 }
 
-/* --- which rows, in which order
- * ------------------------------------------------------------------------------------- */
+/* --- which rows, in which order --- */
 
 static uint64_t prefix_of(const kith_id *id) {
     if (id->type == KITH_ID_NUMBER) return id->number;
@@ -130,8 +129,7 @@ static kith_status rows_collect(build *work, uint32_t source_count, kith_err *er
     return repeats_check(work, err);
 }
 
-/* --- sections
- * ------------------------------------------------------------------------------------------------------- */
+/* --- sections --- */
 
 typedef struct column {
     kith_segment_section_kind kind;
@@ -311,8 +309,7 @@ static kith_status sections_write(build *work, kith_err *err) {
     return status;
 }
 
-/* --- the file
- * ------------------------------------------------------------------------------------------------------- */
+/* --- the file --- */
 
 /* Makes `path` appear under its name, for good. */
 static kith_status publish(kith_env *env, const char *temporary, const char *path, kith_err *err) {

@@ -62,8 +62,7 @@ void segment_sealed_mark_removed(kith_segment *segment) {
     atomic_store(&((sealed_segment *)segment)->remove_file, true);
 }
 
-/* --- reading rows
- * --------------------------------------------------------------------------------------------------- */
+/* --- reading rows --- */
 
 static uint32_t sealed_row_count(const kith_segment *segment) {
     return sealed_of(segment)->row_count;
@@ -119,8 +118,7 @@ static void sealed_presence_read(const kith_segment *segment, uint32_t field_ind
         presence_out[i - word_begin] = presence ? presence[i] : ~0ULL;
 }
 
-/* --- finding an id
- * -------------------------------------------------------------------------------------------------- */
+/* --- finding an id --- */
 
 /* Index of `number` in `numbers` [count] rising, or KITH_ROW_NONE. The step is a conditional move: a search
  * through random ids would mispredict half of its branches. */
@@ -196,8 +194,7 @@ static const segment_ops sealed_ops = {
     .presence_read = sealed_presence_read,
 };
 
-/* --- opening: what the sections say
- * ---------------------------------------------------------------------------------- */
+/* --- opening: what the sections say --- */
 
 static kith_status corrupt(
     const sealed_segment *sealed, kith_segment_section_kind kind, const char *what, kith_err *err) {

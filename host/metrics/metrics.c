@@ -72,9 +72,7 @@ struct kith_metrics {
     metric_state states[KITH_METRIC_ID_COUNT];
 };
 
-/* --- series
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- series --- */
 
 static kith_series *series_create(const metric_entry *entry, const char *label_value) {
     kith_series *series = kith_alloc_zero(sizeof *series);
@@ -167,8 +165,7 @@ void kith_metrics_series_remove(kith_metrics *metrics, kith_metric_id metric, co
     if (found) series_destroy(found);
 }
 
-/* --- measuring
- * -------------------------------------------------------------------------------------------------------- */
+/* --- measuring --- */
 
 static stripe *stripe_at(const kith_series *series, uint32_t index) {
     return (stripe *)(series->stripes + index * series->stripe_bytes);
@@ -222,9 +219,7 @@ void kith_series_callback(kith_metrics *metrics, kith_series *series, double (*r
     kith_mutex_unlock(&metrics->lock);
 }
 
-/* --- reading
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- reading --- */
 
 static uint64_t stripes_sum(const kith_series *series) {
     uint64_t sum = 0;
@@ -263,9 +258,7 @@ double kith_series_quantile(const kith_series *series, double fraction) {
     return (double)bounds_ns[bucket] / 1e9;
 }
 
-/* --- printing
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- printing --- */
 
 /* Prometheus escapes these three in label values, and nothing else. */
 static void append_label_value(kith_buf *buf, const char *value) {

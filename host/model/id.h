@@ -44,8 +44,8 @@ static inline uint32_t kith_id_slot(const kith_id *id) {
 /* An id from client text that is a string: 36-character (8-4-4-4-12), 32-hex, "urn:uuid:" and braced forms of a UUID
  * become the UUID (its 16 bytes go to `uuid_out`, which the id borrows); all else is a string. INVALID for an empty or
  * too long text or one that is not UTF-8. */
-KITH_CHECK kith_status kith_id_from_text(const char *text, size_t bytes, uint8_t uuid_out[16], kith_id *id_out,
-    kith_err *err);
+KITH_CHECK kith_status kith_id_from_text(
+    const char *text, size_t bytes, uint8_t uuid_out[16], kith_id *id_out, kith_err *err);
 /* Decimal number, lower-case 8-4-4-4-12, or the string as it is. */
 void kith_id_append_text(kith_buf *buf, const kith_id *id);
 /* As JSON: a number bare, the others as strings. */

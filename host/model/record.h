@@ -45,7 +45,7 @@ typedef struct kith_op {
 void kith_op_encode(const kith_op *op, const kith_schema *schema, kith_buf *buf);
 /* Points are allocated from `arena`; ids, payloads and vectors borrow `data`. Refuses (CORRUPT, saying what and where)
  * anything that does not fit the schema or the limits. */
-KITH_CHECK kith_status kith_op_decode(const void *data, size_t bytes, const kith_schema *schema, kith_arena *arena,
-    kith_op *op_out, kith_err *err);
+KITH_CHECK kith_status kith_op_decode(const void *data, size_t bytes, const kith_schema *schema,
+    kith_arena *arena, kith_op *op_out, kith_err *err);
 
 #endif

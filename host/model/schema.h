@@ -28,15 +28,15 @@ typedef struct kith_collection {
     uint64_t id; /* never reused, also when a name is */
     char name[KITH_NAME_BYTES_MAX + 1];
     kith_schema schema;
-    uint32_t shard_count;      /* 1..KITH_SHARDS_MAX */
-    uint64_t shard_id_first;   /* shards are shard_id_first .. + shard_count - 1; ids are never reused */
+    uint32_t shard_count;    /* 1..KITH_SHARDS_MAX */
+    uint64_t shard_id_first; /* shards are shard_id_first .. + shard_count - 1; ids are never reused */
     uint64_t created_wall_ms;
 } kith_collection;
 
 /* Names: 1..255 bytes (fields: 0..255) of letters, digits, '_', '-', '.', not beginning with '.' or '-'. `what` is
  * e.g. "collection name". */
-KITH_CHECK kith_status kith_name_check(const char *what, const char *name, size_t bytes, bool empty_allowed,
-    kith_err *err);
+KITH_CHECK kith_status kith_name_check(
+    const char *what, const char *name, size_t bytes, bool empty_allowed, kith_err *err);
 KITH_CHECK kith_status kith_schema_check(const kith_schema *schema, kith_err *err);
 /* Index of the field called `name`, or -1. */
 int kith_schema_find(const kith_schema *schema, const char *name);

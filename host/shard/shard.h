@@ -60,9 +60,7 @@ typedef struct kith_shard_options {
 /* After the last shard is destroyed. */
 void kith_shard_node_fini(kith_shard_node *node);
 
-/* --- life
- * -------------------------------------------------------------------------------------------------------------
- */
+/* --- life --- */
 
 /* Reads the manifest and tombstones from the store and maps the segments. A segment that is corrupt is
  * quarantined: the shard opens, its searches and writes answer CORRUPT naming the file, and health says so.
@@ -83,9 +81,7 @@ void kith_shard_destroy(kith_shard *shard);
  * collection. May wait for the disk; the shard must be destroyed or never opened. */
 KITH_CHECK kith_status kith_shard_erase(kith_shard_node *node, uint64_t shard_id, kith_err *err);
 
-/* --- write
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- write --- */
 
 typedef struct kith_write_result {
     uint64_t epoch, sequence; /* with the shard id: the token */
@@ -109,9 +105,7 @@ struct kith_shard_write {
 /* Any thread. Exactly one done, never before this has returned. */
 void kith_shard_write_start(kith_shard *shard, kith_shard_write *write);
 
-/* --- read
- * -------------------------------------------------------------------------------------------------------------
- */
+/* --- read --- */
 
 typedef struct kith_shard_search kith_shard_search;
 struct kith_shard_search {
@@ -177,8 +171,7 @@ void kith_shard_stats_read(kith_shard *shard, kith_shard_stats *stats_out); /* a
 /* OK, or CORRUPT with the file's name, or why writes are stopped. Any thread. */
 kith_status kith_shard_health(kith_shard *shard, kith_err *err);
 
-/* --- maintenance
- * -------------------------------------------------------------------------------------------------------- */
+/* --- maintenance --- */
 
 typedef struct kith_shard_job kith_shard_job;
 struct kith_shard_job {

@@ -25,8 +25,9 @@
 #define TILE_RESULTS    (256u << 10) /* a tile's queries x k: 4 MiB of running results a worker */
 #define RESULTS_MAX     (4u << 20)   /* workers x queries x k by rows: 64 MiB */
 #define BY_QUERIES_FROM 32u          /* queries a thread, from which there are enough tiles; guess */
-#define INLINE_WORK_MAX (256ull << 10) /* multiplications; 20..50 us on one core, about what a hand-over costs */
-#define WORKERS_MAX     256u
+#define INLINE_WORK_MAX                                                                                      \
+    (256ull << 10) /* multiplications; 20..50 us on one core, about what a hand-over costs */
+#define WORKERS_MAX 256u
 
 /* A hit of a worker: where its row is. */
 typedef struct found {

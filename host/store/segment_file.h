@@ -44,8 +44,7 @@ typedef enum kith_segment_section_kind {
 
 const char *kith_segment_section_name(uint32_t kind);
 
-/* --- writing
- * -------------------------------------------------------------------------------------------------------- */
+/* --- writing --- */
 
 typedef struct kith_segment_writer kith_segment_writer;
 
@@ -62,8 +61,7 @@ void kith_segment_writer_end(kith_segment_writer *writer);
 KITH_CHECK kith_status kith_segment_writer_finish(kith_segment_writer *writer, kith_err *err);
 void kith_segment_writer_close(kith_segment_writer *writer); /* removes nothing; accepts NULL */
 
-/* --- reading
- * -------------------------------------------------------------------------------------------------------- */
+/* --- reading --- */
 
 typedef struct kith_segment_file kith_segment_file;
 

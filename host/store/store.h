@@ -26,15 +26,15 @@ typedef struct kith_store kith_store;
 typedef struct kith_store_batch kith_store_batch;
 typedef struct kith_store_iterator kith_store_iterator;
 
-KITH_CHECK kith_status kith_store_rocksdb_open(const char *path, uint64_t memory_bytes, kith_store **store_out,
-    kith_err *err);
+KITH_CHECK kith_status kith_store_rocksdb_open(
+    const char *path, uint64_t memory_bytes, kith_store **store_out, kith_err *err);
 
 /* What survives a crash of a simulated store. Made once per simulated node. `chance` in [0,1] that a write also flushes,
  * as RocksDB does when a memtable fills. `before_flush` (may be NULL) is a crash point: a status but OK leaves the state
  * unflushed and is returned. */
 typedef struct kith_store_sim_disk kith_store_sim_disk;
-kith_store_sim_disk *kith_store_sim_disk_create(uint64_t seed, double chance,
-    kith_status (*before_flush)(void *ctx, kith_err *err), void *ctx);
+kith_store_sim_disk *kith_store_sim_disk_create(
+    uint64_t seed, double chance, kith_status (*before_flush)(void *ctx, kith_err *err), void *ctx);
 void kith_store_sim_disk_destroy(kith_store_sim_disk *disk);
 /* Only flushed state is there. One open store a disk. */
 KITH_CHECK kith_status kith_store_sim_open(kith_store_sim_disk *disk, kith_store **store_out, kith_err *err);
@@ -44,9 +44,10 @@ void kith_store_close(kith_store *store); /* promises no flush (RocksDB may); ac
 kith_store_batch *kith_store_batch_create(kith_store *store);
 void kith_store_batch_destroy(kith_store_batch *batch);
 void kith_store_batch_clear(kith_store_batch *batch);
-void kith_store_batch_put(kith_store_batch *batch, kith_store_family family, const void *key, size_t key_bytes,
-    const void *value, size_t value_bytes);
-void kith_store_batch_remove(kith_store_batch *batch, kith_store_family family, const void *key, size_t key_bytes);
+void kith_store_batch_put(kith_store_batch *batch, kith_store_family family, const void *key,
+    size_t key_bytes, const void *value, size_t value_bytes);
+void kith_store_batch_remove(
+    kith_store_batch *batch, kith_store_family family, const void *key, size_t key_bytes);
 /* Keys in [from, to). */
 void kith_store_batch_remove_range(kith_store_batch *batch, kith_store_family family, const void *from,
     size_t from_bytes, const void *to, size_t to_bytes);
@@ -55,8 +56,8 @@ KITH_CHECK kith_status kith_store_write(kith_store *store, kith_store_batch *bat
 /* Everything written before is durable when it returns OK. */
 KITH_CHECK kith_status kith_store_flush(kith_store *store, kith_err *err);
 /* NOT_FOUND without a message when there is none; `value_out` is cleared first. */
-KITH_CHECK kith_status kith_store_get(kith_store *store, kith_store_family family, const void *key, size_t key_bytes,
-    kith_buf *value_out, kith_err *err);
+KITH_CHECK kith_status kith_store_get(kith_store *store, kith_store_family family, const void *key,
+    size_t key_bytes, kith_buf *value_out, kith_err *err);
 
 /* A consistent walk over [from, to) in key order. Begins before the first entry. */
 KITH_CHECK kith_status kith_store_iterator_open(kith_store *store, kith_store_family family, const void *from,

@@ -11,15 +11,17 @@ typedef struct kith_store_ops {
     void (*batch_clear)(kith_store_batch *batch);
     void (*batch_put)(kith_store_batch *batch, kith_store_family family, const void *key, size_t key_bytes,
         const void *value, size_t value_bytes);
-    void (*batch_remove)(kith_store_batch *batch, kith_store_family family, const void *key, size_t key_bytes);
-    void (*batch_remove_range)(kith_store_batch *batch, kith_store_family family, const void *from, size_t from_bytes,
-        const void *to, size_t to_bytes);
+    void (*batch_remove)(
+        kith_store_batch *batch, kith_store_family family, const void *key, size_t key_bytes);
+    void (*batch_remove_range)(kith_store_batch *batch, kith_store_family family, const void *from,
+        size_t from_bytes, const void *to, size_t to_bytes);
     kith_status (*write)(kith_store *store, kith_store_batch *batch, kith_err *err);
     kith_status (*flush)(kith_store *store, kith_err *err);
     kith_status (*get)(kith_store *store, kith_store_family family, const void *key, size_t key_bytes,
         kith_buf *value_out, kith_err *err);
-    kith_status (*iterator_open)(kith_store *store, kith_store_family family, const void *from, size_t from_bytes,
-        const void *to, size_t to_bytes, kith_store_iterator **iterator_out, kith_err *err);
+    kith_status (*iterator_open)(kith_store *store, kith_store_family family, const void *from,
+        size_t from_bytes, const void *to, size_t to_bytes, kith_store_iterator **iterator_out,
+        kith_err *err);
     bool (*iterator_next)(kith_store_iterator *iterator, const void **key_out, size_t *key_bytes_out,
         const void **value_out, size_t *value_bytes_out);
     kith_status (*iterator_status)(kith_store_iterator *iterator, kith_err *err);

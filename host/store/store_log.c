@@ -85,9 +85,7 @@ static void complete_all(kith_log_append *first, kith_status status, const kith_
     }
 }
 
-/* --- files
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- files --- */
 
 static log_file *files_push_locked(kith_store_log *log, uint64_t number) {
     if (log->file_count == log->file_capacity) {
@@ -161,8 +159,7 @@ static kith_status file_begin(kith_store_log *log, uint64_t number, kith_err *er
     return KITH_OK;
 }
 
-/* --- writing
- * -------------------------------------------------------------------------------------------------------- */
+/* --- writing --- */
 
 /* Takes appends from the front until a frame is full; `*bytes_out` of data. */
 static kith_log_append *batch_take_locked(kith_store_log *log, uint32_t *count_out, uint64_t *bytes_out) {
@@ -271,8 +268,7 @@ static bool flush_once(kith_store_log *log) {
     return true;
 }
 
-/* --- trimming
- * ------------------------------------------------------------------------------------------------------- */
+/* --- trimming --- */
 
 /* Whether the oldest file may go: nobody needs it, and the files that nobody needs are more than is kept for
  * others to catch up from. */
@@ -309,8 +305,7 @@ static bool trim_once(kith_store_log *log) {
     return true;
 }
 
-/* --- the task
- * ------------------------------------------------------------------------------------------------------- */
+/* --- the task --- */
 
 static void runner_free(log_runner *runner) {
     kith_cond_fini(&runner->idle);
@@ -393,8 +388,7 @@ void kith_store_log_stats_read(kith_store_log *log, kith_log_stats *stats_out) {
     kith_mutex_unlock(&log->runner->mutex);
 }
 
-/* --- open and close
- * ------------------------------------------------------------------------------------------------- */
+/* --- open and close --- */
 
 typedef struct file_names {
     uint64_t *numbers;

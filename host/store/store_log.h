@@ -56,8 +56,8 @@ typedef struct kith_store_log_options {
 } kith_store_log_options;
 
 /* CORRUPT names the file, the offset and what was wrong. */
-KITH_CHECK kith_status kith_store_log_open(const kith_store_log_options *options, kith_store_log **log_out,
-    kith_err *err);
+KITH_CHECK kith_status kith_store_log_open(
+    const kith_store_log_options *options, kith_store_log **log_out, kith_err *err);
 /* Appends in the order of the calls. Always ends in exactly one `done`, never before this has returned. */
 void kith_store_log_append(kith_store_log *log, kith_log_append *append);
 /* Entries of `stream` up to `sequence` are durable elsewhere: files that hold nothing else needed may go. */

@@ -50,8 +50,8 @@ typedef struct log_file {
 
 void log_header_encode(uint64_t file_number, uint64_t frame_first, uint8_t disk_out[LOG_HEADER_BYTES]);
 /* False, with what is wrong in `*fault_out`. */
-bool log_header_decode(const uint8_t disk[LOG_HEADER_BYTES], uint64_t *file_number_out, uint64_t *frame_first_out,
-    const char **fault_out);
+bool log_header_decode(const uint8_t disk[LOG_HEADER_BYTES], uint64_t *file_number_out,
+    uint64_t *frame_first_out, const char **fault_out);
 
 /* Bytes that `data_bytes` bytes of an entry take in a frame. */
 uint64_t log_entry_disk_bytes(uint64_t data_bytes);
@@ -82,12 +82,13 @@ void log_file_note(log_file *file, const kith_log_entry *entry);
 /* One file to replay. */
 typedef struct log_replay {
     const kith_store_log_options *options;
-    bool last;              /* no file comes after it */
-    uint64_t frame_next;    /* 0: the file's own header says (it is the oldest one) */
-    uint64_t good_bytes;    /* out: the file's length without a torn tail; 0: not even its header is complete */
-    uint64_t frame_offset;  /* out: of the last good frame; 0: the file, whole header and all, has none. Untouched when
+    bool last;           /* no file comes after it */
+    uint64_t frame_next; /* 0: the file's own header says (it is the oldest one) */
+    uint64_t good_bytes; /* out: the file's length without a torn tail; 0: not even its header is complete */
+    uint64_t
+        frame_offset; /* out: of the last good frame; 0: the file, whole header and all, has none. Untouched when
                                good_bytes is 0 */
-    kith_buf body;          /* reused */
+    kith_buf body;    /* reused */
     kith_log_stats *counts; /* bytes and entries are added */
 } log_replay;
 

@@ -93,8 +93,7 @@ static kith_status rocks_status_take(char *text, const char *what, kith_err *err
     return status;
 }
 
-/* --- batches
- * -------------------------------------------------------------------------------------------------------- */
+/* --- batches --- */
 
 static kith_store_batch *rocks_batch_create(kith_store *store) {
     rocks_batch *batch = kith_alloc_zero(sizeof *batch);
@@ -179,8 +178,7 @@ static kith_status rocks_flush(kith_store *store, kith_err *err) {
         err, KITH_NO_SPACE, "flush the store: it still recovers from a full disk or another error");
 }
 
-/* --- reading
- * -------------------------------------------------------------------------------------------------------- */
+/* --- reading --- */
 
 static kith_status rocks_get(kith_store *store, kith_store_family family, const void *key, size_t key_bytes,
     kith_buf *value_out, kith_err *err) {
@@ -258,8 +256,7 @@ static uint64_t rocks_memory_bytes(kith_store *store) {
     return memtable_bytes + reader_bytes + rocksdb_cache_get_usage(rocks->cache);
 }
 
-/* --- open and close
- * ------------------------------------------------------------------------------------------------- */
+/* --- open and close --- */
 
 static void rocks_close(kith_store *store) {
     rocks_store *rocks = (rocks_store *)store;

@@ -142,9 +142,7 @@ static sim_map map_share(const sim_map *map, size_t begin, size_t end) {
     return shared;
 }
 
-/* --- disk
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- disk --- */
 
 kith_store_sim_disk *kith_store_sim_disk_create(
     uint64_t seed, double chance, kith_status (*before_flush)(void *ctx, kith_err *err), void *ctx) {
@@ -196,8 +194,7 @@ static void sim_close(kith_store *store) {
     kith_free(sim);
 }
 
-/* --- batches
- * -------------------------------------------------------------------------------------------------------- */
+/* --- batches --- */
 
 static void operation_push(kith_store_batch *batch, sim_kind kind, kith_store_family family, const void *a,
     size_t a_bytes, const void *b, size_t b_bytes) {
@@ -267,8 +264,7 @@ static kith_status sim_write(kith_store *store, kith_store_batch *batch, kith_er
     return flush ? sim_flush(store, err) : KITH_OK;
 }
 
-/* --- reading
- * -------------------------------------------------------------------------------------------------------- */
+/* --- reading --- */
 
 static kith_status sim_get(kith_store *store, kith_store_family family, const void *key, size_t key_bytes,
     kith_buf *value_out, kith_err *err) {

@@ -18,8 +18,7 @@ uint32_t cpu_candidates_capacity(uint32_t k) {
            256; /* k to keep; k + 256 between compactions, of which 64 for the tile being filtered. Guess. */
 }
 
-/* --- hits: a binary heap, the last-ranked hit first
- * --------------------------------------------------------------- */
+/* --- hits: a binary heap, the last-ranked hit first --- */
 
 static void heap_sift_down(const kith_top_k_job *job, kith_row_hit *hits, uint32_t count, uint32_t at) {
     kith_row_hit moved = hits[at];
@@ -59,8 +58,7 @@ static void heap_sort(const kith_top_k_job *job, kith_row_hit *hits, uint32_t co
     }
 }
 
-/* --- intervals
- * ---------------------------------------------------------------------------------------------------- */
+/* --- intervals --- */
 
 /* A key that orders as floats do; NaN (no interval) first. */
 static uint32_t order_key(float value) {
@@ -116,9 +114,7 @@ static void intervals_compact(cpu_query *query, uint32_t k) {
     query->candidate_count = kept;
 }
 
-/* --- exact
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- exact --- */
 
 static void candidates_rescore(
     const cpu_leaves *leaves, const kith_top_k_job *job, cpu_query *query, kith_top_k_stats *stats) {

@@ -42,8 +42,7 @@ typedef struct cpu_scan {
     uint64_t live_left; /* rows of word next_word - 1 that are not yet in a tile */
 } cpu_scan;
 
-/* --- scratch
- * ------------------------------------------------------------------------------------------------------ */
+/* --- scratch --- */
 
 static size_t align_up(size_t bytes, size_t alignment) {
     return (bytes + alignment - 1) / alignment * alignment;
@@ -116,8 +115,7 @@ static cpu_scan *scan_place(const cpu_leaves *leaves, const kith_top_k_job *job,
     return scan;
 }
 
-/* --- tiles
- * -------------------------------------------------------------------------------------------------------- */
+/* --- tiles --- */
 
 static void tile_append(cpu_scan *scan, uint32_t row) {
     const kith_rows *rows = scan->job->rows;
@@ -182,8 +180,7 @@ static void tile_scan(cpu_scan *scan) {
     scan->stats->rows_scanned += (uint64_t)scan->tile.row_count * scan->group_query_count;
 }
 
-/* --- groups
- * ------------------------------------------------------------------------------------------------------- */
+/* --- groups --- */
 
 static void query_start(cpu_scan *scan, uint32_t group_index, uint32_t job_index, kith_row_hit *hits_out) {
     const kith_top_k_job *job = scan->job;

@@ -21,7 +21,7 @@ typedef struct input {
     kith_err *err;
 } input;
 
-/* --- clients: ids and columns are walked, so that a wrong length is found -------------------------------------------- */
+/* --- clients: ids and columns are walked, so that a wrong length is found --- */
 
 static volatile uint64_t walked;
 
@@ -105,7 +105,7 @@ static void fuzz_reflection(input *in) {
     (void)!kith_codec_reflection_answer(in->data, in->bytes, in->arena, in->again, in->err);
 }
 
-/* --- answers, as a client reads them ---------------------------------------------------------------------------------- */
+/* --- answers, as a client reads them --- */
 
 static void fuzz_client_hits(input *in) {
     kith_codec_client_hits hits;
@@ -129,7 +129,7 @@ static void fuzz_client_collections(input *in) {
     (void)!kith_codec_client_list_decode(in->data, in->bytes, in->arena, &collections, &count, in->err);
 }
 
-/* --- peers ------------------------------------------------------------------------------------------------------------ */
+/* --- peers --- */
 
 /* Encoding what was decoded, and that again, gives the same bytes. */
 #define FUZZ_PEER(name)                                                                                      \

@@ -26,9 +26,7 @@ const kith_compute_ops *const *case_backends(uint32_t *count_out) {
     return backends;
 }
 
-/* --- data
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- data --- */
 
 static float component_make(kith_rng *rng, case_data data, double scale) {
     switch (data) {
@@ -167,8 +165,7 @@ void case_destroy(kernels_case *c) {
     kith_free(c->floors);
 }
 
-/* --- comparison
- * --------------------------------------------------------------------------------------------------- */
+/* --- comparison --- */
 
 void case_top_k(const kernels_case *c, const kith_compute_ops *ops, kith_row_hit *hits_out,
     uint32_t *counts_out, kith_top_k_stats *stats_out) {

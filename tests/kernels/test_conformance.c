@@ -150,8 +150,7 @@ static void test_conformance__hard_data(void **state) {
     }
 }
 
-/* --- single behaviours
- * ---------------------------------------------------------------------------------------------- */
+/* --- single behaviours --- */
 
 static void each_backend(void (*check)(const kith_compute_ops *ops)) {
     uint32_t count;

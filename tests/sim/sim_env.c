@@ -31,8 +31,7 @@ struct sim_world {
 
 static kith_env_ops sim_ops;
 
-/* --- executors
- * ------------------------------------------------------------------------------------------------------ */
+/* --- executors --- */
 
 static kith_status executor_create(
     kith_env *env, const char *name, uint32_t thread_count, kith_executor **executor_out, kith_err *err) {
@@ -93,9 +92,7 @@ static uint32_t executor_queued(const kith_executor *executor) {
     return ((const sim_executor *)executor)->queued;
 }
 
-/* --- timers
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- timers --- */
 
 static sim_env *timer_machine(const kith_timer *timer) {
     return ((sim_executor *)timer->executor)->sim;
@@ -139,8 +136,7 @@ static kith_timer *timer_next(const sim_world *world) {
     return best;
 }
 
-/* --- the world
- * ------------------------------------------------------------------------------------------------------ */
+/* --- the world --- */
 
 bool sim_env_step(sim_env *sim) {
     sim_world *world = sim->world;
@@ -191,8 +187,7 @@ void sim_env_pause(sim_env *sim, bool paused) {
     sim->paused = paused;
 }
 
-/* --- machines
- * ------------------------------------------------------------------------------------------------------- */
+/* --- machines --- */
 
 static uint64_t now_ns(kith_env *env) {
     return ((sim_env *)env)->world->now_ns;

@@ -28,8 +28,7 @@ sim_env *sim_env_create_beside(sim_env *other, uint64_t seed);
 void sim_env_destroy(sim_env *sim);
 kith_env *sim_env_kith(sim_env *sim);
 
-/* --- time (of the whole world)
- * --------------------------------------------------------------------------------------- */
+/* --- time (of the whole world) --- */
 
 /* Runs one task, of an executor chosen by the seed; false when none waits. */
 bool sim_env_step(sim_env *sim);
@@ -43,9 +42,7 @@ uint64_t sim_env_timer_next_ns(sim_env *sim);
 /* While paused, tasks and timers of this machine wait. */
 void sim_env_pause(sim_env *sim, bool paused);
 
-/* --- faults
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- faults --- */
 
 typedef enum sim_crash_mode {
     SIM_CRASH_KEEP_ALL = 1, /* the process was killed: the kernel still writes everything */
@@ -88,8 +85,7 @@ void sim_env_fail_next(sim_env *sim, sim_fail_kind kind, kith_status status);
  * removed file is free once its folder is synced. */
 void sim_env_space_set(sim_env *sim, uint64_t bytes);
 
-/* --- the disk, as a test sees it
- * --------------------------------------------------------------------------------------- */
+/* --- the disk, as a test sees it --- */
 
 /* XORs `mask` into the byte at `offset` of the file, durable content included; false if there is no such
  * byte. */

@@ -71,9 +71,7 @@ static sim_disk *disk_of(kith_env *env) {
     return ((sim_env *)env)->disk;
 }
 
-/* --- paths
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- paths --- */
 
 /* Length of the folder part of `path`. */
 static size_t folder_bytes(const char *path) {
@@ -96,9 +94,7 @@ static void dirs_add(sim_disk *disk, const char *path) {
     }
 }
 
-/* --- inodes
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- inodes --- */
 
 static sim_inode *inode_create(void) {
     sim_inode *inode = kith_alloc_zero(sizeof *inode);
@@ -186,9 +182,7 @@ static void changes_sync(sim_inode *inode) {
     inode->changes_last = at;
 }
 
-/* --- names
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- names --- */
 
 static sim_inode *name_get(const kith_map *names, const char *path) {
     uint64_t value;
@@ -294,8 +288,7 @@ static void texts_free(char **texts, size_t count) {
     kith_free(texts);
 }
 
-/* --- one operation
- * ---------------------------------------------------------------------------------------------------- */
+/* --- one operation --- */
 
 static kith_status crashed_err(kith_err *err, const char *path) {
     return kith_err_set(err, KITH_IO, "%s: the simulated machine crashed", path);
@@ -326,9 +319,7 @@ static kith_status read_begin(sim_disk *disk, const char *path, kith_err *err) {
     return status == KITH_OK ? KITH_OK : kith_err_set(err, status, "%s: injected failure", path);
 }
 
-/* --- files
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- files --- */
 
 static kith_status not_found(kith_err *err, const char *path) {
     return kith_err_set(err, KITH_NOT_FOUND, "%s: no such file or folder", path);
@@ -478,8 +469,7 @@ static void file_unmap(kith_env *env, const void *address, size_t bytes) {
     kith_free((void *)(uintptr_t)address);
 }
 
-/* --- names and folders
- * -------------------------------------------------------------------------------------------------- */
+/* --- names and folders --- */
 
 static kith_status path_rename(kith_env *env, const char *from, const char *to, kith_err *err) {
     sim_disk *disk = disk_of(env);
@@ -634,8 +624,7 @@ void sim_disk_ops_fill(kith_env_ops *ops) {
     ops->free_bytes = free_bytes;
 }
 
-/* --- crash and restart
- * -------------------------------------------------------------------------------------------------- */
+/* --- crash and restart --- */
 
 /* One chance of being kept for everything of one crash: 0 and 1 often, so that whole writes are kept and lost
  * too. */
@@ -791,8 +780,7 @@ void sim_env_space_set(sim_env *sim, uint64_t bytes) {
     sim->disk->space_bytes = bytes;
 }
 
-/* --- what a test does to the disk
- * -------------------------------------------------------------------------------------- */
+/* --- what a test does to the disk --- */
 
 static bool content_flip(kith_buf *content, uint64_t offset, uint8_t mask) {
     if (offset >= content->bytes) return false;
@@ -859,9 +847,7 @@ const uint8_t *sim_env_file_get(sim_env *sim, const char *path, size_t *bytes_ou
     return inode->current.data ? inode->current.data : (const uint8_t *)"";
 }
 
-/* --- life
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* --- life --- */
 
 sim_disk *sim_disk_create(uint64_t seed) {
     sim_disk *disk = kith_alloc_zero(sizeof *disk);

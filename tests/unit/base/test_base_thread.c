@@ -59,8 +59,7 @@ static void test_base__cond_wait_ends_at_its_timeout(void **state) {
     kith_mutex_fini(&lock);
 }
 
-/* --- hazard pointers
- * ------------------------------------------------------------------------------------------------ */
+/* --- hazard pointers --- */
 
 typedef struct object {
     uint64_t a;

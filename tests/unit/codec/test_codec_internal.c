@@ -39,7 +39,7 @@ static void refused(kith_status status, const char *message) {
     kith_buf_clear(&buf);
 }
 
-/* --- search ----------------------------------------------------------------------------------------------------------- */
+/* --- search --- */
 
 static kith_codec_shard_search_request search_request(void) {
     static const float queries[6] = {1, 2, 3, 4, 5, 6};
@@ -171,7 +171,7 @@ static void test_codec_internal__broken_search_responses(void **state) {
     search_response_refused("ids: numbers and canonical are both set");
 }
 
-/* --- write ------------------------------------------------------------------------------------------------------------ */
+/* --- write --- */
 
 static void test_codec_internal__write(void **state) {
     (void)state;
@@ -207,7 +207,7 @@ static void test_codec_internal__write(void **state) {
     assert_true(response_decoded.repeated);
 }
 
-/* --- read ------------------------------------------------------------------------------------------------------------- */
+/* --- read --- */
 
 static void test_codec_internal__read_request(void **state) {
     (void)state;
@@ -312,7 +312,7 @@ static void test_codec_internal__broken_read_responses(void **state) {
     read_response_refused("points[0]: id: 0 bytes are no id");
 }
 
-/* --- count ------------------------------------------------------------------------------------------------------------ */
+/* --- count --- */
 
 static void test_codec_internal__count(void **state) {
     (void)state;

@@ -46,7 +46,7 @@ static void upsert_refused(bench *b, const char *message) {
     kith_buf_clear(&b->buf);
 }
 
-/* --- pieces of messages ----------------------------------------------------------------------------------------------- */
+/* --- pieces of messages --- */
 
 static void put_numbers(bench *b, uint32_t field, size_t bytes) {
     static const uint8_t numbers[64] = {1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3};
@@ -92,7 +92,7 @@ static void put_row(
     kith_wire_close(&b->buf, mark);
 }
 
-/* --- upsert ----------------------------------------------------------------------------------------------------------- */
+/* --- upsert --- */
 
 static void test_codec_points__columns(void **state) {
     bench *b = *state;
@@ -259,7 +259,7 @@ static void test_codec_points__the_largest_batch_of_rows_unpacks(void **state) {
     kith_buf_fini(&rows);
 }
 
-/* --- ids -------------------------------------------------------------------------------------------------------------- */
+/* --- ids --- */
 
 static void get_refused(bench *b, const char *message) {
     kith_codec_get_request request;
@@ -325,7 +325,7 @@ static void test_codec_points__malformed_ids(void **state) {
     get_refused(b, "ids: 65537 points; 1..65536 are allowed");
 }
 
-/* --- the other requests ----------------------------------------------------------------------------------------------- */
+/* --- the other requests --- */
 
 static void test_codec_points__search(void **state) {
     bench *b = *state;
@@ -375,7 +375,7 @@ static void test_codec_points__scroll(void **state) {
     assert_string_equal(b->err.text, "from: a point id has neither number nor text; exactly one is needed");
 }
 
-/* --- responses -------------------------------------------------------------------------------------------------------- */
+/* --- responses --- */
 
 /* Lengths that need one, two and three bytes, which the writer makes room for afterwards. */
 static void test_codec_points__points_of_every_length(void **state) {

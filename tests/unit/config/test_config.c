@@ -174,9 +174,7 @@ static void test_config__keys_that_do_not_fit_together_are_refused(void **state)
         "segment_merge_bytes_max = 1048576: expected at least segment_seal_bytes, 67108864\n");
 }
 
-/* --- files
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- files --- */
 
 static void write_file(const char *dir, const char *name, const char *text) {
     char path[512];
@@ -234,8 +232,7 @@ static void test_config__file_that_cannot_be_read_is_an_error(void **state) {
     test_dir_remove(dir);
 }
 
-/* --- print and reload
- * ----------------------------------------------------------------------------------------------- */
+/* --- print and reload --- */
 
 static void test_config__printed_file_loads_as_the_same(void **state) {
     fixture *fix = *state;

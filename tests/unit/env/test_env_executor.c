@@ -142,9 +142,7 @@ static void test_env__executor_thread_count_is_bounded(void **state) {
     kith_executor_destroy(NULL);
 }
 
-/* --- timers
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- timers --- */
 
 typedef struct noted_timer {
     kith_timer timer;
@@ -264,8 +262,7 @@ static void test_env__timer_start_and_cancel_race_with_expiry(void **state) {
     kith_free(fix);
 }
 
-/* --- clock and threads
- * ---------------------------------------------------------------------------------------------- */
+/* --- clock and threads --- */
 
 static void test_env__clock_does_not_go_back(void **state) {
     uint64_t last_ns = 0;

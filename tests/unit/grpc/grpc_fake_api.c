@@ -62,8 +62,7 @@ static kith_status fake_start(kith_api *api, kith_api_call *call, kith_err *err,
     return KITH_OK;
 }
 
-/* --- collections
- * ------------------------------------------------------------------------------------------------------ */
+/* --- collections --- */
 
 static kith_collection fake_collection(void) {
     kith_collection collection = {.id = 7, .name = "c", .shard_count = 2, .created_wall_ms = 99};
@@ -102,9 +101,7 @@ kith_status kith_api_collection_delete(kith_api *api, kith_api_collection_call *
     return collection_start(api, "delete", call, err);
 }
 
-/* --- writes
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- writes --- */
 
 static void write_answer(kith_api *api, void *pointer, kith_status status, const kith_err *err) {
     (void)api;
@@ -135,9 +132,7 @@ kith_status kith_api_delete(kith_api *api, kith_api_write_call *call, kith_err *
     return fake_start(api, &call->call, err, write_answer);
 }
 
-/* --- reads
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- reads --- */
 
 static void points_answer(kith_api *api, void *pointer, kith_status status, const kith_err *err) {
     static const float vector[4] = {1, 2, 3, 4};

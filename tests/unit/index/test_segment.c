@@ -470,9 +470,7 @@ static void test_segment__file_goes_with_the_last_reference(void **state) {
     fixture_destroy(f);
 }
 
-/* --- the file
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- the file --- */
 
 /* The points of tests/golden/segment-v1.kith: never change them. */
 static void golden_points(fixture *f) {

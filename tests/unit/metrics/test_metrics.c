@@ -11,8 +11,7 @@
 
 #define THREADS 4
 
-/* --- a strict reader of Prometheus' text format 0.0.4, which shares nothing with the writer
- * ----------------------- */
+/* --- a strict reader of Prometheus' text format 0.0.4, which shares nothing with the writer --- */
 
 typedef struct sample {
     char name[128];
@@ -140,9 +139,7 @@ static double value_of(const exposition *page, const char *name, const char *lab
     return 0;
 }
 
-/* --- tests
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- tests --- */
 
 static int set_up(void **state) {
     *state = kith_metrics_create();

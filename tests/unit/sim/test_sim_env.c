@@ -106,9 +106,7 @@ static void test_sim_env__timers_run_on_virtual_time(void **state) {
     sim_env_destroy(sim);
 }
 
-/* --- the disk
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- the disk --- */
 
 static void write_file(
     sim_env *sim, const char *path, uint64_t offset, uint8_t byte, size_t bytes, bool sync) {

@@ -233,8 +233,7 @@ static void test_store__sim_keeps_flushed_state_only(void **state) {
     kith_store_sim_disk_destroy(disk);
 }
 
-/* --- a full disk
- * ------------------------------------------------------------------------------------------------------ */
+/* --- a full disk --- */
 
 /* 64 KiB values that do not compress. */
 static kith_status put_large(kith_store *store, uint64_t number, kith_err *err) {

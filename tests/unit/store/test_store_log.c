@@ -435,8 +435,7 @@ static void test_store_log__a_replay_that_fails_ends_the_open(void **state) {
     fixture_destroy(f);
 }
 
-/* --- crashes
- * ------------------------------------------------------------------------------------------------------- */
+/* --- crashes --- */
 
 /* Appends in bursts, with trims, until the end or a crash. */
 static void work(fixture *f, uint64_t seed) {
@@ -522,8 +521,7 @@ static void test_store_log__acknowledged_entries_survive_every_crash(void **stat
     }
 }
 
-/* --- damage
- * -------------------------------------------------------------------------------------------------------- */
+/* --- damage --- */
 
 static void test_store_log__any_flipped_byte_is_corrupt(void **state) {
     (void)state;
@@ -667,8 +665,7 @@ static void test_store_log__masks_cannot_be_foreseen(void **state) {
     fixture_destroy(f);
 }
 
-/* --- the golden file
- * -------------------------------------------------------------------------------------------------- */
+/* --- the golden file --- */
 
 /* The entries of tests/golden/log-v1.kith: never change them. Two frames. */
 static void golden_append(fixture *f) {
