@@ -48,8 +48,6 @@
         "Who computes distances: auto takes a GPU that works, else the CPU; with cuda the server is not "    \
         "ready without one. The answers are the same.")                                                      \
     X(search_threads, U32, 0, 0, 256, NODE, RESTART, "Threads that scan for searches; 0 is one per core.")   \
-    X(write_threads, U32, 1, 1, 256, NODE, RESTART,                                                          \
-        "Threads that apply writes; a shard belongs to one of them.")                                        \
     X(background_threads, U32, 1, 1, 64, NODE, RESTART, "Threads that seal and merge segments.")             \
     X(grpc_threads, U32, 1, 1, 64, NODE, RESTART, "Threads that take gRPC calls in and send answers out.")   \
     SECTION("Searches")                                                                                      \

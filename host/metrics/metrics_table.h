@@ -33,8 +33,6 @@
     X(SEGMENT_MERGES, "kith_segment_merges_total", COUNTER, "", "Merges of sealed segments.")                \
     X(SEGMENT_SEAL_DURATION, "kith_segment_seal_duration_seconds", HISTOGRAM, "",                            \
         "Time to write a sealed segment and publish it.")                                                    \
-    X(SEGMENT_MERGE_DURATION, "kith_segment_merge_duration_seconds", HISTOGRAM, "",                          \
-        "Time to merge segments and publish the result.")                                                    \
     X(POINTS, "kith_points", GAUGE, "collection", "Live points.")                                            \
     X(SEGMENTS, "kith_segments", GAUGE, "collection", "Segments, growing and sealed.")                       \
     X(SHARDS, "kith_shards", GAUGE, "", "Shards on this node.")                                              \
