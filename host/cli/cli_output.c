@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,7 +16,9 @@ int kith_cli_flush(kith_cli *cli) {
     if (cli->out.bytes == 0) return KITH_CLI_OK;
     bool ok = fwrite(cli->out.data, 1, cli->out.bytes, stdout) == cli->out.bytes && fflush(stdout) == 0;
     kith_buf_clear(&cli->out);
-    return ok ? KITH_CLI_OK : kith_cli_fail(KITH_CLI_REFUSED, "stdout can't be written");
+    if (ok) return KITH_CLI_OK;
+    if (errno == EPIPE) return KITH_CLI_REFUSED; /* `| head` has seen enough: nothing to tell */
+    return kith_cli_fail(KITH_CLI_REFUSED, "stdout can't be written");
 }
 
 /* --- JSON --- */

@@ -490,4 +490,6 @@ def test_a_closed_pipe_ends_it(bin_dir, server, client, name):
     process.stdout.readline()
     process.stdout.close()
     assert process.wait(30) == 1
+    assert process.stderr.read() == b""  # `kith ... | head` is no error to talk about
+    process.stderr.close()
     client.drop(name)
