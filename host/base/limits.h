@@ -18,6 +18,7 @@
 #define KITH_COLLECTIONS_MAX        4096u
 #define KITH_SLOTS                  16384u
 #define KITH_SHARDS_MAX             4096u      /* of one collection */
+#define KITH_CLUSTER_SHARDS_MAX     16384u     /* of all collections; an empty one holds 43 KB */
 #define KITH_REPLY_HITS_MAX         (4u << 20) /* queries x k of one search call */
 
 _Static_assert(KITH_SHARDS_MAX <= KITH_SLOTS, "a shard owns at least one slot");

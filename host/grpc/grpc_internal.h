@@ -25,7 +25,7 @@
 
 #define KITH_GRPC_CALLS_MAX            1024u
 #define KITH_GRPC_REQUEST_BYTES_MAX    ((size_t)512 << 20)
-#define KITH_GRPC_CONNECTION_CALLS_MAX 1024u
+#define KITH_GRPC_CONNECTION_CALLS_MAX 128u /* one connection that does not read leaves room for the others */
 #define KITH_GRPC_METADATA_BYTES_MAX   (16u << 10)
 #define KITH_GRPC_METHODS_MAX          24u
 

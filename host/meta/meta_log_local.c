@@ -50,7 +50,7 @@ static kith_status snapshot_write(local_log *log, kith_err *err) {
     return status;
 }
 
-/* A snapshot that cannot be written is no loss: the log keeps its files, and the next one is tried 64 commands on. */
+/* A snapshot that cannot be written is no loss: the log keeps its files, and the next command or start tries again. */
 static void snapshot_take(local_log *log) {
     uint64_t index = log->options.fsm->state.applied_index;
     if (index == log->snapshot_index) return;
@@ -166,6 +166,10 @@ kith_status kith_meta_log_local_start(kith_meta_log *base, kith_store_log *store
         log->snapshot_missing = false;
     }
     log->store_log = store_log;
+    if (log->options.fsm->state.applied_index > log->snapshot_index)
+        snapshot_take(log);
+    else
+        kith_store_log_trim(store_log, KITH_LOG_STREAM_META, log->snapshot_index);
     return KITH_OK;
 }
 

@@ -90,6 +90,13 @@ static kith_status exists_differently(
     return KITH_OK;
 }
 
+static uint32_t shards_total(const kith_meta_state *state) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < state->collection_count; i++)
+        count += state->collections[i]->shard_count;
+    return count;
+}
+
 static kith_status create_check(const kith_meta_state *state, const kith_collection *wanted, kith_err *err) {
     kith_status status = kith_name_check("collection name", wanted->name, strlen(wanted->name), false, err);
     if (status == KITH_OK) status = kith_schema_check(&wanted->schema, err);
@@ -101,6 +108,12 @@ static kith_status create_check(const kith_meta_state *state, const kith_collect
     if (state->collection_count >= KITH_COLLECTIONS_MAX) {
         return kith_err_set(
             err, KITH_PRECONDITION, "there are %u collections, the most allowed", state->collection_count);
+    }
+    uint32_t shard_count = shards_total(state);
+    if (wanted->shard_count > KITH_CLUSTER_SHARDS_MAX - shard_count) {
+        return kith_err_set(err, KITH_PRECONDITION,
+            "shard_count %u and the %u shards there are pass %u, the most allowed", wanted->shard_count,
+            shard_count, KITH_CLUSTER_SHARDS_MAX);
     }
     return KITH_OK;
 }

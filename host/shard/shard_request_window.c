@@ -68,6 +68,8 @@ void shard_window_put(
     if (at == UINT32_MAX) return;
     slot *taken = &window->slots[at];
     if (shard_request_is_named(&taken->request_id)) {
+        /* Read from a store that was written with a larger window: the newer one stays. */
+        if (taken->result.sequence > result->sequence) return;
         key_make(&taken->request_id, key);
         kith_map_remove(window->index, key, KEY_BYTES);
     }
