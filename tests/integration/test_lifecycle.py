@@ -75,6 +75,20 @@ def test_a_stopped_server_needs_no_repair(kithd):
         assert_exact(client.search("c", matrix[:10], 10), "l2", range(5000), matrix, matrix[:10], 10)
 
 
+def test_the_log_of_one_collection_does_not_grow_for_ever(kithd):
+    """Its creation lies in the first log file and must not keep all later ones."""
+    server = kithd(config={"segment_seal_rows": 1000, "segment_seal_bytes": 1 << 20, "segment_seal_idle_ms": 200,
+                           "log_file_bytes": 1 << 20, "log_retain_bytes": 0}).start()
+    with Client(server.address) as client:
+        client.create("c", dim=128)
+        for _ in range(40):  # 20 MiB of the same points
+            client.upsert_patiently("c", range(1000), np.random.rand(1000, 128))
+    deadline = time.monotonic() + 30
+    while len(list((server.data_dir / "log").iterdir())) > 3:
+        assert time.monotonic() < deadline, sorted((server.data_dir / "log").iterdir())
+        time.sleep(0.1)
+
+
 def test_streams_end_when_the_server_stops(kithd):
     """An open UpsertStream does not hold up a stop, and what it acknowledged is there."""
     server = kithd().start()
