@@ -199,9 +199,25 @@ uint32_t kith_grpc_server_port(const kith_grpc_server *server) {
 
 /* --- stop --- */
 
+#define DRAIN_STEP_NS UINT64_C(50000000)
+#define QUIET_NS      UINT64_C(1000000000)
+
 /* False when `wait` passed first. */
 static bool stopped_within(kith_grpc_server *server, gpr_timespec wait) {
     return grpc_completion_queue_next(server->stop_queue, wait, NULL).type == GRPC_OP_COMPLETE;
+}
+
+/* True once the server has stopped by itself. False when `drain_ns` passed, or when no call has been in flight for a
+ * second: idle clients see that they should go only at their own next poll, and nobody is served meanwhile. */
+static bool drained_within(kith_grpc_server *server, uint64_t drain_ns) {
+    uint64_t quiet_ns = 0;
+    for (uint64_t waited_ns = 0; waited_ns < drain_ns && quiet_ns < QUIET_NS; waited_ns += DRAIN_STEP_NS) {
+        gpr_timespec step = gpr_time_from_nanos((int64_t)DRAIN_STEP_NS, GPR_TIMESPAN);
+        if (stopped_within(server, gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), step))) return true;
+        bool quiet = atomic_load_explicit(&server->call_count, memory_order_relaxed) == 0;
+        quiet_ns = quiet ? quiet_ns + DRAIN_STEP_NS : 0;
+    }
+    return false;
 }
 
 /* Every call that began was answered by the api and recycled. */
@@ -232,12 +248,10 @@ static void thread_stop(kith_grpc_thread *thread) {
 
 void kith_grpc_server_stop(kith_grpc_server *server, uint64_t drain_ns) {
     if (!server) return;
-    gpr_timespec drain =
-        gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_nanos((int64_t)drain_ns, GPR_TIMESPAN));
     grpc_server_shutdown_and_notify(server->core, server->stop_queue, server);
-    if (!stopped_within(server, drain)) {
-        kith_log_warn("grpc_calls_cancelled",
-            kith_kv_u64("calls", atomic_load_explicit(&server->call_count, memory_order_relaxed)));
+    if (!drained_within(server, drain_ns)) {
+        uint32_t calls = atomic_load_explicit(&server->call_count, memory_order_relaxed);
+        if (calls > 0) kith_log_warn("grpc_calls_cancelled", kith_kv_u64("calls", calls));
         grpc_server_cancel_all_calls(server->core);
         (void)stopped_within(server, gpr_inf_future(GPR_CLOCK_MONOTONIC));
     }

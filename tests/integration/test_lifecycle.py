@@ -89,6 +89,19 @@ def test_the_log_of_one_collection_does_not_grow_for_ever(kithd):
         time.sleep(0.1)
 
 
+def test_idle_clients_do_not_delay_a_stop(kithd):
+    server = kithd().start()
+    clients = [Client(server.address) for _ in range(4)]
+    clients[0].create("c", dim=DIM)
+    for client in clients:
+        client.count("c")
+    began = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - began < 10  # the drain allowed for calls in flight is 20 s
+    for client in clients:
+        client.close()
+
+
 def test_streams_end_when_the_server_stops(kithd):
     """An open UpsertStream does not hold up a stop, and what it acknowledged is there."""
     server = kithd().start()
