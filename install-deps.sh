@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what kith is built and tested with, from Debian's packages (Debian 12, Ubuntu 24.04). Works as root and with
+# Installs what kith is built and tested with, from Debian 12's packages. Works as root and with
 # sudo. Says what it installs; does nothing when everything is there.
 #
 #   ./install-deps.sh            what building and running needs

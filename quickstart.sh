@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a bare Debian 12 (or Ubuntu) to a search over real vectors: installs what is missing, builds, starts a standalone
+# From a bare Debian 12 to a search over real vectors: installs what is missing, builds, starts a standalone
 # server, loads 6,000 Debian packages with text embeddings, finds the nearest to one, and says what to type next.
 #
 #   ./quickstart.sh [PACKAGE]        the package to find neighbours of (default postgresql)
