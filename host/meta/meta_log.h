@@ -41,10 +41,6 @@ static inline void kith_meta_log_close(kith_meta_log *log) {
 
 /* --- one node's durable log --- */
 
-/* A snapshot is written after this many commands. One: the node's log goes away from its front only, so a single
- * metadata entry that still counts would keep every later file of every shard. Commands are rare and the file small. */
-#define KITH_META_SNAPSHOT_COMMANDS 1u
-
 typedef struct kith_meta_log_local_options {
     kith_env *env;
     const char *dir;         /* <data>/meta: snapshot.kith; made when missing */
