@@ -48,6 +48,8 @@ uint32_t kith_segment_rows_max(const kith_segment *segment);
 uint64_t kith_segment_vector_bytes(const kith_segment *segment);
 /* Newest row with this id, dead or not; KITH_ROW_NONE. Sealed: bounds check, bloom filter, binary search. */
 uint32_t kith_segment_find(const kith_segment *segment, const kith_id *id);
+/* The same among rows below `row_count`, for who must not see later ones. Cost: one step a later row of this id. */
+uint32_t kith_segment_find_below(const kith_segment *segment, const kith_id *id, uint32_t row_count);
 /* Borrowed while the segment is held. */
 kith_id kith_segment_row_id(const kith_segment *segment, uint32_t row);
 uint64_t kith_segment_row_sequence(const kith_segment *segment, uint32_t row);

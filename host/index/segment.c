@@ -57,6 +57,13 @@ uint32_t kith_segment_find(const kith_segment *segment, const kith_id *id) {
     return segment->ops->find(segment, id);
 }
 
+uint32_t kith_segment_find_below(const kith_segment *segment, const kith_id *id, uint32_t row_count) {
+    uint32_t row = segment->ops->find(segment, id);
+    while (row != KITH_ROW_NONE && row >= row_count)
+        row = segment->ops->row_before ? segment->ops->row_before(segment, row) : KITH_ROW_NONE;
+    return row;
+}
+
 kith_id kith_segment_row_id(const kith_segment *segment, uint32_t row) {
     return segment->ops->row_id(segment, row);
 }

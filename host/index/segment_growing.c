@@ -28,6 +28,7 @@ typedef struct growing_segment {
         *id_ends; /* [rows_max]: where the row's id ends in id_bytes; it begins where the one before ends */
     uint8_t *id_bytes; /* canonical ids, one after another */
     kith_map *rows;    /* canonical id -> newest row */
+    uint32_t *befores; /* [rows_max]: newest earlier row of the same id, or KITH_ROW_NONE */
     growing_field fields[KITH_FIELDS_MAX];
 } growing_segment;
 
@@ -55,6 +56,7 @@ static void growing_destroy(kith_segment *segment) {
     pages_release(growing->sequences, rows_max * sizeof *growing->sequences);
     pages_release(growing->id_ends, rows_max * sizeof *growing->id_ends);
     pages_release(growing->id_bytes, rows_max * KITH_ID_CANONICAL_BYTES_MAX);
+    pages_release(growing->befores, rows_max * sizeof *growing->befores);
     kith_map_destroy(growing->rows);
     kith_free(growing);
 }
@@ -79,7 +81,8 @@ static bool growing_reserve(growing_segment *growing) {
     growing->sequences = kith_pages_reserve(rows_max * sizeof *growing->sequences);
     growing->id_ends = kith_pages_reserve(rows_max * sizeof *growing->id_ends);
     growing->id_bytes = kith_pages_reserve(rows_max * KITH_ID_CANONICAL_BYTES_MAX);
-    return reserved && growing->sequences && growing->id_ends && growing->id_bytes;
+    growing->befores = kith_pages_reserve(rows_max * sizeof *growing->befores);
+    return reserved && growing->sequences && growing->id_ends && growing->id_bytes && growing->befores;
 }
 
 static uint32_t growing_row_count(const kith_segment *segment) {
@@ -95,6 +98,10 @@ static uint32_t growing_find(const kith_segment *segment, const kith_id *id) {
     size_t bytes = kith_id_encode(id, canonical);
     uint64_t row;
     return kith_map_get(growing_of(segment)->rows, canonical, bytes, &row) ? (uint32_t)row : KITH_ROW_NONE;
+}
+
+static uint32_t growing_row_before(const kith_segment *segment, uint32_t row) {
+    return growing_of(segment)->befores[row];
 }
 
 static kith_id growing_row_id(const kith_segment *segment, uint32_t row) {
@@ -140,6 +147,7 @@ static const segment_ops growing_ops = {
     .row_count = growing_row_count,
     .vector_bytes = growing_vector_bytes,
     .find = growing_find,
+    .row_before = growing_row_before,
     .row_id = growing_row_id,
     .row_sequence = growing_row_sequence,
     .row_vector = growing_row_vector,
@@ -195,6 +203,9 @@ kith_status kith_segment_growing_append(
     growing->sequences[row] = sequence;
     for (uint32_t i = 0; i < segment->schema.field_count; i++)
         field_append(growing, i, row, point->vectors[i]);
+    uint64_t before;
+    bool again = kith_map_get(growing->rows, growing->id_bytes + id_begin, id_bytes, &before);
+    growing->befores[row] = again ? (uint32_t)before : KITH_ROW_NONE;
     kith_map_put(growing->rows, growing->id_bytes + id_begin, id_bytes, row);
     atomic_store_explicit(&growing->row_count, row + 1, memory_order_relaxed);
     *row_out = row;

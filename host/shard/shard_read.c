@@ -13,21 +13,11 @@ static bool row_is_live(const shard_view_part *part, uint32_t row) {
     return !part->dead || !kith_bitset_get(part->dead->words, row);
 }
 
-/* While a round is stalled a growing segment has newer rows than the view shows, and finds those first. */
-static uint32_t visible_row_find(const shard_view_part *part, const kith_id *id) {
-    uint32_t row = kith_segment_find(part->segment, id);
-    if (row == KITH_ROW_NONE || row < part->row_count) return row;
-    for (row = part->row_count; row > 0; row--) {
-        kith_id other = kith_segment_row_id(part->segment, row - 1);
-        if (kith_id_compare(&other, id) == 0) return row - 1;
-    }
-    return KITH_ROW_NONE;
-}
-
 bool shard_view_find(const shard_view *view, const kith_id *id, uint32_t *part_out, uint32_t *row_out) {
     for (uint32_t i = view->part_count; i > 0; i--) {
         const shard_view_part *part = &view->parts[i - 1];
-        uint32_t row = visible_row_find(part, id);
+        /* While a round is stalled a growing segment has newer rows than the view shows. */
+        uint32_t row = kith_segment_find_below(part->segment, id, part->row_count);
         if (row == KITH_ROW_NONE || !row_is_live(part, row)) continue;
         *part_out = i - 1;
         *row_out = row;

@@ -270,6 +270,30 @@ static void test_segment__find_gives_the_newest_row(void **state) {
     fixture_destroy(f);
 }
 
+/* A reader that sees fewer rows than there are finds what was the newest then, also where the id came again and
+ * again since. */
+static void test_segment__find_below_gives_the_newest_visible_row(void **state) {
+    (void)state;
+    kith_rng rng;
+    kith_rng_init(&rng, test_seed(1));
+    fixture *f = fixture_create(&golden_schema);
+    points_append(f, 10, &rng, true);
+    for (uint32_t row = 10; row < 500; row++) {
+        f->points[row] = f->points[row % 2 ? 3 : 4];
+        point_append(f, &f->points[row]);
+    }
+    const kith_id *id = &f->points[3].id;
+    assert_int_equal(kith_segment_find_below(f->growing, id, 500), 499);
+    assert_int_equal(kith_segment_find_below(f->growing, id, 499), 497);
+    assert_int_equal(kith_segment_find_below(f->growing, id, 12), 11);
+    assert_int_equal(kith_segment_find_below(f->growing, id, 11), 3);
+    assert_int_equal(kith_segment_find_below(f->growing, id, 3), KITH_ROW_NONE);
+    assert_int_equal(kith_segment_find_below(f->growing, &f->points[4].id, 10), 4);
+    kith_id absent = kith_id_of_number(123456789);
+    assert_int_equal(kith_segment_find_below(f->growing, &absent, 500), KITH_ROW_NONE);
+    fixture_destroy(f);
+}
+
 static void test_segment__growing_refuses_a_row_too_many(void **state) {
     (void)state;
     kith_err err;
@@ -609,6 +633,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_segment__growing_gives_back_what_was_put_in),
         cmocka_unit_test(test_segment__find_gives_the_newest_row),
+        cmocka_unit_test(test_segment__find_below_gives_the_newest_visible_row),
         cmocka_unit_test(test_segment__growing_refuses_a_row_too_many),
         cmocka_unit_test(test_segment__sealed_is_the_live_rows_in_id_order),
         cmocka_unit_test(test_segment__sources_of_both_kinds_merge),
