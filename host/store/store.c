@@ -49,13 +49,39 @@ kith_status kith_store_flush(kith_store *store, kith_err *err) {
 kith_status kith_store_get(kith_store *store, kith_store_family family, const void *key, size_t key_bytes,
     kith_buf *value_out, kith_err *err) {
     kith_assert(family < KITH_STORE_FAMILIES);
-    return store->ops->get(store, family, key, key_bytes, value_out, err);
+    return store->ops->get(store, NULL, family, key, key_bytes, value_out, err);
+}
+
+kith_store_snapshot *kith_store_snapshot_create(kith_store *store) {
+    kith_store_snapshot *snapshot = store->ops->snapshot_create(store);
+    snapshot->store = store;
+    return snapshot;
+}
+
+void kith_store_snapshot_destroy(kith_store_snapshot *snapshot) {
+    if (snapshot) snapshot->store->ops->snapshot_destroy(snapshot);
+}
+
+kith_status kith_store_snapshot_get(kith_store_snapshot *snapshot, kith_store_family family, const void *key,
+    size_t key_bytes, kith_buf *value_out, kith_err *err) {
+    kith_assert(family < KITH_STORE_FAMILIES);
+    kith_store *store = snapshot->store;
+    return store->ops->get(store, snapshot, family, key, key_bytes, value_out, err);
+}
+
+kith_status kith_store_snapshot_iterator_open(kith_store_snapshot *snapshot, kith_store_family family,
+    const void *from, size_t from_bytes, const void *to, size_t to_bytes, kith_store_iterator **iterator_out,
+    kith_err *err) {
+    kith_assert(family < KITH_STORE_FAMILIES);
+    kith_store *store = snapshot->store;
+    return store->ops->iterator_open(
+        store, snapshot, family, from, from_bytes, to, to_bytes, iterator_out, err);
 }
 
 kith_status kith_store_iterator_open(kith_store *store, kith_store_family family, const void *from,
     size_t from_bytes, const void *to, size_t to_bytes, kith_store_iterator **iterator_out, kith_err *err) {
     kith_assert(family < KITH_STORE_FAMILIES);
-    return store->ops->iterator_open(store, family, from, from_bytes, to, to_bytes, iterator_out, err);
+    return store->ops->iterator_open(store, NULL, family, from, from_bytes, to, to_bytes, iterator_out, err);
 }
 
 bool kith_store_iterator_next(kith_store_iterator *iterator, const void **key_out, size_t *key_bytes_out,

@@ -5,7 +5,7 @@
  *
  * Keys of shard data begin with the shard id as u64 big-endian, so that a shard is a range.
  *
- * Threads: every function from any thread, except that a batch and an iterator belong to one thread. Calls may wait
+ * Threads: every function from any thread, except that a batch and an iterator are used by one thread at a time. Calls may wait
  * for the disk. A full disk is NO_SPACE: reads go on, and writes work again when there is space. */
 #ifndef KITH_STORE_STORE_H
 #define KITH_STORE_STORE_H
@@ -25,6 +25,7 @@ typedef enum kith_store_family {
 typedef struct kith_store kith_store;
 typedef struct kith_store_batch kith_store_batch;
 typedef struct kith_store_iterator kith_store_iterator;
+typedef struct kith_store_snapshot kith_store_snapshot;
 
 KITH_CHECK kith_status kith_store_rocksdb_open(
     const char *path, uint64_t memory_bytes, kith_store **store_out, kith_err *err);
@@ -58,6 +59,17 @@ KITH_CHECK kith_status kith_store_flush(kith_store *store, kith_err *err);
 /* NOT_FOUND without a message when there is none; `value_out` is cleared first. */
 KITH_CHECK kith_status kith_store_get(kith_store *store, kith_store_family family, const void *key,
     size_t key_bytes, kith_buf *value_out, kith_err *err);
+
+/* The store as it is at this moment, in all families; cheap, and it waits for nothing. */
+kith_store_snapshot *kith_store_snapshot_create(kith_store *store);
+/* After its iterators and before the store is closed. Accepts NULL. */
+void kith_store_snapshot_destroy(kith_store_snapshot *snapshot);
+/* As kith_store_get and kith_store_iterator_open, of that moment. */
+KITH_CHECK kith_status kith_store_snapshot_get(kith_store_snapshot *snapshot, kith_store_family family,
+    const void *key, size_t key_bytes, kith_buf *value_out, kith_err *err);
+KITH_CHECK kith_status kith_store_snapshot_iterator_open(kith_store_snapshot *snapshot,
+    kith_store_family family, const void *from, size_t from_bytes, const void *to, size_t to_bytes,
+    kith_store_iterator **iterator_out, kith_err *err);
 
 /* A consistent walk over [from, to) in key order. Begins before the first entry. */
 KITH_CHECK kith_status kith_store_iterator_open(kith_store *store, kith_store_family family, const void *from,

@@ -61,6 +61,12 @@ typedef struct rocks_iterator {
     bool started;
 } rocks_iterator;
 
+typedef struct rocks_snapshot {
+    kith_store_snapshot snapshot;
+    const rocksdb_snapshot_t *native;
+    rocksdb_readoptions_t *read_options;
+} rocks_snapshot;
+
 /* A key with its family before it. */
 typedef struct rocks_key {
     char inlined[ROCKS_KEY_BYTES_INLINE];
@@ -180,15 +186,32 @@ static kith_status rocks_flush(kith_store *store, kith_err *err) {
 
 /* --- reading --- */
 
-static kith_status rocks_get(kith_store *store, kith_store_family family, const void *key, size_t key_bytes,
-    kith_buf *value_out, kith_err *err) {
+static kith_store_snapshot *rocks_snapshot_create(kith_store *store) {
+    rocks_snapshot *snapshot = kith_alloc_zero(sizeof *snapshot);
+    snapshot->native = rocksdb_create_snapshot(((rocks_store *)store)->db);
+    snapshot->read_options = rocksdb_readoptions_create();
+    rocksdb_readoptions_set_snapshot(snapshot->read_options, snapshot->native);
+    return &snapshot->snapshot;
+}
+
+static void rocks_snapshot_destroy(kith_store_snapshot *snapshot) {
+    rocks_snapshot *rocks = (rocks_snapshot *)snapshot;
+    rocksdb_readoptions_destroy(rocks->read_options);
+    rocksdb_release_snapshot(((rocks_store *)snapshot->store)->db, rocks->native);
+    kith_free(rocks);
+}
+
+static kith_status rocks_get(kith_store *store, kith_store_snapshot *snapshot, kith_store_family family,
+    const void *key, size_t key_bytes, kith_buf *value_out, kith_err *err) {
     rocks_store *rocks = (rocks_store *)store;
+    const rocksdb_readoptions_t *read_options =
+        snapshot ? ((rocks_snapshot *)snapshot)->read_options : rocks->read_options;
     rocks_key full;
     rocks_key_init(&full, family, key, key_bytes);
     kith_buf_clear(value_out);
     char *text = NULL;
     rocksdb_pinnableslice_t *slice =
-        rocksdb_get_pinned(rocks->db, rocks->read_options, full.bytes, full.count, &text);
+        rocksdb_get_pinned(rocks->db, read_options, full.bytes, full.count, &text);
     rocks_key_fini(&full);
     kith_status status = rocks_status_take(text, "read from the store", err);
     if (status != KITH_OK) return status;
@@ -200,8 +223,9 @@ static kith_status rocks_get(kith_store *store, kith_store_family family, const 
     return KITH_OK;
 }
 
-static kith_status rocks_iterator_open(kith_store *store, kith_store_family family, const void *from,
-    size_t from_bytes, const void *to, size_t to_bytes, kith_store_iterator **iterator_out, kith_err *err) {
+static kith_status rocks_iterator_open(kith_store *store, kith_store_snapshot *snapshot,
+    kith_store_family family, const void *from, size_t from_bytes, const void *to, size_t to_bytes,
+    kith_store_iterator **iterator_out, kith_err *err) {
     (void)err;
     rocks_store *rocks = (rocks_store *)store;
     rocks_iterator *iterator = kith_alloc_zero(sizeof *iterator);
@@ -210,6 +234,8 @@ static kith_status rocks_iterator_open(kith_store *store, kith_store_family fami
     kith_buf_u8(&iterator->upper, (uint8_t)family);
     if (to_bytes > 0) kith_buf_append(&iterator->upper, to, to_bytes);
     iterator->read_options = rocksdb_readoptions_create();
+    if (snapshot)
+        rocksdb_readoptions_set_snapshot(iterator->read_options, ((rocks_snapshot *)snapshot)->native);
     rocksdb_readoptions_set_iterate_upper_bound(
         iterator->read_options, (const char *)iterator->upper.data, iterator->upper.bytes);
     iterator->native = rocksdb_create_iterator(rocks->db, iterator->read_options);
@@ -279,6 +305,8 @@ static const kith_store_ops rocks_ops = {
     .batch_remove_range = rocks_batch_remove_range,
     .write = rocks_write,
     .flush = rocks_flush,
+    .snapshot_create = rocks_snapshot_create,
+    .snapshot_destroy = rocks_snapshot_destroy,
     .get = rocks_get,
     .iterator_open = rocks_iterator_open,
     .iterator_next = rocks_iterator_next,

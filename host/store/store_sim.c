@@ -59,6 +59,11 @@ typedef struct sim_iterator {
     size_t next;
 } sim_iterator;
 
+typedef struct sim_snapshot {
+    kith_store_snapshot snapshot;
+    sim_map maps[KITH_STORE_FAMILIES];
+} sim_snapshot;
+
 typedef enum sim_kind { SIM_PUT = 1, SIM_REMOVE = 2, SIM_REMOVE_RANGE = 3 } sim_kind;
 
 static void entry_release(sim_entry *entry) {
@@ -266,13 +271,37 @@ static kith_status sim_write(kith_store *store, kith_store_batch *batch, kith_er
 
 /* --- reading --- */
 
-static kith_status sim_get(kith_store *store, kith_store_family family, const void *key, size_t key_bytes,
-    kith_buf *value_out, kith_err *err) {
+static kith_store_snapshot *sim_snapshot_create(kith_store *store) {
+    sim_store *sim = (sim_store *)store;
+    sim_snapshot *snapshot = kith_alloc_zero(sizeof *snapshot);
+    kith_mutex_lock(&sim->disk->mutex);
+    for (uint32_t i = 0; i < KITH_STORE_FAMILIES; i++)
+        snapshot->maps[i] = map_share(&sim->current[i], 0, sim->current[i].count);
+    kith_mutex_unlock(&sim->disk->mutex);
+    return &snapshot->snapshot;
+}
+
+static void sim_snapshot_destroy(kith_store_snapshot *snapshot) {
+    sim_store *sim = (sim_store *)snapshot->store;
+    kith_mutex_lock(&sim->disk->mutex);
+    for (uint32_t i = 0; i < KITH_STORE_FAMILIES; i++)
+        map_fini(&((sim_snapshot *)snapshot)->maps[i]);
+    kith_mutex_unlock(&sim->disk->mutex);
+    kith_free(snapshot);
+}
+
+static const sim_map *map_of(
+    const sim_store *sim, const kith_store_snapshot *snapshot, kith_store_family family) {
+    return snapshot ? &((const sim_snapshot *)snapshot)->maps[family] : &sim->current[family];
+}
+
+static kith_status sim_get(kith_store *store, kith_store_snapshot *snapshot, kith_store_family family,
+    const void *key, size_t key_bytes, kith_buf *value_out, kith_err *err) {
     (void)err;
     sim_store *sim = (sim_store *)store;
     kith_buf_clear(value_out);
     kith_mutex_lock(&sim->disk->mutex);
-    const sim_map *map = &sim->current[family];
+    const sim_map *map = map_of(sim, snapshot, family);
     size_t at = map_lower_bound(map, key, key_bytes);
     bool found = map_has_at(map, at, key, key_bytes);
     if (found && map->entries[at]->value_bytes > 0) {
@@ -282,15 +311,16 @@ static kith_status sim_get(kith_store *store, kith_store_family family, const vo
     return found ? KITH_OK : KITH_NOT_FOUND;
 }
 
-static kith_status sim_iterator_open(kith_store *store, kith_store_family family, const void *from,
-    size_t from_bytes, const void *to, size_t to_bytes, kith_store_iterator **iterator_out, kith_err *err) {
+static kith_status sim_iterator_open(kith_store *store, kith_store_snapshot *snapshot,
+    kith_store_family family, const void *from, size_t from_bytes, const void *to, size_t to_bytes,
+    kith_store_iterator **iterator_out, kith_err *err) {
     (void)err;
     sim_store *sim = (sim_store *)store;
     sim_iterator *iterator = kith_alloc_zero(sizeof *iterator);
     iterator->iterator.ops = store->ops;
     iterator->disk = sim->disk;
     kith_mutex_lock(&sim->disk->mutex);
-    const sim_map *map = &sim->current[family];
+    const sim_map *map = map_of(sim, snapshot, family);
     iterator->range =
         map_share(map, map_lower_bound(map, from, from_bytes), map_lower_bound(map, to, to_bytes));
     kith_mutex_unlock(&sim->disk->mutex);
@@ -355,6 +385,8 @@ static const kith_store_ops sim_ops = {
     .batch_remove_range = sim_batch_remove_range,
     .write = sim_write,
     .flush = sim_flush,
+    .snapshot_create = sim_snapshot_create,
+    .snapshot_destroy = sim_snapshot_destroy,
     .get = sim_get,
     .iterator_open = sim_iterator_open,
     .iterator_next = sim_iterator_next,

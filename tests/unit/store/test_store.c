@@ -201,6 +201,58 @@ static void test_store__iterator_sees_one_moment(void **state) {
     iterator_sees_one_moment(true);
 }
 
+static uint32_t snapshot_count(kith_store_snapshot *snapshot) {
+    kith_store_iterator *iterator;
+    const void *key, *value;
+    size_t key_bytes, value_bytes;
+    kith_err err;
+    uint32_t count = 0;
+    assert_ok(kith_store_snapshot_iterator_open(snapshot, KITH_STORE_META, "", 0, "\xff", 1, &iterator, &err),
+        &err);
+    while (kith_store_iterator_next(iterator, &key, &key_bytes, &value, &value_bytes))
+        count++;
+    kith_store_iterator_close(iterator);
+    return count;
+}
+
+static void snapshot_sees_one_moment(bool sim) {
+    fixture *f = fixture_create(sim);
+    kith_err err;
+    kith_buf value;
+    uint8_t key[16];
+    kith_buf_init(&value);
+    for (uint32_t i = 0; i < 10; i += 2)
+        assert_ok(put_one(f->store, KITH_STORE_META, i, &err), &err);
+    kith_store_snapshot *snapshot = kith_store_snapshot_create(f->store);
+    for (uint32_t i = 1; i < 10; i += 2)
+        assert_ok(put_one(f->store, KITH_STORE_META, i, &err), &err);
+    kith_store_batch *batch = kith_store_batch_create(f->store);
+    kith_store_batch_put(batch, KITH_STORE_META, key, key_make(0, key), "other", 5);
+    kith_store_batch_remove(batch, KITH_STORE_META, key, key_make(2, key));
+    assert_ok(kith_store_write(f->store, batch, &err), &err);
+    assert_ok(kith_store_flush(f->store, &err), &err);
+    kith_store_batch_destroy(batch);
+    assert_int_equal(snapshot_count(snapshot), 5);
+    for (uint32_t i = 0; i <= 2; i += 2) {
+        assert_ok(
+            kith_store_snapshot_get(snapshot, KITH_STORE_META, key, key_make(i, key), &value, &err), &err);
+        assert_memory_equal(value.data, "value", 5);
+    }
+    assert_int_equal(kith_store_snapshot_get(snapshot, KITH_STORE_META, key, key_make(1, key), &value, &err),
+        KITH_NOT_FOUND);
+    kith_store_snapshot_destroy(snapshot);
+    assert_int_equal(
+        kith_store_get(f->store, KITH_STORE_META, key, key_make(2, key), &value, &err), KITH_NOT_FOUND);
+    kith_buf_fini(&value);
+    fixture_destroy(f);
+}
+
+static void test_store__snapshot_sees_one_moment(void **state) {
+    (void)state;
+    snapshot_sees_one_moment(false);
+    snapshot_sees_one_moment(true);
+}
+
 static kith_status refuse_flush(void *ctx, kith_err *err) {
     bool *refuse = ctx;
     return *refuse ? kith_err_set(err, KITH_IO, "crashed") : KITH_OK;
@@ -389,6 +441,7 @@ int main(void) {
         cmocka_unit_test(test_store__rocksdb_does_what_the_contract_says),
         cmocka_unit_test(test_store__sim_does_what_the_contract_says),
         cmocka_unit_test(test_store__iterator_sees_one_moment),
+        cmocka_unit_test(test_store__snapshot_sees_one_moment),
         cmocka_unit_test(test_store__sim_keeps_flushed_state_only),
         cmocka_unit_test_setup_teardown(
             test_store__full_disk_is_no_space_and_passes, disk_set_up, disk_tear_down),
