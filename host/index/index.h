@@ -3,8 +3,8 @@
  * live is not theirs to know: the view (host/shard) holds the dead bits and, for growing ones, how many rows are
  * visible.
  *
- * Threads: a growing segment's append and find run on its shard's thread; everything else from any thread, for rows
- * below a row count that was published with release order (the view's). No locks.
+ * Threads: a growing segment's append and kith_segment_find run on its shard's thread; everything else from any thread,
+ * for rows below a row count that was published with release order (the view's). No locks.
  * Ownership: counted; the last release frees it (a sealed one is unmapped, and its file removed if it was marked). */
 #ifndef KITH_INDEX_INDEX_H
 #define KITH_INDEX_INDEX_H
@@ -48,7 +48,8 @@ uint32_t kith_segment_rows_max(const kith_segment *segment);
 uint64_t kith_segment_vector_bytes(const kith_segment *segment);
 /* Newest row with this id, dead or not; KITH_ROW_NONE. Sealed: bounds check, bloom filter, binary search. */
 uint32_t kith_segment_find(const kith_segment *segment, const kith_id *id);
-/* The same among rows below `row_count`, for who must not see later ones. Cost: one step a later row of this id. */
+/* The same among rows below `row_count` (of a view), while later ones are added: from any thread. Cost: one step a later
+ * row of this id. */
 uint32_t kith_segment_find_below(const kith_segment *segment, const kith_id *id, uint32_t row_count);
 /* Borrowed while the segment is held. */
 kith_id kith_segment_row_id(const kith_segment *segment, uint32_t row);

@@ -54,14 +54,11 @@ uint64_t kith_segment_vector_bytes(const kith_segment *segment) {
 }
 
 uint32_t kith_segment_find(const kith_segment *segment, const kith_id *id) {
-    return segment->ops->find(segment, id);
+    return segment->ops->find(segment, id, segment->rows_max);
 }
 
 uint32_t kith_segment_find_below(const kith_segment *segment, const kith_id *id, uint32_t row_count) {
-    uint32_t row = segment->ops->find(segment, id);
-    while (row != KITH_ROW_NONE && row >= row_count)
-        row = segment->ops->row_before ? segment->ops->row_before(segment, row) : KITH_ROW_NONE;
-    return row;
+    return segment->ops->find(segment, id, row_count);
 }
 
 kith_id kith_segment_row_id(const kith_segment *segment, uint32_t row) {

@@ -2,14 +2,13 @@
  * rows come. So rows never move, and readers of published rows need no lock: everything of a row is written
  * before the view that shows it is published. The one word that a later row shares with published ones is
  * that of the missing bits; it is read and written atomically. */
-#include "host/index/segment_internal.h"
-
 #include <string.h>
 
 #include "host/base/alloc.h"
 #include "host/base/assert.h"
 #include "host/base/bitset.h"
-#include "host/base/map.h"
+#include "host/index/segment_ids.h"
+#include "host/index/segment_internal.h"
 
 typedef struct growing_field {
     uint8_t *vectors;          /* [rows_max][dim] of the stored type */
@@ -27,8 +26,7 @@ typedef struct growing_segment {
     uint32_t
         *id_ends; /* [rows_max]: where the row's id ends in id_bytes; it begins where the one before ends */
     uint8_t *id_bytes; /* canonical ids, one after another */
-    kith_map *rows;    /* canonical id -> newest row */
-    uint32_t *befores; /* [rows_max]: newest earlier row of the same id, or KITH_ROW_NONE */
+    segment_ids ids;
     growing_field fields[KITH_FIELDS_MAX];
 } growing_segment;
 
@@ -56,8 +54,7 @@ static void growing_destroy(kith_segment *segment) {
     pages_release(growing->sequences, rows_max * sizeof *growing->sequences);
     pages_release(growing->id_ends, rows_max * sizeof *growing->id_ends);
     pages_release(growing->id_bytes, rows_max * KITH_ID_CANONICAL_BYTES_MAX);
-    pages_release(growing->befores, rows_max * sizeof *growing->befores);
-    kith_map_destroy(growing->rows);
+    segment_ids_fini(&growing->ids);
     kith_free(growing);
 }
 
@@ -81,8 +78,9 @@ static bool growing_reserve(growing_segment *growing) {
     growing->sequences = kith_pages_reserve(rows_max * sizeof *growing->sequences);
     growing->id_ends = kith_pages_reserve(rows_max * sizeof *growing->id_ends);
     growing->id_bytes = kith_pages_reserve(rows_max * KITH_ID_CANONICAL_BYTES_MAX);
-    growing->befores = kith_pages_reserve(rows_max * sizeof *growing->befores);
-    return reserved && growing->sequences && growing->id_ends && growing->id_bytes && growing->befores;
+    reserved =
+        segment_ids_init(&growing->ids, growing->id_bytes, growing->id_ends, (uint32_t)rows_max) && reserved;
+    return reserved && growing->sequences && growing->id_ends && growing->id_bytes;
 }
 
 static uint32_t growing_row_count(const kith_segment *segment) {
@@ -93,15 +91,10 @@ static uint64_t growing_vector_bytes(const kith_segment *segment) {
     return (uint64_t)growing_row_count(segment) * kith_schema_row_bytes(&segment->schema);
 }
 
-static uint32_t growing_find(const kith_segment *segment, const kith_id *id) {
+static uint32_t growing_find(const kith_segment *segment, const kith_id *id, uint32_t row_end) {
     uint8_t canonical[KITH_ID_CANONICAL_BYTES_MAX];
     size_t bytes = kith_id_encode(id, canonical);
-    uint64_t row;
-    return kith_map_get(growing_of(segment)->rows, canonical, bytes, &row) ? (uint32_t)row : KITH_ROW_NONE;
-}
-
-static uint32_t growing_row_before(const kith_segment *segment, uint32_t row) {
-    return growing_of(segment)->befores[row];
+    return segment_ids_find(&growing_of(segment)->ids, canonical, bytes, row_end);
 }
 
 static kith_id growing_row_id(const kith_segment *segment, uint32_t row) {
@@ -147,7 +140,6 @@ static const segment_ops growing_ops = {
     .row_count = growing_row_count,
     .vector_bytes = growing_vector_bytes,
     .find = growing_find,
-    .row_before = growing_row_before,
     .row_id = growing_row_id,
     .row_sequence = growing_row_sequence,
     .row_vector = growing_row_vector,
@@ -163,7 +155,6 @@ kith_status kith_segment_growing_create(uint64_t id, const kith_schema *schema, 
     growing_segment *growing = kith_alloc_zero(sizeof *growing);
     segment_init(&growing->segment, &growing_ops, false, id, schema, rows_max);
     growing->compute = compute;
-    growing->rows = kith_map_create(0);
     if (!growing_reserve(growing)) {
         growing_destroy(&growing->segment);
         return kith_err_set(err, KITH_NO_MEMORY,
@@ -203,10 +194,7 @@ kith_status kith_segment_growing_append(
     growing->sequences[row] = sequence;
     for (uint32_t i = 0; i < segment->schema.field_count; i++)
         field_append(growing, i, row, point->vectors[i]);
-    uint64_t before;
-    bool again = kith_map_get(growing->rows, growing->id_bytes + id_begin, id_bytes, &before);
-    growing->befores[row] = again ? (uint32_t)before : KITH_ROW_NONE;
-    kith_map_put(growing->rows, growing->id_bytes + id_begin, id_bytes, row);
+    segment_ids_add(&growing->ids, row);
     atomic_store_explicit(&growing->row_count, row + 1, memory_order_relaxed);
     *row_out = row;
     return KITH_OK;

@@ -15,9 +15,7 @@ typedef struct segment_ops {
     void (*destroy)(kith_segment *segment);
     uint32_t (*row_count)(const kith_segment *segment);
     uint64_t (*vector_bytes)(const kith_segment *segment);
-    uint32_t (*find)(const kith_segment *segment, const kith_id *id);
-    /* The newest earlier row of the same id, or KITH_ROW_NONE. NULL where ids do not repeat. */
-    uint32_t (*row_before)(const kith_segment *segment, uint32_t row);
+    uint32_t (*find)(const kith_segment *segment, const kith_id *id, uint32_t row_end);
     kith_id (*row_id)(const kith_segment *segment, uint32_t row);
     uint64_t (*row_sequence)(const kith_segment *segment, uint32_t row);
     const void *(*row_vector)(const kith_segment *segment, uint32_t field_index, uint32_t row);

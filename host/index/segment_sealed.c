@@ -164,7 +164,8 @@ static bool in_bounds(const sealed_segment *sealed, const kith_id *id) {
     return kith_id_compare(&first, id) <= 0 && kith_id_compare(id, &last) <= 0;
 }
 
-static uint32_t sealed_find(const kith_segment *segment, const kith_id *id) {
+static uint32_t sealed_find(const kith_segment *segment, const kith_id *id, uint32_t row_end) {
+    (void)row_end; /* whoever sees a file sees all of it */
     const sealed_segment *sealed = sealed_of(segment);
     if (!in_bounds(sealed, id)) return KITH_ROW_NONE;
     if (!segment_bloom_may_have(sealed->bloom, sealed->bloom_block_count, kith_id_hash(id)))
