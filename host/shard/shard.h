@@ -117,13 +117,18 @@ struct kith_shard_search {
     uint64_t deadline_ns;
     const atomic_bool *cancelled; /* may be NULL */
     bool may_run_inline; /* lets a search that costs less than a hand-over end before start returns */
-    /* On a search thread, or inside start. `hits` [query_count]: each list best first, ids borrowed until done returns. */
+    /* Ids of the hits stay good until kith_shard_search_release, which is then due once after an OK `done`. */
+    bool hold_ids;
+    /* On a search thread, or inside start. `hits` [query_count]: each list best first; lists borrowed until done returns,
+     * and ids too unless `hold_ids`. */
     void (*done)(kith_shard_search *search, kith_status status, const kith_hits *hits, const kith_err *err);
     void *impl[8]; /* the shard's */
 };
 /* Any thread. Splits the view into parts over the search executor. With `may_run_inline`, a search that is
  * small (rows x queries x dim) is done at once without another hop, `done` before this returns. */
 void kith_shard_search_start(kith_shard *shard, kith_shard_search *search);
+/* Any thread, also inside `done`. Until then the shard does not close, and files of the segments stay. */
+void kith_shard_search_release(kith_shard_search *search);
 
 typedef struct kith_shard_point {
     kith_id id;

@@ -10,7 +10,8 @@
  * arithmetic and ties go by id: a floor leaves out only rows that are strictly worse than k others.
  *
  * Memory: one block for the run, one scratch block a worker, taken from the node's pool; nothing is allocated
- * per unit. Running results are bounded by RESULTS_MAX pairs over all workers. */
+ * per unit. Running results are bounded by RESULTS_MAX pairs over all workers, and by WORKER_RESULTS_MAX in each
+ * that searches by rows. What a search found is freed when `done` has returned, though tasks of it may still wait. */
 #include <math.h>
 #include <string.h>
 
@@ -18,16 +19,19 @@
 #include "host/base/assert.h"
 #include "host/shard/shard_internal.h"
 
-#define UNIT_BYTES      (16u << 20) /* of stored vectors; guess: some milliseconds of scanning */
-#define UNIT_ROWS_LEAST 4096u
-#define UNIT_ROWS_MOST  65536u
-#define TILE_QUERIES    256u         /* queries that share one reading of the rows */
-#define TILE_RESULTS    (256u << 10) /* a tile's queries x k: 4 MiB of running results a worker */
-#define RESULTS_MAX     (4u << 20)   /* workers x queries x k by rows: 64 MiB */
-#define BY_QUERIES_FROM 32u          /* queries a thread, from which there are enough tiles; guess */
+#define UNIT_BYTES         (16u << 20) /* of stored vectors; guess: some milliseconds of scanning */
+#define UNIT_ROWS_LEAST    4096u
+#define UNIT_ROWS_MOST     65536u
+#define TILE_QUERIES       256u         /* queries that share one reading of the rows */
+#define TILE_RESULTS       (256u << 10) /* a tile's queries x k: 4 MiB of running results a worker */
+#define RESULTS_MAX        (4u << 20)   /* workers x queries x k by rows: 128 MiB */
+#define WORKER_RESULTS_MAX (1u << 20)   /* queries x k by rows: 32 MiB of one worker */
+#define BY_QUERIES_FROM    32u          /* queries a thread, from which there are enough tiles; guess */
 #define INLINE_WORK_MAX                                                                                      \
     (256ull << 10) /* multiplications; 20..50 us on one core, about what a hand-over costs */
 #define WORKERS_MAX 256u
+/* Larger blocks are freed when their search ends: the pool would hold 64 of the largest for ever. */
+#define SCRATCH_KEPT_BYTES_MAX (16u << 20)
 
 /* A hit of a worker: where its row is. */
 typedef struct found {
@@ -106,7 +110,8 @@ static void *scratch_acquire(kith_shard_node *node, size_t bytes) {
 static void scratch_release(kith_shard_node *node, void *data) {
     if (!data) return;
     scratch_block *block = (scratch_block *)data - 1;
-    for (uint32_t i = 0; i < KITH_SHARD_SCRATCH_MAX; i++) {
+    uint32_t slot_count = block->bytes <= SCRATCH_KEPT_BYTES_MAX ? KITH_SHARD_SCRATCH_MAX : 0;
+    for (uint32_t i = 0; i < slot_count; i++) {
         void *none = NULL;
         if (atomic_load_explicit(&node->scratch[i], memory_order_relaxed)) continue;
         if (atomic_compare_exchange_strong_explicit(
@@ -131,6 +136,24 @@ static size_t compute_scratch_bytes(
 
 /* --- ending --- */
 
+static void view_and_use_release(kith_shard *shard, shard_view *view) {
+    if (view) shard_view_release(view);
+    shard_use_release(shard);
+}
+
+/* Before `done`, which may release. */
+static void search_hold(kith_shard_search *search, shard_view *view) {
+    search->impl[4] = view;
+}
+
+static kith_shard *search_shard(const kith_shard_search *search) {
+    return search->impl[3];
+}
+
+void kith_shard_search_release(kith_shard_search *search) {
+    view_and_use_release(search_shard(search), search->impl[4]);
+}
+
 static void run_fail(search_run *run, kith_status status, const kith_err *err) {
     if (atomic_exchange(&run->failure_taken, 1) == 0) {
         run->status = status;
@@ -139,11 +162,20 @@ static void run_fail(search_run *run, kith_status status, const kith_err *err) {
     atomic_store(&run->failed, true);
 }
 
-static void run_free(search_run *run) {
+/* What only jobs and the answer need: freed with the answer, because tasks that find no job may wait for long. */
+static void run_free_arrays(search_run *run) {
     kith_free(run->hits);
     kith_free(run->lists);
     kith_free(run->units);
     kith_free((void *)run->floor_bits);
+    run->hits = NULL;
+    run->lists = NULL;
+    run->units = NULL;
+    run->floor_bits = NULL;
+}
+
+static void run_free(search_run *run) {
+    run_free_arrays(run);
     kith_free(run);
 }
 
@@ -372,15 +404,18 @@ static void run_answer(search_run *run) {
     kith_shard *shard = run->shard;
     kith_shard_search *search = run->search;
     shard_view *view = run->view;
+    bool hold = search->hold_ids && run->status == KITH_OK;
     run_count(run);
     if (run->status == KITH_OK && !run->by_queries) results_merge(run);
     blocks_release(run);
+    if (hold) search_hold(search, view);
     if (run->status == KITH_OK)
         search->done(search, KITH_OK, run->lists, NULL);
     else
         search->done(search, run->status, NULL, &run->err);
-    shard_view_release(view);
-    shard_use_release(shard);
+    /* From here on a held search is the caller's, who may have released it and freed it. */
+    run_free_arrays(run);
+    if (!hold) view_and_use_release(shard, view);
 }
 
 static kith_status job_do(search_worker *worker, uint32_t at, kith_err *err) {
@@ -453,6 +488,7 @@ static search_plan plan_make(const kith_shard_search *search, const shard_view *
     plan.job_count = plan.unit_count;
     plan.worker_count = least(threads, plan.job_count);
     bool too_much = (uint64_t)plan.worker_count * search->query_count * plan.k > RESULTS_MAX;
+    too_much = too_much || (uint64_t)search->query_count * plan.k > WORKER_RESULTS_MAX;
     plan.by_queries = too_much || search->query_count > TILE_QUERIES ||
                       (threads > 1 && search->query_count >= BY_QUERIES_FROM * threads);
     plan.tile = search->query_count;
@@ -519,16 +555,16 @@ static search_run *run_create(
 static void search_end(
     kith_shard *shard, kith_shard_search *search, shard_view *view, kith_status status, const kith_err *err) {
     search->done(search, status, NULL, err);
-    if (view) shard_view_release(view);
-    shard_use_release(shard);
+    view_and_use_release(shard, view);
 }
 
 static void search_end_empty(kith_shard *shard, kith_shard_search *search, shard_view *view) {
     kith_hits *lists = kith_alloc_zero(search->query_count * sizeof *lists);
+    bool hold = search->hold_ids;
+    if (hold) search_hold(search, view);
     search->done(search, KITH_OK, lists, NULL);
     kith_free(lists);
-    shard_view_release(view);
-    shard_use_release(shard);
+    if (!hold) view_and_use_release(shard, view);
 }
 
 static bool is_small(const kith_shard *shard, const kith_shard_search *search, const shard_view *view) {
@@ -556,10 +592,6 @@ static void search_begin(kith_shard *shard, kith_shard_search *search, shard_vie
     for (uint32_t i = 1; i < plan.worker_count; i++)
         kith_executor_post(shard->node->search, &run->workers[i].task);
     worker_do(&run->workers[0]);
-}
-
-static kith_shard *search_shard(const kith_shard_search *search) {
-    return search->impl[3];
 }
 
 static void search_run_task(kith_task *task) {

@@ -1,4 +1,6 @@
 /* Searches of every shape, their limits, and searches beside writes on real threads. */
+#include <malloc.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "host/base/alloc.h"
@@ -142,6 +144,96 @@ static void test_search__small_one_may_end_before_start_returns(void **state) {
     fixture_end(&run);
 }
 
+/* --- memory --- */
+
+/* The pool has a slot a thread: blocks of the largest searches in it would be memory that never comes back. */
+static void test_search__blocks_of_huge_searches_do_not_stay(void **state) {
+    (void)state;
+    enum { KEPT_BYTES_MOST = 17 << 20 };
+    fixture run;
+    fixture_begin(&run, options_large(SHARD_NODE_SIM, 1), &schema);
+    for (uint32_t i = 0; i < 6; i++)
+        fill(&run, i * 800, 1000);
+    search_compare(&run, 200, 4800);
+    search_compare(&run, 1, 10);
+    for (uint32_t i = 0; i < KITH_SHARD_SCRATCH_MAX; i++) {
+        void *block = atomic_load(&run.node.node.scratch[i]);
+        assert_true(!block || malloc_usable_size(block) <= KEPT_BYTES_MOST);
+    }
+    fixture_end(&run);
+}
+
+enum { NAMED_POINTS = 40 };
+
+typedef struct held_search {
+    ended end; /* first: it is the search */
+    kith_hit hits[NAMED_POINTS];
+    uint32_t count;
+} held_search;
+
+static void held_search_ended(
+    kith_shard_search *search, kith_status status, const kith_hits *hits, const kith_err *err) {
+    held_search *held = (held_search *)search;
+    if (status == KITH_OK) {
+        held->count = hits[0].count;
+        memcpy(held->hits, hits[0].hits, held->count * sizeof held->hits[0]);
+    }
+    search_ended(search, status, hits, err);
+}
+
+/* Point i, named "point-<i>", has the vector (i, 0, 0, 0). */
+static void named_points_write(fixture *run) {
+    char names[NAMED_POINTS][32];
+    float vectors[NAMED_POINTS][4] = {0};
+    kith_op_point points[NAMED_POINTS];
+    kith_write_result result;
+    kith_err err;
+    for (uint32_t i = 0; i < NAMED_POINTS; i++) {
+        int bytes = snprintf(names[i], sizeof names[i], "point-%u", i);
+        vectors[i][0] = (float)i;
+        points[i] = (kith_op_point){
+            .id = {.type = KITH_ID_STRING, .text_bytes = (uint8_t)bytes, .bytes = (const uint8_t *)names[i]},
+            .field_mask = 1,
+            .vectors = {(const uint8_t *)vectors[i]}};
+    }
+    kith_op op = {.kind = KITH_OP_UPSERT, .point_count = NAMED_POINTS, .points = points};
+    assert_ok(shard_node_write_op(&run->node, run->held, &schema, &op, &result, &err), &err);
+    oracle_apply(run->oracle, &op, result.sequence);
+}
+
+/* The segment that the ids lie in is replaced and would be gone. */
+static void test_search__held_ids_outlive_the_segment_they_are_in(void **state) {
+    (void)state;
+    static const float query[4] = {0};
+    fixture run;
+    kith_err err;
+    fixture_begin(&run, options_large(SHARD_NODE_SIM, 3), &schema);
+    named_points_write(&run);
+    held_search held = {.end = {.search = {.queries = query,
+                                    .query_count = 1,
+                                    .k = NAMED_POINTS,
+                                    .deadline_ns = UINT64_MAX,
+                                    .hold_ids = true,
+                                    .done = held_search_ended},
+                            .node = &run.node}};
+    kith_shard_search_start(run.held, &held.end.search);
+    assert_true(shard_node_wait(&run.node, &held.end.done));
+    assert_int_equal(held.end.status, KITH_OK);
+    named_points_write(&run);
+    assert_ok(shard_node_seal(&run.node, run.held, &err), &err);
+    named_points_write(&run);
+    assert_ok(shard_node_seal(&run.node, run.held, &err), &err);
+    assert_int_equal(held.count, NAMED_POINTS);
+    for (uint32_t i = 0; i < NAMED_POINTS; i++) {
+        char name[32];
+        int bytes = snprintf(name, sizeof name, "point-%u", i);
+        assert_int_equal(held.hits[i].id.text_bytes, bytes);
+        assert_memory_equal(held.hits[i].id.bytes, name, bytes);
+    }
+    kith_shard_search_release(&held.end.search);
+    fixture_end(&run);
+}
+
 /* More searches at once than the hazard cell has slots, on one thread: a search must not hold a slot. */
 static void test_search__many_at_once_do_not_wait_for_each_other(void **state) {
     (void)state;
@@ -274,6 +366,8 @@ int main(void) {
         cmocka_unit_test(test_search__every_shape_equals_the_oracle),
         cmocka_unit_test(test_search__past_deadline_or_cancelled_ends),
         cmocka_unit_test(test_search__small_one_may_end_before_start_returns),
+        cmocka_unit_test(test_search__blocks_of_huge_searches_do_not_stay),
+        cmocka_unit_test(test_search__held_ids_outlive_the_segment_they_are_in),
         cmocka_unit_test(test_search__many_at_once_do_not_wait_for_each_other),
         cmocka_unit_test(test_search__beside_writers_and_sealers_sees_whole_batches),
     };
