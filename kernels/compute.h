@@ -25,6 +25,8 @@
 #include "host/base/err.h"
 #include "host/base/vector_types.h"
 
+struct kith_codes;
+
 typedef struct kith_row_hit {
     double closeness;
     uint32_t row;
@@ -37,6 +39,7 @@ typedef struct kith_rows {
     const uint64_t *dead; /* bits [row_count], 1 = never returned; NULL: none */
     const uint64_t
         *allow; /* bits [row_count], 0 = never returned; NULL: all allowed (filters, missing fields) */
+    const struct kith_codes *codes; /* of the same rows (kernels/codes/codes.h), or NULL: none were made */
     uint32_t row_count;
     uint32_t dim;
     kith_vector_type type;
@@ -62,9 +65,11 @@ typedef struct kith_top_k_job {
 
 /* What a job did, added to the caller's totals. */
 typedef struct kith_top_k_stats {
-    uint64_t rows_scanned;  /* rows x queries */
-    uint64_t rows_rescored; /* rows x queries that `rescore` scored */
-    uint64_t wide_scans;    /* queries whose bounds failed and that were scanned in f64 */
+    uint64_t rows_scanned;   /* rows x queries */
+    uint64_t rows_coded;     /* of these, those whose codes were scanned */
+    uint64_t code_survivors; /* of these, those that the codes' bound kept */
+    uint64_t rows_rescored;  /* rows x queries that `rescore` scored */
+    uint64_t wide_scans;     /* queries whose bounds failed and that went over to a wider scan */
 } kith_top_k_stats;
 
 typedef struct kith_compute_ops {
@@ -83,7 +88,19 @@ typedef struct kith_compute_ops {
      * type. */
     void (*norms)(
         const void *vectors, kith_vector_type type, uint32_t dim, uint32_t row_count, float *norms_out);
+    /* sums_out [query_count][row_count]: sum q*x in f32, in no fixed order: for work whose error is accounted for
+     * (codes), never for scores. queries [query_count][stride] and rows [row_count][stride] with zeros from their
+     * dim on; stride a multiple of 16. |sum - exact| <= kith_products_error(stride) |q| |x| + stride 2^-148. */
+    void (*products)(const float *queries, uint32_t query_count, const float *rows, uint32_t row_count,
+        uint32_t stride, float *sums_out);
 } kith_compute_ops;
+
+/* gamma_m (N. Higham, "Accuracy and Stability of Numerical Algorithms", lemma 3.1) for the longest chain of f32
+ * roundings of any backend: at least four lanes, their tree, the product. */
+static inline double kith_products_error(uint32_t stride) {
+    double roundings = stride / 4 + 8;
+    return roundings * 0x1p-24 / (1 - roundings * 0x1p-24);
+}
 
 /* The scalar meaning. */
 const kith_compute_ops *kith_compute_ref(void);

@@ -109,10 +109,21 @@ static void ref_norms(
     }
 }
 
+static void ref_products(const float *queries, uint32_t query_count, const float *rows, uint32_t row_count,
+    uint32_t stride, float *sums_out) {
+    for (uint32_t q = 0; q < query_count; q++) {
+        for (uint32_t row = 0; row < row_count; row++) {
+            *sums_out++ = (float)sum_query_row(REF_PRODUCT, queries + (size_t)q * stride,
+                rows + (size_t)row * stride, KITH_TYPE_F32, stride);
+        }
+    }
+}
+
 const kith_compute_ops kith_ref = {
     .name = "ref",
     .top_k = ref_top_k,
     .scratch_bytes = ref_scratch_bytes,
     .rescore = ref_rescore,
     .norms = ref_norms,
+    .products = ref_products,
 };

@@ -1,0 +1,135 @@
+/* Codes: 8 bits a component of the directions that matter, and what is proven about the rest. A scan reads
+ * codes instead of vectors and drops every row whose score, by the bound below, cannot reach the threshold;
+ * `rescore` makes the scores of the few that stay. So codes decide how much work a search is, never its answer.
+ *
+ * What is coded. A row x becomes z = x - mean (l2, ip) or z = x/|x| - mean (cosine); a basis of code_dim
+ * directions b_j (rows of `basis`, nearly orthonormal: the leading principal components of the segment's rows)
+ * gives y_j = b_j.z, coded as y ~ scale * c with c in -127..127; z2 = z - sum y_j b_j is what the basis does not
+ * see. With basis NULL the directions are the axes, code_dim is dim rounded up, and z2 = 0: that is the plain
+ * 8-bit code of each component.
+ *
+ * Closeness as a linear form. With q' = q - mean (l2), q (ip), q/|q| (cosine), in real numbers
+ *     closeness = constant(q) + weight * (q'.z) + offset(x)
+ *   l2      constant -|q'|^2   weight 2   offset -|z|^2
+ *   ip      constant q.mean    weight 1   offset 0
+ *   cosine  constant q'.mean   weight 1   offset 0
+ * so one integer dot product and three row constants serve three metrics. l1 has no codes.
+ *
+ * The bound. Let w = B q' and q2 = q' - B^T w; w is coded as w ~ unit * l with integer levels l. As B B^T = I + D
+ * with |D| <= defect, q'.z = w.y - w.Dy + q2.z2 (expand q' = B^T w + q2, z = B^T y + z2, and use B z2 = -Dy,
+ * B q2 = -Dw), hence by Cauchy-Schwarz, with y^ = scale c, w^ = unit l,
+ *     q'.z <= w^.y^ + |w^| |y - y^| + (|w - w^| + defect |w|) |y| + |q2| |z2|
+ * The row keeps error >= |y - y^| + KITH_CODE_SLOPE |y|, tail >= |z2|; the query keeps
+ *     error_weight >= max(|w^|, (|w - w^| + defect |w| + rounding) / KITH_CODE_SLOPE),  tail_weight >= |q2|
+ * and a row may be dropped when
+ *     weight (scale unit (l.c) + error_weight error + tail_weight tail) + offset < threshold - constant
+ * All of it is divided by weight * unit, so that the scan computes, in f32 and in any order,
+ *     upper = scale * (l.c) + error * error_weight + tail * tail_weight + offset * offset_weight
+ * and keeps a row unless upper < kith_code_threshold(). codes_bound.h has the slack for every rounding on the way;
+ * a row whose upper is not a number is kept.
+ *
+ * After: Cauchy-Schwarz on the quantisation residual is the usual error bound of scalar quantisation; the split
+ * in a principal subspace and its complement bounded by norms is that of partial-distance search in a rotated
+ * space (e.g. Weber and Blott, "An approximation-based data structure for similarity search", 1997, for bounds
+ * from coarse codes with exact refinement).
+ *
+ * Threads: training and encoding on any thread, on data of their own; codes are immutable. */
+#ifndef KITH_KERNELS_CODES_CODES_H
+#define KITH_KERNELS_CODES_CODES_H
+
+#include "kernels/compute.h"
+
+enum {
+    KITH_CODE_BLOCK_ROWS = 32,   /* rows of a block: what a scan takes at a time */
+    KITH_CODE_DIM_STEP = 16,     /* code_dim is a multiple */
+    KITH_CODE_GROUP = 4,         /* components that lie together */
+    KITH_CODE_BIAS = 128,        /* stored byte = code + 128, in 1..255 */
+    KITH_CODE_LEVEL_MAX = 16383, /* of a query component: two signed 8-bit planes, 128 * high + low */
+    KITH_CODE_STRIDE_STEP = 16,  /* rows of mean and basis are padded with zeros to a multiple of this */
+};
+
+/* What a row's error holds of |y|, so that a query's own rounding needs no row constant of its own. */
+#define KITH_CODE_SLOPE 0x1p-9
+
+/* The directions. Borrowed memory: of a mapped segment, or of who trained it. */
+typedef struct kith_code_basis {
+    uint32_t dim;
+    uint32_t code_dim;
+    kith_metric metric;
+    const float *mean;    /* [stride] */
+    const float *vectors; /* [code_dim][stride], rows b_j; NULL: the axes */
+    double defect;        /* at least the 2-norm of B B^T - I; 0 for the axes */
+} kith_code_basis;
+
+/* Codes of the rows of one field of one segment.
+ * A block of 32 rows is: float scale[32], error[32], tail[32], offset[32]; uint8 codes[code_dim/4][32][4]: four
+ * neighbouring components of row 0, of row 1, ...; what SIMD lanes, dp4a and the fragments of mma read as it
+ * lies. Rows past the last have scale, error, tail, offset 0 and codes 128. */
+typedef struct kith_codes {
+    kith_code_basis basis;
+    const uint8_t
+        *blocks; /* [kith_code_block_count(rows)][kith_code_block_bytes(code_dim)], 64-byte aligned */
+} kith_codes;
+
+typedef struct kith_code_block {
+    float scale[KITH_CODE_BLOCK_ROWS];
+    float error[KITH_CODE_BLOCK_ROWS];
+    float tail[KITH_CODE_BLOCK_ROWS];
+    float offset[KITH_CODE_BLOCK_ROWS];
+    uint8_t codes[]; /* [code_dim / 4][32][4] */
+} kith_code_block;
+
+static inline uint32_t kith_code_stride(uint32_t dim) {
+    return (dim + KITH_CODE_STRIDE_STEP - 1) / KITH_CODE_STRIDE_STEP * KITH_CODE_STRIDE_STEP;
+}
+static inline size_t kith_code_block_bytes(uint32_t code_dim) {
+    return sizeof(kith_code_block) + (size_t)KITH_CODE_BLOCK_ROWS * code_dim;
+}
+static inline uint32_t kith_code_block_count(uint32_t row_count) {
+    return (row_count + KITH_CODE_BLOCK_ROWS - 1) / KITH_CODE_BLOCK_ROWS;
+}
+static inline const kith_code_block *kith_code_block_at(const kith_codes *codes, uint32_t index) {
+    return (const kith_code_block *)(codes->blocks + index * kith_code_block_bytes(codes->basis.code_dim));
+}
+
+/* --- rows --- */
+
+/* Bytes of scratch that kith_codes_encode needs; 64-byte aligned. */
+size_t kith_codes_encode_scratch_bytes(const kith_code_basis *basis);
+/* One block from `row_count` (1..32) stored vectors, each by its address; NULL (the row lacks the field) is coded
+ * as zeros. */
+void kith_codes_encode(const kith_compute_ops *ops, const kith_code_basis *basis, kith_vector_type type,
+    const void *const *vectors, uint32_t row_count, void *scratch, kith_code_block *block_out);
+
+/* Chooses mean, directions and code_dim from a sample of rows: those that make a scan cheapest, by what the sample
+ * itself shows. The result owns its memory (kith_codes_basis_free). False: codes do not pay for such rows (l1; a
+ * dim so small that a code is no shorter). sample [sample_count][dim] of type. NO_MEMORY. */
+typedef struct kith_code_training {
+    bool useful;
+    kith_code_basis basis;
+    void *memory;
+} kith_code_training;
+KITH_CHECK kith_status kith_codes_train(const kith_compute_ops *ops, kith_metric metric,
+    kith_vector_type type, uint32_t dim, const void *sample, uint32_t sample_count,
+    kith_code_training *training_out, kith_err *err);
+void kith_codes_training_free(kith_code_training *training);
+
+/* --- queries --- */
+
+typedef struct kith_code_query {
+    int16_t *levels; /* [code_dim], |level| <= min(KITH_CODE_LEVEL_MAX, (2^31 - 1) / (127 code_dim)) */
+    int32_t bias;    /* 128 * sum of levels: what biased codes add to the dot product */
+    float error_weight, tail_weight, offset_weight;
+    /* How a threshold becomes the scan's: (threshold - constant - slack) * inverse. */
+    double constant, inverse, slack;
+} kith_code_query;
+
+size_t kith_code_query_scratch_bytes(const kith_code_basis *basis, uint32_t query_count);
+/* queries [query_count][dim]; fills out[i] but for out[i].levels, which the caller points at [code_dim] to fill. A
+ * query that cannot be coded (norm 0, infinite or subnormal) gets weights of infinity: every row is kept. */
+void kith_code_queries_make(const kith_compute_ops *ops, const kith_code_basis *basis, const float *queries,
+    uint32_t query_count, void *scratch, kith_code_query *out);
+/* The scan's threshold: upper below it proves closeness < threshold. -infinity when nothing can be said. */
+float kith_code_threshold(const kith_code_query *query, double threshold);
+
+#endif
