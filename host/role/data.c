@@ -136,7 +136,8 @@ kith_status kith_role_data_recover(
 
 static void shard_dropped(void *ctx, kith_status status, const kith_err *err) {
     (void)ctx;
-    if (status != KITH_OK) kith_log_warn("shard_erase_failed", kith_kv_text("reason", err->text));
+    /* The next start finds what is left of it. */
+    if (status != KITH_OK) kith_log_warn("shard_erase_left", kith_kv_text("reason", err->text));
 }
 
 static void shards_drop(kith_role_data *data, uint64_t first, uint32_t count) {

@@ -77,9 +77,6 @@ KITH_CHECK kith_status kith_shard_start(kith_shard *shard, kith_err *err);
 void kith_shard_close(kith_shard *shard, void (*closed)(void *ctx), void *ctx);
 /* Frees memory; accepts NULL. Only after close, or in place of start after a failed recovery. */
 void kith_shard_destroy(kith_shard *shard);
-/* Removes every trace of shard `shard_id` from store (a batch, then flush) and folder, for a dropped
- * collection. May wait for the disk; the shard must be destroyed or never opened. */
-KITH_CHECK kith_status kith_shard_erase(kith_shard_node *node, uint64_t shard_id, kith_err *err);
 
 /* --- write --- */
 

@@ -12,14 +12,15 @@
 #include "host/shard/shard_request_window.h"
 #include "host/shard/shard_view.h"
 
-#define SHARD_EPOCH           1u /* until replication raises it */
-#define SHARD_FROZEN_MAX      4u /* frozen segments that wait to be sealed; above it writes are BUSY */
-#define SHARD_ROUND_BYTES_MAX (16u << 20) /* ops applied in one round */
-#define SHARD_ROUND_COUNT_MAX 1024u
-#define SHARD_STALL_RETRY_NS  (100ULL * 1000 * 1000)
-#define SHARD_DISK_READ_NS    (100ULL * 1000 * 1000) /* a reading of the free bytes is this long good */
-#define SHARD_BACKOFF_NS_MAX  (10ULL * 1000 * 1000 * 1000)
-#define SHARD_PATH_BYTES_MAX  4096u
+#define SHARD_EPOCH            1u /* until replication raises it */
+#define SHARD_FROZEN_MAX       4u /* frozen segments that wait to be sealed; above it writes are BUSY */
+#define SHARD_ROUND_BYTES_MAX  (16u << 20) /* ops applied in one round */
+#define SHARD_ROUND_COUNT_MAX  1024u
+#define SHARD_STALL_RETRY_NS   (100ULL * 1000 * 1000)
+#define SHARD_DISK_READ_NS     (100ULL * 1000 * 1000) /* a reading of the free bytes is this long good */
+#define SHARD_BACKOFF_NS_LEAST (100ULL * 1000 * 1000)
+#define SHARD_BACKOFF_NS_MAX   (10ULL * 1000 * 1000 * 1000)
+#define SHARD_PATH_BYTES_MAX   4096u
 
 typedef enum shard_part_kind { SHARD_PART_SEALED, SHARD_PART_FROZEN, SHARD_PART_GROWING } shard_part_kind;
 

@@ -227,9 +227,7 @@ kith_status kith_shard_replay(kith_shard *shard, const kith_log_entry *entry, ki
 /* --- start --- */
 
 typedef struct sweep {
-    kith_shard *shard; /* its unnamed files; NULL: all of shard_id */
-    const kith_shard_node *node;
-    uint64_t shard_id;
+    kith_shard *shard;
     kith_arena arena;
     struct sweep_name {
         struct sweep_name *next;
@@ -245,28 +243,30 @@ static bool file_is_named(kith_shard *shard, const char *name, uint64_t segment_
 
 static void sweep_entry(void *ctx, const kith_dir_entry *entry) {
     sweep *found = ctx;
+    const char *dir = found->shard->node->segment_dir;
     uint64_t shard_id, segment_id;
     if (entry->is_dir || !shard_segment_name_parse(entry->name, &shard_id, &segment_id)) return;
-    if (shard_id != found->shard_id) return;
-    if (found->shard && file_is_named(found->shard, entry->name, segment_id)) return;
-    size_t bytes = strlen(found->node->segment_dir) + 1 + strlen(entry->name) + 1;
+    if (shard_id != found->shard->id || file_is_named(found->shard, entry->name, segment_id)) return;
+    size_t bytes = strlen(dir) + 1 + strlen(entry->name) + 1;
     struct sweep_name *name = kith_arena_alloc(&found->arena, sizeof *name);
     name->path = kith_arena_alloc(&found->arena, bytes);
-    snprintf(name->path, bytes, "%s/%s", found->node->segment_dir, entry->name);
+    snprintf(name->path, bytes, "%s/%s", dir, entry->name);
     name->next = found->names;
     found->names = name;
 }
 
-/* Removes the files found; a missing folder has none. */
-static kith_status sweep_run(sweep *found, kith_err *err) {
-    kith_arena_init(&found->arena);
-    kith_status status = kith_dir_list(found->node->env, found->node->segment_dir, sweep_entry, found, err);
+/* Removes files that the manifest does not name; a missing folder has none. */
+static kith_status unnamed_remove(kith_shard *shard, kith_err *err) {
+    sweep found = {.shard = shard};
+    kith_env *env = shard->node->env;
+    kith_arena_init(&found.arena);
+    kith_status status = kith_dir_list(env, shard->node->segment_dir, sweep_entry, &found, err);
     if (status == KITH_NOT_FOUND) status = KITH_OK;
-    for (struct sweep_name *name = found->names; status == KITH_OK && name; name = name->next) {
-        status = kith_path_remove(found->node->env, name->path, err);
+    for (struct sweep_name *name = found.names; status == KITH_OK && name; name = name->next) {
+        status = kith_path_remove(env, name->path, err);
         if (status == KITH_NOT_FOUND) status = KITH_OK;
     }
-    kith_arena_fini(&found->arena);
+    kith_arena_fini(&found.arena);
     return status;
 }
 
@@ -286,35 +286,11 @@ kith_status kith_shard_start(kith_shard *shard, kith_err *err) {
         return KITH_OK;
     }
     shard_publish(shard);
-    status = sweep_run(&(sweep){.shard = shard, .node = shard->node, .shard_id = shard->id}, &fault);
+    status = unnamed_remove(shard, &fault);
     if (status != KITH_OK)
         kith_log_warn(
             "segment_files_left", kith_kv_u64("shard", shard->id), kith_kv_text("error", fault.text));
     shard->flush.wanted = true; /* then the log may be trimmed to what is sealed */
     shard_maintain_post(shard);
-    return KITH_OK;
-}
-
-/* --- erase --- */
-
-static kith_status erase_keys(kith_shard_node *node, uint64_t shard_id, kith_err *err) {
-    uint8_t from[SHARD_KEY_BYTES_MAX], to[SHARD_KEY_BYTES_MAX];
-    size_t from_bytes = shard_key_prefix(shard_id, from);
-    size_t to_bytes = shard_key_prefix(shard_id + 1, to);
-    kith_store_batch *batch = kith_store_batch_create(node->store);
-    kith_store_batch_remove_range(batch, KITH_STORE_POINTS, from, from_bytes, to, to_bytes);
-    kith_store_batch_remove_range(batch, KITH_STORE_META, from, from_bytes, to, to_bytes);
-    kith_status status = kith_store_write(node->store, batch, err);
-    kith_store_batch_destroy(batch);
-    return status == KITH_OK ? kith_store_flush(node->store, err) : status;
-}
-
-/* The store first: a shard whose manifest named files that are gone would be corrupt. */
-kith_status kith_shard_erase(kith_shard_node *node, uint64_t shard_id, kith_err *err) {
-    kith_status status = erase_keys(node, shard_id, err);
-    if (status == KITH_OK) status = sweep_run(&(sweep){.node = node, .shard_id = shard_id}, err);
-    if (status != KITH_OK)
-        return kith_err_wrap(err, status, "erase shard %llu", (unsigned long long)shard_id);
-    if (node->log) kith_store_log_drop(node->log, shard_id);
     return KITH_OK;
 }

@@ -16,8 +16,6 @@
 #include "host/base/log.h"
 #include "host/shard/shard_internal.h"
 
-#define BACKOFF_NS_LEAST (100ULL * 1000 * 1000)
-
 /* --- freeze --- */
 
 bool shard_has_unsealed(const kith_shard *shard) {
@@ -100,7 +98,7 @@ static void jobs_end(kith_shard *shard, kith_status status, const kith_err *err)
 
 /* Whoever waits for this work hears of it now; the work itself is tried again. */
 static void back_off(kith_shard *shard, kith_status status, const kith_err *err) {
-    shard->backoff_ns = shard->backoff_ns ? 2 * shard->backoff_ns : BACKOFF_NS_LEAST;
+    shard->backoff_ns = shard->backoff_ns ? 2 * shard->backoff_ns : SHARD_BACKOFF_NS_LEAST;
     if (shard->backoff_ns > SHARD_BACKOFF_NS_MAX) shard->backoff_ns = SHARD_BACKOFF_NS_MAX;
     shard->backoff_until_ns = kith_env_now_ns(shard->node->env) + shard->backoff_ns;
     kith_log_warn("shard_background_failed", kith_kv_u64("shard", shard->id),

@@ -9,6 +9,7 @@
 #include "host/base/assert.h"
 #include "host/base/map.h"
 #include "host/base/thread.h"
+#include "host/shard/shard_eraser.h"
 
 typedef struct set_entry {
     kith_shard_set *set;
@@ -19,11 +20,12 @@ typedef struct set_entry {
     bool erase;
     void (*dropped)(void *ctx, kith_status status, const kith_err *err);
     void *dropped_ctx;
-    kith_task task;
+    shard_erasure erasure;
 } set_entry;
 
 struct kith_shard_set {
     kith_shard_node *node;
+    shard_eraser *eraser;
     kith_mutex mutex;
     kith_map *by_id;        /* shard id -> set_entry; those in the table */
     kith_map *by_shard;     /* address -> set_entry; also those held past their drop */
@@ -36,6 +38,7 @@ struct kith_shard_set {
 kith_shard_set *kith_shard_set_create(kith_shard_node *node) {
     kith_shard_set *set = kith_alloc_zero(sizeof *set);
     set->node = node;
+    set->eraser = shard_eraser_create(node);
     kith_mutex_init(&set->mutex, KITH_RANK_SHARD_SET);
     set->by_id = kith_map_create(64);
     set->by_shard = kith_map_create(64);
@@ -138,13 +141,17 @@ static void closing_end(kith_shard_set *set) {
     kith_executor_post(set->node->owner, &set->closed_task);
 }
 
-static void erase_run(kith_task *task) {
-    set_entry *entry = (set_entry *)((char *)task - offsetof(set_entry, task));
-    kith_err err;
-    kith_status status = kith_shard_erase(entry->set->node, entry->shard_id, &err);
-    entry->dropped(entry->dropped_ctx, status, status == KITH_OK ? NULL : &err);
-    closing_end(entry->set);
+static void erased(shard_erasure *erasure, kith_status status, const kith_err *err) {
+    set_entry *entry = (set_entry *)((char *)erasure - offsetof(set_entry, erasure));
+    kith_shard_set *set = entry->set;
+    entry->dropped(entry->dropped_ctx, status, err);
     kith_free(entry);
+    closing_end(set);
+}
+
+static void entry_erase(set_entry *entry) {
+    entry->erasure = (shard_erasure){.shard_id = entry->shard_id, .done = erased};
+    shard_eraser_add(entry->set->eraser, &entry->erasure);
 }
 
 static void entry_closed(void *ctx) {
@@ -152,8 +159,7 @@ static void entry_closed(void *ctx) {
     kith_shard_set *set = entry->set;
     kith_shard_destroy(entry->shard);
     if (entry->erase) {
-        entry->task.run = erase_run;
-        kith_executor_post(set->node->background, &entry->task);
+        entry_erase(entry);
         return;
     }
     kith_free(entry);
@@ -227,7 +233,7 @@ void kith_shard_set_drop(kith_shard_set *set, uint64_t shard_id,
     bool was_open = entry != NULL;
     if (!was_open) {
         entry = kith_alloc_zero(sizeof *entry);
-        *entry = (set_entry){.set = set, .shard_id = shard_id, .task = {.run = erase_run}};
+        *entry = (set_entry){.set = set, .shard_id = shard_id};
     }
     entry->erase = true;
     entry->dropped = done;
@@ -235,7 +241,7 @@ void kith_shard_set_drop(kith_shard_set *set, uint64_t shard_id,
     if (was_open)
         hold_release(set, entry);
     else
-        kith_executor_post(set->node->background, &entry->task);
+        entry_erase(entry);
 }
 
 void kith_shard_set_close(kith_shard_set *set, void (*closed)(void *ctx), void *ctx) {
@@ -259,6 +265,7 @@ void kith_shard_set_close(kith_shard_set *set, void (*closed)(void *ctx), void *
         kith_mutex_unlock(&set->mutex);
         if (entry) hold_release(set, entry);
     } while (entry);
+    shard_eraser_end(set->eraser);
     closing_end(set);
 }
 
@@ -274,6 +281,7 @@ void kith_shard_set_destroy(kith_shard_set *set) {
     }
     kith_map_destroy(set->by_id);
     kith_map_destroy(set->by_shard);
+    shard_eraser_destroy(set->eraser);
     kith_mutex_fini(&set->mutex);
     kith_free(set);
 }

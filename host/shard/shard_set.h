@@ -30,8 +30,9 @@ uint32_t kith_shard_set_count(kith_shard_set *set);
 void kith_shard_set_each(
     kith_shard_set *set, void (*each)(void *ctx, uint64_t shard_id, kith_shard *shard), void *ctx);
 
-/* Closes the shard once nobody holds it, erases it (on the background executor), then calls `done` there. A
- * shard that is not open is erased all the same: a drop can be repeated after a crash. */
+/* Closes the shard once nobody holds it, erases it (on the background executor, shards that wait together), then
+ * calls `done` there. What fails is tried again; only where the set closes first is it told. A shard that is not
+ * open is erased all the same: a drop can be repeated after a crash. Not to be opened again before `done`. */
 void kith_shard_set_drop(kith_shard_set *set, uint64_t shard_id,
     void (*done)(void *ctx, kith_status status, const kith_err *err), void *ctx);
 /* Closes every shard once nobody holds it, destroys them, calls `closed` on the owner executor. No find finds
