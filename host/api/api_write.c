@@ -6,7 +6,6 @@
 
 #include "host/api/api_internal.h"
 #include "host/api/api_write_columns.h"
-#include "host/base/hash.h"
 #include "host/base/text.h"
 #include "host/cluster/route.h"
 
@@ -27,7 +26,7 @@ static kith_status duplicates_check(const kith_id *ids, uint32_t count, kith_are
         capacity *= 2;
     uint32_t *table = kith_arena_alloc_zero(arena, capacity * sizeof *table); /* position + 1 */
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t at = kith_hash_for_table(kith_id_hash(&ids[i])) & (capacity - 1);
+        uint32_t at = kith_id_hash_for_table(&ids[i]) & (capacity - 1);
         while (table[at]) {
             uint32_t other = table[at] - 1;
             if (kith_id_compare(&ids[i], &ids[other]) == 0) {

@@ -47,7 +47,7 @@ typedef struct probe {
 } probe;
 
 static probe probe_of(const void *key, size_t key_bytes) {
-    uint32_t hash = kith_hash_for_table(kith_hash64(key, key_bytes));
+    uint32_t hash = kith_hash_for_table(key, key_bytes);
     return (probe){.key = key, .key_bytes = key_bytes, .hash = hash};
 }
 

@@ -19,7 +19,7 @@ struct segment_ids_table {
 };
 
 static uint32_t hash_of(const uint8_t *id, size_t id_bytes) {
-    return kith_hash_for_table(kith_hash64(id, id_bytes));
+    return kith_hash_for_table(id, id_bytes);
 }
 
 static const uint8_t *row_id(const segment_ids *ids, uint32_t row, size_t *bytes_out) {

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "host/base/alloc.h"
-#include "host/base/hash.h"
 
 #define LISTS_ON_STACK 64u
 #define SLOTS_ON_STACK 512u /* of the table of taken ids: k up to 256 */
@@ -44,7 +43,7 @@ static uint32_t heap_make(head *heap, const kith_hits *lists, uint32_t list_coun
 /* True if `id` is among `hits`; else remembers that hit number `number` has it. */
 static bool taken_add(
     uint32_t *slots, uint32_t slot_count, const kith_hit *hits, const kith_id *id, uint32_t number) {
-    uint32_t at = kith_hash_for_table(kith_id_hash(id)) & (slot_count - 1);
+    uint32_t at = kith_id_hash_for_table(id) & (slot_count - 1);
     while (slots[at]) {
         if (kith_id_compare(&hits[slots[at] - 1].id, id) == 0) return true;
         at = (at + 1) & (slot_count - 1);

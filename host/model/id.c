@@ -77,3 +77,8 @@ uint64_t kith_id_hash(const kith_id *id) {
     uint8_t canonical[KITH_ID_CANONICAL_BYTES_MAX];
     return kith_hash64(canonical, kith_id_encode(id, canonical));
 }
+
+uint32_t kith_id_hash_for_table(const kith_id *id) {
+    uint8_t canonical[KITH_ID_CANONICAL_BYTES_MAX];
+    return kith_hash_for_table(canonical, kith_id_encode(id, canonical));
+}

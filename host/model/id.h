@@ -38,6 +38,8 @@ size_t kith_id_order_key(const kith_id *id, uint8_t key_out[KITH_ID_CANONICAL_BY
 bool kith_id_from_order_key(const uint8_t *key, size_t bytes, kith_id *id_out);
 /* kith_hash64 of the canonical bytes; slot = hash mod KITH_SLOTS. */
 uint64_t kith_id_hash(const kith_id *id);
+/* kith_hash_for_table of them. */
+uint32_t kith_id_hash_for_table(const kith_id *id);
 static inline uint32_t kith_id_slot(const kith_id *id) {
     return (uint32_t)(kith_id_hash(id) % KITH_SLOTS);
 }

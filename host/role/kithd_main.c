@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "host/base/alloc.h"
+#include "host/base/hash.h"
 #include "host/base/log.h"
 #include "host/role/kithd_options.h"
 #include "host/role/standalone.h"
@@ -118,6 +119,13 @@ static void ready_log(const kith_config *config, const kith_standalone *standalo
         kith_kv_text("data_dir", config->data_dir), kith_kv_text("version", KITH_VERSION));
 }
 
+/* Clients choose ids: they must not know which of them meet in a table. */
+static void table_seed_draw(kith_env *env) {
+    uint64_t seed;
+    kith_env_random_bytes(env, &seed, sizeof seed);
+    kith_hash_table_seed_set(seed);
+}
+
 static int serve(const kithd_options *options, kith_config *config) {
     kith_err err;
     kith_env *env;
@@ -132,6 +140,7 @@ static int serve(const kithd_options *options, kith_config *config) {
         fprintf(stderr, "kithd: %s\n", err.text);
         return EXIT_START;
     }
+    table_seed_draw(env);
     kith_standalone_options start = {.env = env, .config = config};
     status = kith_standalone_start(&start, &standalone, &err);
     if (status != KITH_OK) {

@@ -110,6 +110,26 @@ static void test_id__bytes_read_back_as_the_same_id(void **state) {
     }
 }
 
+/* What a table of 4096 places together under seed 0, which is all that a client can find out by itself, another seed
+ * scatters. */
+static void test_id__ids_chosen_to_share_a_place_are_scattered_by_the_seed(void **state) {
+    (void)state;
+    enum { PLACES = 4096, CHOSEN = 200 };
+    static uint32_t taken[PLACES];
+    uint32_t chosen = 0, most = 0;
+    uint64_t seed = test_seed(2);
+    for (uint64_t number = 0; chosen < CHOSEN; number++) {
+        kith_id id = kith_id_of_number(number);
+        if (kith_id_hash_for_table(&id) % PLACES != 0) continue;
+        chosen++;
+        kith_hash_table_seed_set(seed ? seed : 1);
+        uint32_t *count = &taken[kith_id_hash_for_table(&id) % PLACES];
+        kith_hash_table_seed_set(0);
+        if (++*count > most) most = *count;
+    }
+    assert_in_range(most, 1, 5);
+}
+
 static void test_id__malformed_bytes_are_no_id(void **state) {
     (void)state;
     kith_id id;
@@ -159,6 +179,7 @@ int main(void) {
         cmocka_unit_test(test_id__bad_texts_are_refused_with_the_reason),
         cmocka_unit_test(test_id__order_keys_order_as_ids_do),
         cmocka_unit_test(test_id__bytes_read_back_as_the_same_id),
+        cmocka_unit_test(test_id__ids_chosen_to_share_a_place_are_scattered_by_the_seed),
         cmocka_unit_test(test_id__malformed_bytes_are_no_id),
         cmocka_unit_test(test_id__json_quotes_what_is_no_number),
         cmocka_unit_test(test_id__slots_never_change),
