@@ -122,7 +122,7 @@ static void ready_log(const kith_config *config, const kith_standalone *standalo
 /* Clients choose ids: they must not know which of them meet in a table. */
 static void table_seed_draw(kith_env *env) {
     uint64_t seed;
-    kith_env_random_bytes(env, &seed, sizeof seed);
+    kith_env_random(env, &seed, sizeof seed);
     kith_hash_table_seed_set(seed);
 }
 
