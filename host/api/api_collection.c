@@ -129,9 +129,10 @@ kith_status kith_api_collection_create(kith_api *api, kith_api_collection_call *
     const kith_meta_entry *known = kith_meta_map_find(run->run.map, call->name, call->name_bytes);
     /* No shard_count is whatever there is, so that the same call can be repeated after the default has changed. */
     uint32_t shard_count = call->shard_count ? call->shard_count : known ? known->collection.shard_count : 1;
-    bool same = known && known->collection.shard_count == shard_count &&
+    bool same = known && kith_meta_serves_all(api->options.meta) &&
+                known->collection.shard_count == shard_count &&
                 kith_meta_schema_equal(&known->collection.schema, &call->schema);
-    if (same) { /* no command needed, so it works on a full disk too */
+    if (same) { /* and its shards are open: no command needed, so it works on a full disk too */
         infos_prepare(run, 1);
         run->entries[0] = known;
         info_next(run);

@@ -1,5 +1,7 @@
 #include "host/meta/meta.h"
 
+#include <stdatomic.h>
+
 #include "host/base/alloc.h"
 #include "host/base/assert.h"
 #include "host/base/hazard.h"
@@ -11,6 +13,10 @@ struct kith_meta {
     kith_meta_log *log;
     kith_hazard_cell *maps; /* of kith_meta_map, each with one reference of the cell */
     bool started;
+    uint64_t *unserved; /* ids of collections whose shards could not all be opened */
+    uint32_t unserved_capacity;
+    _Atomic uint32_t
+        unserved_count; /* written by the executor, read by any thread; says nothing of other memory */
     kith_status applied_status; /* what the hook said about the last command */
     kith_err applied_err;
 };
@@ -30,17 +36,66 @@ static void map_publish(kith_meta *meta) {
     kith_hazard_publish(meta->maps, map_make(meta, kith_hazard_current(meta->maps)));
 }
 
+/* --- collections that are not wholly served --- */
+
+/* Its place, or the count. */
+static uint32_t unserved_find(const kith_meta *meta, uint64_t collection_id) {
+    uint32_t at = 0;
+    while (at < meta->unserved_count && meta->unserved[at] != collection_id)
+        at++;
+    return at;
+}
+
+static void unserved_add(kith_meta *meta, uint64_t collection_id) {
+    if (unserved_find(meta, collection_id) < meta->unserved_count) return;
+    if (meta->unserved_count == meta->unserved_capacity) {
+        meta->unserved_capacity = meta->unserved_capacity ? 2 * meta->unserved_capacity : 4;
+        meta->unserved = kith_realloc(meta->unserved, meta->unserved_capacity * sizeof *meta->unserved);
+    }
+    meta->unserved[meta->unserved_count++] = collection_id;
+}
+
+static void unserved_remove(kith_meta *meta, uint64_t collection_id) {
+    uint32_t at = unserved_find(meta, collection_id);
+    if (at == meta->unserved_count) return;
+    meta->unserved[at] = meta->unserved[meta->unserved_count - 1];
+    meta->unserved_count--;
+}
+
+bool kith_meta_serves_all(const kith_meta *meta) {
+    return meta->unserved_count == 0;
+}
+
+/* --- commands --- */
+
+static void shards_open(kith_meta *meta, const kith_collection *collection) {
+    meta->applied_status = meta->options.created(meta->options.ctx, collection, &meta->applied_err);
+    if (meta->applied_status == KITH_OK)
+        unserved_remove(meta, collection->id);
+    else
+        unserved_add(meta, collection->id);
+}
+
+/* A repeat: what failed the last time is tried again. */
+static void command_repeated(kith_meta *meta, const kith_collection *collection) {
+    if (unserved_find(meta, collection->id) < meta->unserved_count) shards_open(meta, collection);
+}
+
 /* A created collection is shown only when its shards are open, a dropped one is hidden before they go. */
 static void command_applied(void *ctx, kith_meta_result *result) {
     kith_meta *meta = ctx;
     meta->applied_status = KITH_OK;
-    if (!result->changed) return;
     const kith_collection *collection = &result->collection;
+    if (!result->changed) {
+        if (result->status == KITH_OK) command_repeated(meta, collection);
+        return;
+    }
     bool exists = kith_meta_state_find(&meta->fsm.state, collection->name) != NULL;
     if (exists) {
-        meta->applied_status = meta->options.created(meta->options.ctx, collection, &meta->applied_err);
+        shards_open(meta, collection);
         map_publish(meta);
     } else {
+        unserved_remove(meta, collection->id);
         map_publish(meta);
         meta->options.dropped(meta->options.ctx, collection);
     }
@@ -111,7 +166,8 @@ static void proposal_committed(kith_meta_log_proposal *log_proposal, kith_status
     }
     if (meta->applied_status != KITH_OK) {
         kith_err_wrap(&meta->applied_err, meta->applied_status,
-            "collection \"%s\" was created but not all of its shards could be opened",
+            "collection \"%s\" was created but not all of its shards could be opened (create it again to try "
+            "again)",
             result->collection.name);
         proposal->done(proposal, meta->applied_status, NULL, false, &meta->applied_err);
         return;
@@ -148,5 +204,6 @@ void kith_meta_close(kith_meta *meta) {
     kith_meta_log_close(meta->log);
     if (meta->maps) kith_hazard_destroy(meta->maps);
     kith_meta_fsm_fini(&meta->fsm);
+    kith_free(meta->unserved);
     kith_free(meta);
 }

@@ -20,7 +20,8 @@ typedef struct kith_meta_options {
     kith_executor *executor;
     kith_meta_node node; /* this one */
     /* A collection came to be: open its shards. Called before the map shows it, and in replay. A failure reaches the
-     * client; the collection exists all the same, without these shards. */
+     * client; the collection exists all the same, without these shards, and a repeat of its creation calls this again:
+     * what is open stays so. */
     kith_status (*created)(void *ctx, const kith_collection *collection, kith_err *err);
     /* A collection is gone: the map does not show it any more (but old maps may still be held). Frees its shards in the
      * background. */
@@ -51,6 +52,10 @@ struct kith_meta_proposal {
     kith_buf bytes;
 };
 void kith_meta_propose(kith_meta *meta, kith_meta_proposal *proposal);
+
+/* False while the shards of some collection could not all be opened, in which case a repeat of its creation has something
+ * to do. Any thread. */
+bool kith_meta_serves_all(const kith_meta *meta);
 
 /* The current map, acquired: release it with kith_meta_map_release. Only after start. */
 kith_meta_map *kith_meta_map_get(kith_meta *meta);

@@ -140,38 +140,32 @@ static void shard_dropped(void *ctx, kith_status status, const kith_err *err) {
     if (status != KITH_OK) kith_log_warn("shard_erase_left", kith_kv_text("reason", err->text));
 }
 
-static void shards_drop(kith_role_data *data, uint64_t first, uint32_t count) {
-    for (uint32_t i = 0; i < count; i++)
-        kith_shard_set_drop(data->shards, first + i, shard_dropped, NULL);
+static kith_status shards_open(kith_role_data *data, const kith_collection *collection, kith_err *err) {
+    for (uint32_t i = 0; i < collection->shard_count; i++) {
+        uint64_t shard_id = collection->shard_id_first + i;
+        kith_status status = kith_shard_set_open(data->shards, shard_id, &collection->schema, err);
+        if (status == KITH_OK || status == KITH_EXISTS) continue;
+        return kith_err_wrap(
+            err, status, "collection \"%s\": shard %llu", collection->name, (unsigned long long)shard_id);
+    }
+    return KITH_OK;
 }
 
+/* Those that open serve, also where others do not: a repeat, or the next start, opens the others. */
 kith_status kith_role_data_shards_open(
     kith_role_data *data, const kith_collection *collection, kith_err *err) {
-    kith_status status = KITH_OK;
-    uint32_t opened = 0;
-    while (status == KITH_OK && opened < collection->shard_count) {
-        uint64_t shard_id = collection->shard_id_first + opened;
-        status = kith_shard_set_open(data->shards, shard_id, &collection->schema, err);
-        if (status == KITH_OK)
-            opened++;
-        else
-            kith_err_wrap(
-                err, status, "collection \"%s\": shard %llu", collection->name, (unsigned long long)shard_id);
-    }
-    if (!data->started) return status; /* recovery starts them all together */
     kith_err start_err;
+    kith_status status = shards_open(data, collection, err);
+    if (!data->started) return status; /* recovery starts them all together */
     kith_status start_status = kith_shard_set_start(data->shards, &start_err);
-    if (status == KITH_OK && start_status != KITH_OK) {
-        *err = start_err;
-        status = start_status;
-    }
-    /* They are new and empty: nothing is lost, and the next start opens them again. */
-    if (status != KITH_OK) shards_drop(data, collection->shard_id_first, opened);
-    return status;
+    if (status != KITH_OK || start_status == KITH_OK) return status;
+    *err = start_err;
+    return start_status;
 }
 
 void kith_role_data_shards_drop(kith_role_data *data, const kith_collection *collection) {
-    if (data->started) shards_drop(data, collection->shard_id_first, collection->shard_count);
+    for (uint32_t i = 0; data->started && i < collection->shard_count; i++)
+        kith_shard_set_drop(data->shards, collection->shard_id_first + i, shard_dropped, NULL);
 }
 
 kith_status kith_role_data_health(kith_role_data *data, kith_err *err) {

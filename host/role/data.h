@@ -40,7 +40,7 @@ KITH_CHECK kith_status kith_role_data_open(
 /* Opens the log: its entries go to the shards that are open, or to `replay_meta`. Then starts the shards. */
 KITH_CHECK kith_status kith_role_data_recover(
     kith_role_data *data, const kith_role_data_options *options, kith_err *err);
-/* Opens the collection's shards; while recovering they are started later. */
+/* Opens the collection's shards that are not open; while recovering they are started later. On a failure some are. */
 KITH_CHECK kith_status kith_role_data_shards_open(
     kith_role_data *data, const kith_collection *collection, kith_err *err);
 /* Frees the collection's shards in the background and erases them. While recovering it leaves that to the erasure of

@@ -212,7 +212,21 @@ static void test_meta_log__shards_that_cannot_be_opened_are_told_to_the_client(v
     node->create_answer = KITH_NO_MEMORY;
     assert_int_equal(propose(node, KITH_CODEC_META_CREATE_COLLECTION, "a", &waiter), KITH_NO_MEMORY);
     assert_non_null(strstr(waiter.text, "shard 1: no"));
+    assert_false(kith_meta_serves_all(node->meta));
+    assert_int_equal(propose(node, KITH_CODEC_META_CREATE_COLLECTION, "a", &waiter), KITH_NO_MEMORY);
+    assert_int_equal(node->created, 2);
     node->create_answer = KITH_OK;
+    assert_int_equal(propose(node, KITH_CODEC_META_CREATE_COLLECTION, "b", &waiter), KITH_OK);
+    assert_false(kith_meta_serves_all(node->meta));
+    assert_int_equal(propose(node, KITH_CODEC_META_CREATE_COLLECTION, "a", &waiter), KITH_OK);
+    assert_true(kith_meta_serves_all(node->meta));
+    assert_int_equal(node->created, 4);
+    assert_int_equal(propose(node, KITH_CODEC_META_CREATE_COLLECTION, "a", &waiter), KITH_OK);
+    assert_int_equal(node->created, 4); /* nothing left to open */
+    node->create_answer = KITH_NO_MEMORY;
+    assert_int_equal(propose(node, KITH_CODEC_META_CREATE_COLLECTION, "c", &waiter), KITH_NO_MEMORY);
+    assert_int_equal(propose(node, KITH_CODEC_META_DROP_COLLECTION, "c", &waiter), KITH_OK);
+    assert_true(kith_meta_serves_all(node->meta));
     assert_int_equal(propose(node, KITH_CODEC_META_DROP_COLLECTION, "a", &waiter), KITH_OK);
     node_close(node, true);
 }

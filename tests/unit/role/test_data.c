@@ -1,0 +1,71 @@
+/* The data side of a node by itself. */
+#include <stdio.h>
+
+#include "host/base/log.h"
+#include "host/role/data.h"
+#include "tests/lib/test_lib.h"
+
+typedef struct fixture {
+    kith_env *env;
+    char *dir;
+    kith_config config;
+    kith_role_data data;
+    kith_collection collection; /* of shards 5.. */
+} fixture;
+
+static kith_status no_metadata(void *ctx, const kith_log_entry *entry, kith_err *err) {
+    (void)ctx, (void)entry;
+    return kith_err_set(err, KITH_INTERNAL, "no metadata was written");
+}
+
+static void fixture_begin(fixture *f) {
+    kith_err err;
+    *f = (fixture){.dir = test_dir_make()};
+    kith_log_configure(KITH_LOG_ERROR, KITH_LOG_LOGFMT, NULL, NULL);
+    kith_config_defaults(&f->config);
+    snprintf(f->config.data_dir, sizeof f->config.data_dir, "%s/data", f->dir);
+    f->collection = (kith_collection){.name = "c",
+        .id = 1,
+        .shard_id_first = 5,
+        .schema = {
+            .field_count = 1, .fields = {{.dim = 4, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F32}}}};
+    assert_ok(kith_env_posix_create(&f->env, &err), &err);
+    kith_role_data_options options = {.env = f->env, .config = &f->config, .replay_meta = no_metadata};
+    assert_ok(kith_role_data_open(&options, &f->data, &err), &err);
+    assert_ok(kith_role_data_recover(&f->data, &options, &err), &err);
+}
+
+static void fixture_end(fixture *f) {
+    kith_role_data_close(&f->data, NULL, NULL);
+    kith_env_posix_destroy(f->env);
+    test_dir_remove(f->dir);
+}
+
+static bool is_served(fixture *f, uint64_t shard_id) {
+    kith_shard *shard = kith_shard_set_find(f->data.shards, shard_id);
+    if (shard) kith_shard_set_release(f->data.shards, shard);
+    return shard != NULL;
+}
+
+static void test_data__opening_shards_again_opens_those_that_are_missing(void **state) {
+    (void)state;
+    fixture f;
+    kith_err err;
+    fixture_begin(&f);
+    f.collection.shard_count = 2; /* as far as the first attempt came */
+    assert_ok(kith_role_data_shards_open(&f.data, &f.collection, &err), &err);
+    assert_false(is_served(&f, 7));
+    f.collection.shard_count = 4;
+    assert_ok(kith_role_data_shards_open(&f.data, &f.collection, &err), &err);
+    for (uint64_t shard_id = 5; shard_id < 9; shard_id++)
+        assert_true(is_served(&f, shard_id));
+    assert_int_equal(kith_shard_set_count(f.data.shards), 4);
+    fixture_end(&f);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_data__opening_shards_again_opens_those_that_are_missing),
+    };
+    return cmocka_run_group_tests_name("data", tests, NULL, NULL);
+}
