@@ -113,6 +113,6 @@ bool shard_merge_plan(kith_shard *shard) {
     uint32_t chosen[SHARD_MERGE_SOURCES_MAX];
     uint32_t count = choose_parts(shard, chosen);
     for (uint32_t i = 0; i < count; i++)
-        shard_build_source_add(&shard->merge, &shard->parts[chosen[i]]);
+        shard_build_source_add(&shard->merge, &shard->parts[chosen[i]], shard->parts[chosen[i]].dead);
     return count > 0;
 }

@@ -137,7 +137,7 @@ struct kith_shard {
     uint64_t last_sequence;    /* given to an entry */
     uint64_t applied_sequence; /* of the working state */
     uint64_t frozen_sequence;  /* nothing after it is in a frozen or sealed segment */
-    uint64_t stored_sequence;  /* recovery: the store has everything up to it */
+    uint64_t stored_sequence;  /* the store has everything up to it */
     uint64_t growing_op_bytes; /* log bytes since the last freeze */
     bool started;
 
@@ -208,6 +208,8 @@ void shard_part_remove(kith_shard *shard, uint32_t at);
 
 /* Makes the working state the view that searches see. */
 void shard_publish(kith_shard *shard);
+/* The view as it is, with `output` (none without a segment) in the place of `source`. */
+void shard_publish_replaced(kith_shard *shard, const kith_segment *source, const shard_part *output);
 
 /* --- shard_seal.c --- */
 
@@ -222,8 +224,8 @@ void shard_idle_arm(kith_shard *shard);
 /* Begins background work, on the owner. */
 void shard_maintain_post(kith_shard *shard);
 bool shard_has_unsealed(const kith_shard *shard);
-/* Holds the segment and the dead bits that it has now. */
-void shard_build_source_add(shard_build *build, const shard_part *part);
+/* Holds the part's segment and the dead bits. */
+void shard_build_source_add(shard_build *build, const shard_part *part, shard_dead *dead);
 /* Lets go of sources and output. */
 void shard_build_reset(shard_build *build);
 

@@ -5,6 +5,10 @@
  * segments are sealed in order, so that `sealed_sequence` in the manifest (where replay begins) never leaves
  * a gap. A merge is the same with sealed sources.
  *
+ * A stalled round leaves the working state ahead of store and view, until there is room again. What it waits for may
+ * be the memory of frozen segments, so seals go on: of rows that store and view have, with the deaths that they know.
+ * Those of the round follow with its batch.
+ *
  * The manifest is durable only after a flush of the store. Until then a crash brings the old manifest back,
  * so both the log (from the old sealed sequence on) and the files it names must stay: the flush alone trims
  * the log and removes replaced files. */
@@ -121,12 +125,12 @@ static bool backing_off(kith_shard *shard) {
 
 /* --- builds: on the background executor --- */
 
-void shard_build_source_add(shard_build *build, const shard_part *part) {
+void shard_build_source_add(shard_build *build, const shard_part *part, shard_dead *dead) {
     uint32_t at = build->source_count++;
-    build->deads[at] = shard_dead_acquire(part->dead);
+    build->deads[at] = shard_dead_acquire(dead);
     build->sources[at] = (kith_segment_source){.segment = kith_segment_acquire(part->segment),
         .row_count = part->row_count,
-        .dead = part->dead ? part->dead->words : NULL};
+        .dead = dead ? dead->words : NULL};
 }
 
 void shard_build_reset(shard_build *build) {
@@ -192,47 +196,61 @@ static shard_part *frozen_first(kith_shard *shard) {
     return NULL;
 }
 
-/* The oldest frozen segment: they are sealed in order. */
+/* What is dead of the segment in the view, which is what the store knows too. Without rows it is in no view. */
+static shard_dead *settled_dead(kith_shard *shard, const kith_segment *segment) {
+    const shard_view *view = kith_hazard_current(shard->view_cell);
+    for (uint32_t i = 0; i < view->part_count; i++) {
+        if (view->parts[i].segment == segment) return view->parts[i].dead;
+    }
+    return NULL;
+}
+
+/* The oldest frozen segment: they are sealed in order. One that a stalled round froze waits: the store lacks some of
+ * its rows. */
 static bool seal_plan(kith_shard *shard) {
     shard_part *frozen = frozen_first(shard);
-    if (!frozen) return false;
+    if (!frozen || frozen->frozen_sequence > shard->stored_sequence) return false;
     shard->seal.frozen_sequence = frozen->frozen_sequence;
-    shard_build_source_add(&shard->seal, frozen);
+    shard_build_source_add(&shard->seal, frozen, settled_dead(shard, frozen->segment));
     return true;
 }
 
 /* --- builds: publication by the owner --- */
 
-/* Rows of one source that died since the build began die in the output. */
-static void late_deaths_apply(
-    const shard_build *build, uint32_t source_index, const shard_part *source, shard_part *output) {
-    const uint64_t *before = build->sources[source_index].dead;
-    if (!source->dead || source->dead->words == before) return;
+/* Rows of a source that are dead by `dead` and not by `known` die in the output. */
+static void deaths_apply(kith_shard *shard, const kith_segment_source *source, const uint64_t *known,
+    const shard_dead *dead, shard_part *output, kith_store_batch *batch) {
+    if (!dead || dead->words == known) return;
     for (uint32_t row = 0; row < source->row_count; row++) {
-        if (!kith_bitset_get(source->dead->words, row)) continue;
-        if (before && kith_bitset_get(before, row)) continue;
+        if (!kith_bitset_get(dead->words, row)) continue;
+        if (known && kith_bitset_get(known, row)) continue;
         kith_id id = kith_segment_row_id(source->segment, row);
         uint32_t output_row = kith_segment_find(output->segment, &id);
         kith_assert(output_row != KITH_ROW_NONE);
         shard_part_kill(output, output_row);
+        shard_tombstone_put(shard, batch, kith_segment_id(output->segment), output_row);
     }
 }
 
-static void output_deaths_collect(const shard_build *build, shard_part *output) {
+/* Those since the build began. */
+static void settled_deaths_apply(const shard_build *build, shard_part *output, kith_store_batch *batch) {
     kith_shard *shard = build->shard;
     for (uint32_t i = 0; i < build->source_count; i++) {
-        uint32_t at;
-        shard_part *source = part_of_segment(shard, build->sources[i].segment, &at);
-        kith_assert(source);
-        late_deaths_apply(build, i, source, output);
+        const kith_segment_source *source = &build->sources[i];
+        deaths_apply(shard, source, source->dead, settled_dead(shard, source->segment), output, batch);
     }
 }
 
-static void output_tombstones_put(kith_shard *shard, kith_store_batch *batch, const shard_part *output) {
-    for (uint32_t row = 0; output->dead && row < output->row_count; row++) {
-        if (shard_part_is_dead(output, row)) {
-            shard_tombstone_put(shard, batch, kith_segment_id(output->segment), row);
-        }
+/* Those of the stalled round, which had no tombstones while the source was in memory only. */
+static void round_deaths_apply(const shard_build *build, shard_part *output) {
+    kith_shard *shard = build->shard;
+    for (uint32_t i = 0; i < build->source_count; i++) {
+        const kith_segment_source *source = &build->sources[i];
+        const shard_dead *settled = settled_dead(shard, source->segment);
+        uint32_t at;
+        const shard_part *part = part_of_segment(shard, source->segment, &at);
+        kith_assert(part);
+        deaths_apply(shard, source, settled ? settled->words : NULL, part->dead, output, shard->round.batch);
     }
 }
 
@@ -285,6 +303,27 @@ static void sources_replace(const shard_build *build, shard_part output) {
     *shard_part_insert(shard, at) = output;
 }
 
+/* The view gets the output as the store knows it, the working state as the round has it. */
+static void output_show_stalled(const shard_build *build, shard_part settled) {
+    kith_shard *shard = build->shard;
+    shard_part output = settled;
+    shard_dead_acquire(output.dead);
+    output.dead_fresh = false; /* the view has the same bits: the round's deaths go to a copy */
+    if (output.segment) round_deaths_apply(build, &output);
+    shard_publish_replaced(shard, build->sources[0].segment, &settled);
+    sources_replace(build, output);
+    shard_dead_release(settled.dead);
+}
+
+static void output_show(const shard_build *build, shard_part output) {
+    if (build->shard->round.active) {
+        output_show_stalled(build, output);
+        return;
+    }
+    sources_replace(build, output);
+    shard_publish(build->shard);
+}
+
 static void build_count(const shard_build *build) {
     kith_shard *shard = build->shard;
     uint64_t took_ns = kith_env_now_ns(shard->node->env) - build->began_ns;
@@ -304,10 +343,7 @@ static kith_status build_publish(shard_build *build, kith_err *err) {
     uint64_t sealed_sequence = atomic_load_explicit(&shard->sealed_sequence, memory_order_relaxed);
     if (!build->is_merge) sealed_sequence = build->frozen_sequence;
     kith_store_batch *batch = kith_store_batch_create(shard->node->store);
-    if (build->output) {
-        output_deaths_collect(build, &output);
-        output_tombstones_put(shard, batch, &output);
-    }
+    if (build->output) settled_deaths_apply(build, &output, batch);
     output_manifest_put(build, batch, sealed_sequence);
     build->publish_tried = true;
     kith_status status = kith_store_write(shard->node->store, batch, err);
@@ -316,13 +352,12 @@ static kith_status build_publish(shard_build *build, kith_err *err) {
         shard_dead_release(output.dead);
         return status;
     }
-    sources_replace(build, output);
+    output_show(build, output);
     build_count(build);
     build->output = NULL; /* the part has the reference now */
     shard_build_reset(build);
     atomic_store_explicit(&shard->sealed_sequence, sealed_sequence, memory_order_relaxed);
     shard->flush.wanted = true;
-    shard_publish(shard);
     return KITH_OK;
 }
 
@@ -511,8 +546,16 @@ static void builds_run(kith_shard *shard) {
     if (shard->flush.wanted && !shard->flush.running) flush_start(shard);
 }
 
+/* No freezes, which would cut the round, and no merges: the round's batch may have tombstones of their sources. */
+static void stalled_maintain(kith_shard *shard) {
+    if (shard->seal.state == SHARD_BUILD_DONE) build_finish(&shard->seal);
+    if (backing_off(shard)) return;
+    if (shard->seal.state == SHARD_BUILD_NONE && seal_plan(shard)) build_start(&shard->seal);
+    if (shard->flush.wanted && !shard->flush.running) flush_start(shard);
+}
+
 void shard_maintain(kith_shard *shard) {
-    if (!shard->started || shard->round.active) return;
+    if (!shard->started) return;
     if (atomic_load(&shard->closing)) {
         build_discard(&shard->seal);
         build_discard(&shard->merge);
@@ -520,6 +563,10 @@ void shard_maintain(kith_shard *shard) {
     }
     if (atomic_load_explicit(&shard->health, memory_order_relaxed) != KITH_OK) return;
     if (backing_off(shard)) return;
+    if (shard->round.active) {
+        stalled_maintain(shard);
+        return;
+    }
     freeze_if_due(shard);
     builds_run(shard);
     bool flushed = !shard->flush.running && !shard->flush.wanted;

@@ -82,3 +82,18 @@ void shard_publish(kith_shard *shard) {
     }
     kith_hazard_publish(shard->view_cell, view);
 }
+
+void shard_publish_replaced(kith_shard *shard, const kith_segment *source, const shard_part *output) {
+    const shard_view *before = kith_hazard_current(shard->view_cell);
+    shard_view *view = shard_view_create(before->part_count);
+    view->applied_sequence = before->applied_sequence;
+    for (uint32_t i = 0; i < before->part_count; i++) {
+        const shard_view_part *part = &before->parts[i];
+        if (part->segment != source)
+            shard_view_add(
+                view, part->segment, part->dead, part->row_count, part->row_count - part->live_count);
+        else if (output->segment)
+            shard_view_add(view, output->segment, output->dead, output->row_count, output->dead_count);
+    }
+    kith_hazard_publish(shard->view_cell, view);
+}

@@ -121,8 +121,9 @@ static kith_status admission_check(kith_shard *shard, const shard_entry *entry, 
     status = kith_store_log_health(shard->node->log, err);
     if (status != KITH_OK) return status;
     if (frozen_count(shard) >= SHARD_FROZEN_MAX) {
-        return kith_err_set(err, KITH_BUSY, "%u segments of shard %llu wait to be sealed", SHARD_FROZEN_MAX,
-            (unsigned long long)shard->id);
+        return kith_err_set(err, KITH_BUSY,
+            "%u segments of shard %llu wait to be sealed: retry in a moment, as `kith load` does by itself",
+            SHARD_FROZEN_MAX, (unsigned long long)shard->id);
     }
     return disk_reserve_check(shard, err);
 }
@@ -307,6 +308,7 @@ static void round_reset(shard_round *round) {
 static void round_finish(kith_shard *shard) {
     shard_round *round = &shard->round;
     round_reset(round);
+    shard->stored_sequence = shard->applied_sequence;
     shard_queue answered = round->entries;
     round->entries = (shard_queue){0};
     for (shard_entry *entry = answered.first; entry; entry = entry->next) {
