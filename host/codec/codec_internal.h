@@ -92,7 +92,7 @@ typedef struct kith_codec_shard_read_request {
     uint32_t id_count;  /* 0..KITH_BATCH_POINTS_MAX */
     bool has_from;      /* scroll */
     kith_id from;
-    uint32_t limit; /* scroll: 1..KITH_SCROLL_POINTS_MAX + 1 (one more tells whether there is a next page) */
+    uint32_t limit; /* scroll: 1..KITH_SCROLL_POINTS_MAX */
     bool with_payload;
     bool with_vectors;
     uint64_t bytes_max; /* see kith_shard_read */
@@ -110,7 +110,9 @@ typedef struct kith_codec_shard_point {
 typedef struct kith_codec_shard_read_response {
     const kith_codec_shard_point *points;
     uint32_t count;
-    bool more; /* scroll: the shard has further points */
+    /* The answer ends before `next`, for `limit` or `bytes_max`; then it has at least one point. */
+    bool has_next;
+    kith_id next;
 } kith_codec_shard_read_response;
 
 void kith_codec_shard_read_request_encode(const kith_codec_shard_read_request *request, kith_buf *buf);

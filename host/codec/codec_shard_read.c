@@ -57,9 +57,9 @@ static kith_status ids_decode(const Kith__Internal__V1__ShardIds *message, kith_
 
 static kith_status scroll_decode(const Kith__Internal__V1__ShardReadRequest *message,
     kith_codec_shard_read_request *request, kith_err *err) {
-    if (message->limit < 1 || message->limit > KITH_SCROLL_POINTS_MAX + 1) {
+    if (message->limit < 1 || message->limit > KITH_SCROLL_POINTS_MAX) {
         return kith_err_set(
-            err, KITH_INTERNAL, "limit: %u is not in 1..%u", message->limit, KITH_SCROLL_POINTS_MAX + 1);
+            err, KITH_INTERNAL, "limit: %u is not in 1..%u", message->limit, KITH_SCROLL_POINTS_MAX);
     }
     request->has_from = message->from.len > 0;
     if (request->has_from && !kith_id_decode(message->from.data, message->from.len, &request->from)) {
@@ -137,7 +137,10 @@ void kith_codec_shard_read_response_encode(
     const kith_codec_shard_read_response *response, const kith_schema *schema, kith_buf *buf) {
     for (uint32_t i = 0; i < response->count; i++)
         point_encode(&response->points[i], schema, buf);
-    kith_wire_u64(buf, 2, response->more);
+    if (response->has_next) {
+        uint8_t canonical[KITH_ID_CANONICAL_BYTES_MAX];
+        kith_wire_bytes(buf, 3, canonical, kith_id_encode(&response->next, canonical));
+    }
 }
 
 static kith_status vectors_decode(const Kith__Internal__V1__ShardPoint *message, const kith_schema *schema,
@@ -175,6 +178,17 @@ static kith_status point_decode(const Kith__Internal__V1__ShardPoint *message, c
     return vectors_decode(message, schema, point_out, err);
 }
 
+/* Whoever is told to go on must have come further. */
+static kith_status next_decode(const Kith__Internal__V1__ShardReadResponse *message,
+    kith_codec_shard_read_response *response, kith_err *err) {
+    response->has_next = message->next.len > 0;
+    if (!response->has_next) return KITH_OK;
+    if (!kith_id_decode(message->next.data, message->next.len, &response->next))
+        return kith_err_set(err, KITH_INTERNAL, "next: %zu bytes are no id", message->next.len);
+    if (message->n_points > 0) return KITH_OK;
+    return kith_err_set(err, KITH_INTERNAL, "next: is set, but there is no point before it");
+}
+
 kith_status kith_codec_shard_read_response_decode(const void *data, size_t bytes, const kith_schema *schema,
     kith_arena *arena, kith_codec_shard_read_response *response_out, kith_err *err) {
     const Kith__Internal__V1__ShardReadResponse *message = kith_codec_unpack(
@@ -189,7 +203,8 @@ kith_status kith_codec_shard_read_response_decode(const void *data, size_t bytes
         kith_status status = point_decode(message->points[i], schema, &points[i], err);
         if (status != KITH_OK) return kith_err_wrap(err, status, "points[%zu]", i);
     }
-    *response_out = (kith_codec_shard_read_response){
-        .points = points, .count = (uint32_t)message->n_points, .more = message->more};
-    return KITH_OK;
+    kith_codec_shard_read_response response = {.points = points, .count = (uint32_t)message->n_points};
+    kith_status status = next_decode(message, &response, err);
+    if (status == KITH_OK) *response_out = response;
+    return status;
 }

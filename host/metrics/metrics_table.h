@@ -21,6 +21,8 @@
         "Rows that passed the scan and got an exact score.")                                                 \
     X(SEARCH_WIDE_SCANS, "kith_search_wide_scans_total", COUNTER, "",                                        \
         "Scans whose bounds let too many rows pass, so that full vectors were read instead.")                \
+    X(READ_SLICES, "kith_read_slices_total", COUNTER, "",                                                    \
+        "Turns that reads of points took on the search threads; a long read takes many.")                    \
     X(WRITE_REQUESTS, "kith_write_requests_total", COUNTER, "code", "Write calls answered, by status.")      \
     X(WRITE_POINTS, "kith_write_points_total", COUNTER, "", "Points written or deleted.")                    \
     X(WRITE_DURATION, "kith_write_duration_seconds", HISTOGRAM, "",                                          \

@@ -1,38 +1,41 @@
 /* One page of a collection in id order: a page of every shard, merged.
  *
- * Ids are spread by hash, so a shard is asked only for its share of the page and some more. A shard that has further
- * points than it sent bounds the page: beyond its last id we know nothing of it. The bound's own point is not returned but
- * becomes `next`, so a page of one shard with at least two points always moves on. */
+ * Ids are spread by hash, so a shard is asked only for its share of the page: of the points with some more, of the bytes no
+ * more, so that all pages together have no more than one answer may have (and a point a shard, since each sends at least
+ * one). A shard that has further points than it sent bounds the merged page: from the first one that it left out on we know
+ * nothing of it. That is above those it sent, so every page moves on. */
 #include <math.h>
 
 #include "host/codec/codec_internal.h"
 #include "host/query/query_fanout.h"
 #include "host/query/query_point.h"
 
-/* Two of the widest points must fit in a shard's page, or a page could stand still. */
-#define SCROLL_SHARD_BYTES_MIN (8u << 20)
-_Static_assert(
-    SCROLL_SHARD_BYTES_MIN / 2 > KITH_PAYLOAD_BYTES_MAX + KITH_FIELDS_MAX * KITH_DIM_MAX * 4u + 4096,
-    "a shard's page has at least two points where there are two");
-
 typedef struct shard_page {
     const kith_codec_shard_point *points;
     uint32_t count, at;
-    bool more;
 } shard_page;
 
 typedef struct scroll_run {
     kith_query_scroll *scroll;
     shard_page *pages; /* [shard_count] */
+    bool has_bound;
+    kith_id bound; /* the lowest point that a shard left out */
 } scroll_run;
 
 /* The mean share, eight standard deviations of a binomial and a little: short pages are rarer than disk errors. */
 static uint32_t shard_limit(uint32_t limit, uint32_t shard_count) {
-    uint32_t whole = limit + 1; /* one more tells whether there is a next page */
-    if (shard_count == 1) return whole;
-    double mean = (double)whole / shard_count;
+    if (shard_count == 1) return limit;
+    double mean = (double)limit / shard_count;
     double share = mean + 8 * sqrt(mean) + 16;
-    return share < whole ? (uint32_t)share : whole;
+    return share < limit ? (uint32_t)share : limit;
+}
+
+static void page_take(scroll_run *run, uint32_t index, const kith_codec_shard_read_response *response) {
+    run->pages[index] = (shard_page){.points = response->points, .count = response->count};
+    if (!response->has_next) return;
+    if (run->has_bound && kith_id_compare(&run->bound, &response->next) <= 0) return;
+    run->has_bound = true;
+    run->bound = response->next;
 }
 
 static kith_status pages_gather(scroll_run *run, kith_query_fanout *fanout, kith_err *err) {
@@ -44,8 +47,7 @@ static kith_status pages_gather(scroll_run *run, kith_query_fanout *fanout, kith
         kith_status status = kith_codec_shard_read_response_decode(
             part->reply, part->reply_bytes, &base->entry->collection.schema, base->arena, &response, err);
         if (status != KITH_OK) return status;
-        run->pages[i] =
-            (shard_page){.points = response.points, .count = response.count, .more = response.more};
+        page_take(run, i, &response);
     }
     return KITH_OK;
 }
@@ -71,6 +73,11 @@ static size_t point_bytes(const kith_codec_shard_point *point, const kith_schema
     return bytes;
 }
 
+static void next_set(kith_query_scroll *scroll, const kith_id *id) {
+    scroll->has_next = true;
+    scroll->next = *id;
+}
+
 static kith_status pages_merge(scroll_run *run, uint32_t page_count, kith_err *err) {
     kith_query_scroll *scroll = run->scroll;
     const kith_schema *schema = &scroll->base.entry->collection.schema;
@@ -78,19 +85,19 @@ static kith_status pages_merge(scroll_run *run, uint32_t page_count, kith_err *e
     size_t bytes = 0;
     for (shard_page *page; (page = lowest_page(run, page_count));) {
         const kith_codec_shard_point *point = &page->points[page->at];
-        bool bound = page->more && page->at + 1 == page->count;
+        if (run->has_bound && kith_id_compare(&run->bound, &point->id) <= 0) break;
         bytes += point_bytes(point, schema);
-        bool full = scroll->count == scroll->limit || (scroll->count && bytes > scroll->bytes_max);
-        if (full || (bound && scroll->count)) {
-            scroll->has_next = true;
-            scroll->next = point->id;
+        if (scroll->count == scroll->limit || (scroll->count && bytes > scroll->bytes_max)) {
+            next_set(scroll, &point->id);
             return KITH_OK;
         }
-        if (bound)
-            return kith_err_set(err, KITH_INTERNAL, "a shard answered a page of one point and has more");
         scroll->points[scroll->count++] = kith_query_point_of(point, scroll->base.arena);
         page->at++;
     }
+    if (!run->has_bound) return KITH_OK;
+    if (scroll->count == 0)
+        return kith_err_set(err, KITH_INTERNAL, "a shard left out a point below those it sent");
+    next_set(scroll, &run->bound);
     return KITH_OK;
 }
 
@@ -114,7 +121,6 @@ void kith_query_scroll_start(kith_query_scroll *scroll) {
     run->pages = kith_arena_alloc_zero(base->arena, shard_count * sizeof *run->pages);
     scroll->count = 0;
     scroll->has_next = false;
-    size_t shard_bytes = scroll->bytes_max / shard_count;
     kith_query_fanout *fanout =
         kith_query_fanout_create(base, KITH_AM_READ, shard_count, scroll_gathered, run);
     for (uint32_t i = 0; i < shard_count; i++) {
@@ -127,7 +133,7 @@ void kith_query_scroll_start(kith_query_scroll *scroll) {
             .limit = shard_limit(scroll->limit, shard_count),
             .with_payload = scroll->with_payload,
             .with_vectors = scroll->with_vectors,
-            .bytes_max = shard_bytes > SCROLL_SHARD_BYTES_MIN ? shard_bytes : SCROLL_SHARD_BYTES_MIN,
+            .bytes_max = scroll->bytes_max / shard_count,
         };
         kith_query_fanout_node_set(fanout, i, base->entry->shard_nodes[i]);
         kith_codec_shard_read_request_encode(&request, &fanout->parts[i].request);

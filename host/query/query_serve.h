@@ -15,7 +15,7 @@ typedef struct kith_query_serve_options {
     kith_env *env;
     kith_transport *transport;
     kith_shard_set *shards;
-    kith_executor *search; /* searches, counts, and the sending of what was read */
+    kith_executor *search; /* searches, counts, reads of points */
     kith_executor *write;  /* hands writes over; cheap, so the shards' own executor will do */
 } kith_query_serve_options;
 

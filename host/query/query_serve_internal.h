@@ -17,9 +17,7 @@ struct serve_request {
     kith_buf reply;
     serve_request *next; /* in the pool */
     kith_task task;      /* a hop to the search executor */
-    kith_status status;
-    kith_err err;
-    kith_shard *shard; /* write, read: held until it is answered */
+    kith_shard *shard;   /* write, read: held until it is answered */
     uint64_t shard_id;
     union {
         kith_shard_write write;

@@ -1,37 +1,31 @@
-/* Reads and counts on this node. What was read is encoded on the shard's thread while it is lent, and sent on from a search
- * thread, so that the shard goes back to its writes. */
+/* Reads and counts on this node. What was read is encoded while it is lent, on the search thread that ended the read. */
 #include <string.h>
 
 #include "host/query/query_serve_internal.h"
 
-static void read_send(kith_task *task) {
-    serve_request *own = (serve_request *)(void *)((char *)task - offsetof(serve_request, task));
-    serve_request_answer(own, own->status, &own->err);
+static void read_encode(
+    serve_request *own, const kith_shard_point *points, uint32_t count, const kith_id *next) {
+    kith_codec_shard_point *copies = kith_arena_array(&own->arena, count, sizeof *copies);
+    for (uint32_t i = 0; i < count; i++) {
+        copies[i] = (kith_codec_shard_point){
+            .id = points[i].id,
+            .sequence = points[i].sequence,
+            .payload = points[i].payload,
+            .payload_bytes = points[i].payload_bytes,
+            .field_mask = points[i].field_mask,
+        };
+        memcpy(copies[i].vectors, points[i].vectors, sizeof copies[i].vectors);
+    }
+    kith_codec_shard_read_response response = {.points = copies, .count = count, .has_next = next != NULL};
+    if (next) response.next = *next;
+    kith_codec_shard_read_response_encode(&response, kith_shard_schema(own->shard), &own->reply);
 }
 
 static void read_done(kith_shard_read *read, kith_status status, const kith_shard_point *points,
-    uint32_t count, bool more, const kith_err *err) {
+    uint32_t count, const kith_id *next, const kith_err *err) {
     serve_request *own = (serve_request *)(void *)((char *)read - offsetof(serve_request, read));
-    own->status = status;
-    if (status == KITH_OK) {
-        kith_codec_shard_point *copies = kith_arena_array(&own->arena, count, sizeof *copies);
-        for (uint32_t i = 0; i < count; i++) {
-            copies[i] = (kith_codec_shard_point){
-                .id = points[i].id,
-                .sequence = points[i].sequence,
-                .payload = points[i].payload,
-                .payload_bytes = points[i].payload_bytes,
-                .field_mask = points[i].field_mask,
-            };
-            memcpy(copies[i].vectors, points[i].vectors, sizeof copies[i].vectors);
-        }
-        kith_codec_shard_read_response response = {.points = copies, .count = count, .more = more};
-        kith_codec_shard_read_response_encode(&response, kith_shard_schema(own->shard), &own->reply);
-    } else {
-        own->err = *err;
-    }
-    own->task.run = read_send;
-    kith_executor_post(own->serve->options.search, &own->task);
+    if (status == KITH_OK) read_encode(own, points, count, next);
+    serve_request_answer(own, status, err);
 }
 
 void serve_read(void *ctx, kith_transport_request *request) {
@@ -56,6 +50,7 @@ void serve_read(void *ctx, kith_transport_request *request) {
         .with_vectors = decoded.with_vectors,
         .bytes_max = decoded.bytes_max,
         .deadline_ns = request->deadline_ns,
+        .cancelled = request->cancelled,
         .done = read_done,
     };
     kith_shard_read_start(own->shard, &own->read);

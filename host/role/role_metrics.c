@@ -26,7 +26,7 @@ struct kith_role_metrics {
     kith_series *search_queries, *search_duration, *write_points, *write_duration;
     kith_series *sync_duration, *log_bytes, *log_syncs;
     struct {
-        uint64_t rows_scanned, rows_rescored, wide_scans, seals, merges, seal_ns_total;
+        uint64_t rows_scanned, rows_rescored, wide_scans, read_slices, seals, merges, seal_ns_total;
     } carried; /* of the shards' counters: what the series have already */
 };
 
@@ -97,6 +97,7 @@ static void counters_carry(kith_role_metrics *own) {
     carry(plain(own, KITH_METRIC_ID_SEARCH_ROWS_SCANNED), &from->rows_scanned, &own->carried.rows_scanned);
     carry(plain(own, KITH_METRIC_ID_SEARCH_ROWS_RESCORED), &from->rows_rescored, &own->carried.rows_rescored);
     carry(plain(own, KITH_METRIC_ID_SEARCH_WIDE_SCANS), &from->wide_scans, &own->carried.wide_scans);
+    carry(plain(own, KITH_METRIC_ID_READ_SLICES), &from->read_slices, &own->carried.read_slices);
     carry(plain(own, KITH_METRIC_ID_SEGMENT_MERGES), &from->merges, &own->carried.merges);
     uint64_t seals = carry(plain(own, KITH_METRIC_ID_SEGMENT_SEALS), &from->seals, &own->carried.seals);
     uint64_t seal_ns = carry(NULL, &from->seal_ns_total, &own->carried.seal_ns_total);

@@ -5,6 +5,8 @@
  * executor: synced -> owner executor: apply (store batch, growing segment, dead bits), publish the view,
  * answer. Committed entries are applied in sequence order, many at a time; the next search sees them.
  *
+ * A read by id takes its moment on the owner and goes on, in slices, on the search executor.
+ *
  * Threads: "owner" below is the shard's single-threaded executor (several shards may share one). Functions
  * marked any may be called from any thread. Nothing here waits; completion functions run on the executor
  * named. Ownership: borrows everything in its options; owns its segments, views and folder. */
@@ -30,7 +32,7 @@ typedef struct kith_shard_node {
     kith_store *store;
     kith_store_log *log;       /* set once the log is open: recovery runs before it is */
     kith_executor *owner;      /* 1 thread: applies writes, publishes views */
-    kith_executor *search;     /* n threads: searches */
+    kith_executor *search;     /* n threads: searches, reads of points */
     kith_executor *background; /* seals, merges, store flushes: may wait for the disk */
     const kith_compute_ops *compute;
     uint64_t seal_bytes; /* of vectors */
@@ -40,6 +42,7 @@ typedef struct kith_shard_node {
     uint32_t request_window;        /* remembered request ids a shard */
     uint64_t write_queue_bytes_max; /* ops admitted and not yet applied, of one shard; above it BUSY */
     uint64_t disk_reserve_bytes;    /* below it writes are refused with NO_SPACE */
+    uint32_t read_slice_points; /* points that a read looks at before others have their turn; 0: default */
     /* Counters for metrics, all atomic, shared by the shards; may be NULL. */
     struct kith_shard_counters *counters;
     /* Scratch of searches, kept for the next one. Zero at start; freed by kith_shard_node_fini. */
@@ -48,7 +51,7 @@ typedef struct kith_shard_node {
 
 typedef struct kith_shard_counters {
     _Atomic uint64_t points_upserted, points_deleted, seals, merges, seal_ns_total, rows_scanned,
-        rows_rescored, wide_scans, segments_corrupt;
+        rows_rescored, wide_scans, segments_corrupt, read_slices;
 } kith_shard_counters;
 
 typedef struct kith_shard_options {
@@ -147,13 +150,14 @@ struct kith_shard_read {
     uint32_t limit;
     bool with_payload;
     bool with_vectors;
-    size_t bytes_max; /* scroll ends early, get answers INVALID, when the points' bytes pass this; at least
-                         one point */
+    size_t bytes_max; /* the answer ends before the points' bytes pass this; at least one point */
     uint64_t deadline_ns;
-    /* On the owner executor. get: points [count] in the order asked, those not found are left out. scroll:
-     * `more`, and points in id order. All borrowed until done returns. */
+    const atomic_bool *cancelled; /* may be NULL */
+    /* On a search thread. get: points [count] in the order asked, those not found are left out. scroll: points in id
+     * order. `next`: the first point left out for `limit` or `bytes_max`; NULL when there is none. Points and vectors are
+     * all of one moment. All borrowed until done returns. */
     void (*done)(kith_shard_read *read, kith_status status, const kith_shard_point *points, uint32_t count,
-        bool more, const kith_err *err);
+        const kith_id *next, const kith_err *err);
     void *impl[8];
 };
 /* Any thread. Sees every write answered before the call. */

@@ -1,11 +1,17 @@
-/* Reading points by id and in id order. Runs on the owner, from the published view and the store, which are
- * of the same moment there: a round changes both or neither. */
+/* Reading points by id and in id order, beside the writes: the owner only takes the moment (the published view and a
+ * snapshot of the store, which agree there because a round changes both or neither), the points are read on the search
+ * executor. A long read goes in slices, so that searches and other reads come between, and so that a read that nobody waits
+ * for any more ends. */
 #include <string.h>
 
+#include "host/base/alloc.h"
 #include "host/base/assert.h"
 #include "host/base/bitset.h"
 #include "host/base/bytes.h"
 #include "host/shard/shard_internal.h"
+
+#define SLICE_POINTS 256u                 /* some ms at 10 to 40 us a point from a cold store */
+#define SLICE_NS_MAX (2ULL * 1000 * 1000) /* a guess: as long as a search may well wait for a thread */
 
 /* --- finding --- */
 
@@ -29,17 +35,27 @@ bool shard_view_find(const shard_view *view, const kith_id *id, uint32_t *part_o
 /* --- collecting --- */
 
 typedef struct shard_reading {
+    kith_task task;
     kith_shard *shard;
-    const kith_shard_read *read;
+    kith_shard_read *read;
+    /* The moment. */
     shard_view *view;
+    kith_store_snapshot *snapshot;
+    /* How far it has come. */
+    kith_store_iterator *iterator; /* scroll; NULL before the first slice */
+    uint32_t next_index;           /* get: of `ids` */
+    kith_buf value;
     kith_arena arena;
     kith_shard_point *points;
     uint32_t count, capacity;
     size_t bytes;
-    bool more;
+    bool ended;
+    const kith_id *next; /* the first point left out */
+    kith_status status;
+    kith_err err;
 } shard_reading;
 
-static kith_shard_point *reading_grow(shard_reading *reading) {
+static void reading_add(shard_reading *reading, const kith_shard_point *point) {
     if (reading->count == reading->capacity) {
         uint32_t capacity = reading->capacity ? 2 * reading->capacity : 64;
         kith_shard_point *points = kith_arena_array(&reading->arena, capacity, sizeof *points);
@@ -47,9 +63,18 @@ static kith_shard_point *reading_grow(shard_reading *reading) {
         reading->points = points;
         reading->capacity = capacity;
     }
-    kith_shard_point *point = &reading->points[reading->count++];
-    *point = (kith_shard_point){0};
-    return point;
+    reading->points[reading->count++] = *point;
+}
+
+/* Where the next page begins; the answer ends before it. */
+static void reading_end_at(shard_reading *reading, const kith_id *id) {
+    kith_id *next = kith_arena_alloc(&reading->arena, sizeof *next);
+    *next = *id;
+    if (id->type != KITH_ID_NUMBER)
+        next->bytes =
+            kith_arena_copy(&reading->arena, id->bytes, id->type == KITH_ID_UUID ? 16 : id->text_bytes);
+    reading->next = next;
+    reading->ended = true;
 }
 
 static size_t point_vectors(
@@ -67,13 +92,6 @@ static size_t point_vectors(
     return bytes;
 }
 
-static void point_payload(
-    shard_reading *reading, const uint8_t *value, size_t value_bytes, kith_shard_point *point) {
-    if (!reading->read->with_payload || value_bytes <= 8) return;
-    point->payload_bytes = (uint32_t)(value_bytes - 8);
-    point->payload = kith_arena_text(&reading->arena, (const char *)value + 8, value_bytes - 8);
-}
-
 static kith_status disagree(const shard_reading *reading, const kith_id *id, kith_err *err) {
     kith_buf text;
     kith_buf_init(&text);
@@ -85,120 +103,185 @@ static kith_status disagree(const shard_reading *reading, const kith_id *id, kit
     return status;
 }
 
-/* --- get --- */
-
-static kith_status get_payload(
-    shard_reading *reading, const kith_id *id, kith_buf *value, kith_shard_point *point, kith_err *err) {
-    uint8_t key[SHARD_KEY_BYTES_MAX];
-    size_t key_bytes = shard_key_point(reading->shard->id, id, key);
-    kith_status status =
-        kith_store_get(reading->shard->node->store, KITH_STORE_POINTS, key, key_bytes, value, err);
-    if (status == KITH_NOT_FOUND) return disagree(reading, id, err);
-    if (status != KITH_OK) return status;
-    if (value->bytes < 8 || kith_load_u64(value->data) != point->sequence) return disagree(reading, id, err);
-    point_payload(reading, value->data, value->bytes, point);
+/* The point of the row, with its payload from `value` (NULL: not asked for); left out, and the reading at its end, when
+ * it does not fit beside those before it. */
+static kith_status point_add(shard_reading *reading, uint32_t part, uint32_t row, const uint8_t *value,
+    size_t value_bytes, kith_err *err) {
+    const kith_segment *segment = reading->view->parts[part].segment;
+    kith_shard_point point = {
+        .id = kith_segment_row_id(segment, row), .sequence = kith_segment_row_sequence(segment, row)};
+    if (value && (value_bytes < 8 || kith_load_u64(value) != point.sequence))
+        return disagree(reading, &point.id, err);
+    size_t bytes = sizeof point + point_vectors(reading, part, row, &point);
+    if (value && reading->read->with_payload) point.payload_bytes = (uint32_t)(value_bytes - 8);
+    bytes += point.payload_bytes;
+    if (reading->count > 0 && reading->bytes + bytes > reading->read->bytes_max) {
+        reading_end_at(reading, &point.id);
+        return KITH_OK;
+    }
+    if (point.payload_bytes)
+        point.payload = kith_arena_text(&reading->arena, (const char *)value + 8, point.payload_bytes);
+    reading->bytes += bytes;
+    reading_add(reading, &point);
     return KITH_OK;
 }
 
-static kith_status get_one(shard_reading *reading, const kith_id *id, kith_buf *value, kith_err *err) {
-    uint32_t part, row;
-    if (!shard_view_find(reading->view, id, &part, &row)) return KITH_OK;
-    const kith_segment *segment = reading->view->parts[part].segment;
-    kith_shard_point *point = reading_grow(reading);
-    point->id = kith_segment_row_id(segment, row);
-    point->sequence = kith_segment_row_sequence(segment, row);
-    size_t bytes = sizeof *point + point_vectors(reading, part, row, point);
-    kith_status status = reading->read->with_payload ? get_payload(reading, id, value, point, err) : KITH_OK;
-    if (status != KITH_OK) return status;
-    reading->bytes += bytes + point->payload_bytes;
-    if (reading->count == 1 || reading->bytes <= reading->read->bytes_max) return KITH_OK;
-    return kith_err_set(err, KITH_INVALID, "the points have more than %zu bytes; ask for fewer at a time",
-        reading->read->bytes_max);
+/* --- get --- */
+
+static kith_status value_get(shard_reading *reading, const kith_id *id, kith_err *err) {
+    uint8_t key[SHARD_KEY_BYTES_MAX];
+    size_t key_bytes = shard_key_point(reading->shard->id, id, key);
+    kith_status status =
+        kith_store_snapshot_get(reading->snapshot, KITH_STORE_POINTS, key, key_bytes, &reading->value, err);
+    return status == KITH_NOT_FOUND ? disagree(reading, id, err) : status;
 }
 
-static kith_status get_all(shard_reading *reading, kith_err *err) {
-    kith_status status = KITH_OK;
-    kith_buf value;
-    kith_buf_init(&value);
-    for (uint32_t i = 0; status == KITH_OK && i < reading->read->id_count; i++) {
-        status = get_one(reading, &reading->read->ids[i], &value, err);
+static kith_status get_next(shard_reading *reading, kith_err *err) {
+    const kith_shard_read *read = reading->read;
+    uint32_t part, row;
+    if (reading->next_index == read->id_count) {
+        reading->ended = true;
+        return KITH_OK;
     }
-    kith_buf_fini(&value);
-    return status;
+    const kith_id *id = &read->ids[reading->next_index++];
+    if (!shard_view_find(reading->view, id, &part, &row)) return KITH_OK;
+    if (!read->with_payload) return point_add(reading, part, row, NULL, 0, err);
+    kith_status status = value_get(reading, id, err);
+    if (status != KITH_OK) return status;
+    return point_add(reading, part, row, reading->value.data, reading->value.bytes, err);
 }
 
 /* --- scroll --- */
 
-static kith_status scroll_entry(void *ctx, const uint8_t *key, size_t key_bytes, const uint8_t *value,
-    size_t value_bytes, kith_err *err) {
-    shard_reading *reading = ctx;
+static kith_status scroll_open(shard_reading *reading, kith_err *err) {
+    uint8_t from[SHARD_KEY_BYTES_MAX], to[SHARD_KEY_BYTES_MAX];
+    uint64_t shard_id = reading->shard->id;
+    const kith_shard_read *read = reading->read;
+    size_t from_bytes =
+        read->has_from ? shard_key_point(shard_id, &read->from, from) : shard_key_prefix(shard_id, from);
+    size_t to_bytes = shard_key_prefix(shard_id + 1, to);
+    return kith_store_snapshot_iterator_open(
+        reading->snapshot, KITH_STORE_POINTS, from, from_bytes, to, to_bytes, &reading->iterator, err);
+}
+
+static kith_status scroll_entry(shard_reading *reading, const uint8_t *key, size_t key_bytes,
+    const uint8_t *value, size_t value_bytes, kith_err *err) {
     kith_id id;
     uint32_t part, row;
     if (!kith_id_from_order_key(key + 8, key_bytes - 8, &id) || value_bytes < 8)
         return kith_err_set(err, KITH_CORRUPT, "shard %llu has a malformed point of %zu bytes",
             (unsigned long long)reading->shard->id, value_bytes);
     if (reading->count == reading->read->limit) {
-        reading->more = true;
-        return KITH_CANCELLED;
+        reading_end_at(reading, &id);
+        return KITH_OK;
     }
     if (!shard_view_find(reading->view, &id, &part, &row)) return disagree(reading, &id, err);
-    const kith_segment *segment = reading->view->parts[part].segment;
-    kith_shard_point found = {
-        .id = kith_segment_row_id(segment, row), .sequence = kith_segment_row_sequence(segment, row)};
-    if (found.sequence != kith_load_u64(value)) return disagree(reading, &id, err);
-    size_t bytes = sizeof found + point_vectors(reading, part, row, &found) +
-                   (reading->read->with_payload ? value_bytes - 8 : 0);
-    if (reading->count > 0 && reading->bytes + bytes > reading->read->bytes_max) {
-        reading->more = true;
-        return KITH_CANCELLED;
-    }
-    reading->bytes += bytes;
-    point_payload(reading, value, value_bytes, &found);
-    *reading_grow(reading) = found;
-    return KITH_OK;
+    return point_add(reading, part, row, value, value_bytes, err);
 }
 
-static kith_status scroll_all(shard_reading *reading, kith_err *err) {
-    const kith_id *from = reading->read->has_from ? &reading->read->from : NULL;
-    kith_status status =
-        shard_walk_points(reading->shard->node->store, reading->shard->id, from, scroll_entry, reading, err);
-    return reading->more ? KITH_OK : status;
+static kith_status scroll_next(shard_reading *reading, kith_err *err) {
+    const void *key, *value;
+    size_t key_bytes, value_bytes;
+    kith_status status = reading->iterator ? KITH_OK : scroll_open(reading, err);
+    if (status != KITH_OK) return status;
+    if (kith_store_iterator_next(reading->iterator, &key, &key_bytes, &value, &value_bytes))
+        return scroll_entry(reading, key, key_bytes, value, value_bytes, err);
+    reading->ended = true;
+    return kith_store_iterator_status(reading->iterator, err);
+}
+
+/* --- slices --- */
+
+static kith_status patience_check(const shard_reading *reading, const char *when, kith_err *err) {
+    const kith_shard_read *read = reading->read;
+    if (read->cancelled && atomic_load_explicit(read->cancelled, memory_order_relaxed))
+        return kith_err_set(err, KITH_CANCELLED, "the read was cancelled");
+    if (kith_env_now_ns(reading->shard->node->env) < read->deadline_ns) return KITH_OK;
+    return kith_err_set(err, KITH_DEADLINE, "the deadline passed %s", when);
+}
+
+static void reading_free(shard_reading *reading) {
+    kith_store_iterator_close(reading->iterator);
+    kith_store_snapshot_destroy(reading->snapshot);
+    if (reading->view) shard_view_release(reading->view);
+    kith_buf_fini(&reading->value);
+    kith_arena_fini(&reading->arena);
+    kith_free(reading);
+}
+
+static void reading_finish(shard_reading *reading) {
+    kith_shard *shard = reading->shard;
+    kith_shard_read *read = reading->read;
+    if (reading->status == KITH_OK)
+        read->done(read, KITH_OK, reading->points, reading->count, reading->next, NULL);
+    else
+        read->done(read, reading->status, NULL, 0, NULL, &reading->err);
+    reading_free(reading);
+    shard_use_release(shard);
+}
+
+static kith_status slice_read(shard_reading *reading, kith_err *err) {
+    const kith_shard_node *node = reading->shard->node;
+    uint32_t points_max = node->read_slice_points ? node->read_slice_points : SLICE_POINTS;
+    uint64_t until_ns = kith_env_now_ns(node->env) + SLICE_NS_MAX;
+    kith_status status = patience_check(reading, "while it was read", err);
+    for (uint32_t i = 0; i < points_max && status == KITH_OK && !reading->ended; i++) {
+        status = reading->read->kind == KITH_READ_GET ? get_next(reading, err) : scroll_next(reading, err);
+        if (kith_env_now_ns(node->env) >= until_ns) break;
+    }
+    return status;
+}
+
+static void slice_run(kith_task *task) {
+    shard_reading *reading = (shard_reading *)(void *)task;
+    kith_shard *shard = reading->shard;
+    if (reading->status == KITH_OK) {
+        SHARD_COUNT(shard, read_slices, 1);
+        reading->status = slice_read(reading, &reading->err);
+    }
+    if (reading->status == KITH_OK && !reading->ended)
+        kith_executor_post(shard->node->search, task);
+    else
+        reading_finish(reading);
 }
 
 /* --- start --- */
 
-static void read_run(kith_task *task) {
-    kith_shard_read *read = (kith_shard_read *)((char *)task - offsetof(kith_shard_read, impl));
-    kith_shard *shard = read->impl[3];
-    kith_err err = {0};
-    shard_reading reading = {.shard = shard, .read = read};
-    kith_status status = shard_readable_check(shard, &err);
-    if (status == KITH_OK && kith_env_now_ns(shard->node->env) >= read->deadline_ns)
-        status = kith_err_set(&err, KITH_DEADLINE, "the deadline passed before the read began");
-    kith_arena_init(&reading.arena);
-    reading.view = shard_view_acquire(shard->view_cell);
-    if (status == KITH_OK)
-        status = read->kind == KITH_READ_GET ? get_all(&reading, &err) : scroll_all(&reading, &err);
-    if (status == KITH_OK)
-        read->done(read, KITH_OK, reading.points, reading.count, reading.more, NULL);
-    else
-        read->done(read, status, NULL, 0, false, &err);
-    shard_view_release(reading.view);
-    kith_arena_fini(&reading.arena);
-    shard_use_release(shard);
+static void moment_take(kith_task *task) {
+    shard_reading *reading = (shard_reading *)(void *)task;
+    kith_shard *shard = reading->shard;
+    const kith_shard_read *read = reading->read;
+    reading->status = shard_readable_check(shard, &reading->err);
+    if (reading->status == KITH_OK)
+        reading->status = patience_check(reading, "before the read began", &reading->err);
+    if (reading->status == KITH_OK) {
+        reading->view = shard_view_acquire(shard->view_cell);
+        if (read->kind == KITH_READ_SCROLL || read->with_payload)
+            reading->snapshot = kith_store_snapshot_create(shard->node->store);
+    }
+    task->run = slice_run;
+    kith_executor_post(shard->node->search, task);
 }
 
 static void read_closed(kith_task *task) {
     kith_shard_read *read = (kith_shard_read *)((char *)task - offsetof(kith_shard_read, impl));
     kith_err err;
     kith_status status = kith_err_set(&err, KITH_CLOSED, "the shard is closing");
-    read->done(read, status, NULL, 0, false, &err);
+    read->done(read, status, NULL, 0, NULL, &err);
 }
 
 void kith_shard_read_start(kith_shard *shard, kith_shard_read *read) {
-    bool open = shard_use_try_acquire(shard);
-    kith_task *task = (kith_task *)read->impl;
-    *task = (kith_task){.run = open ? read_run : read_closed};
-    read->impl[3] = shard;
-    kith_executor_post(shard->node->owner, task);
+    if (!shard_use_try_acquire(shard)) {
+        kith_task *task = (kith_task *)read->impl;
+        *task = (kith_task){.run = read_closed};
+        kith_executor_post(shard->node->search, task);
+        return;
+    }
+    shard_reading *reading = kith_alloc_zero(sizeof *reading);
+    reading->task.run = moment_take;
+    reading->shard = shard;
+    reading->read = read;
+    kith_buf_init(&reading->value);
+    kith_arena_init(&reading->arena);
+    kith_executor_post(shard->node->owner, &reading->task);
 }

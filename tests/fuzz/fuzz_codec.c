@@ -171,6 +171,7 @@ static void fuzz_shard_read_response(input *in) {
             if (point->vectors[f]) walk_bytes(point->vectors[f], kith_field_vector_bytes(&schema.fields[f]));
         }
     }
+    if (response.has_next) walk_ids(&response.next, 1);
     kith_codec_shard_read_response_encode(&response, &schema, in->again);
 }
 

@@ -76,7 +76,7 @@ MESSAGES = [
     ("shard_read_get", 17, num(1, 1) + num(2, 2) + num(3, 1) + raw(4, raw(2, CANONICAL)) + num(7, 1) + num(9, 1000)),
     ("shard_read_scroll", 17, num(1, 1) + num(2, 2) + num(3, 2) + raw(5, b"\x03abc") + num(6, 10) + num(8, 1)),
     ("shard_read_response", 18, raw(1, raw(1, b"\x01" + u64(4)) + num(2, 5) + raw(3, "{}") + num(4, 3) + num(5, 3) +
-        raw(6, bytes(32))) + num(2, 1)),
+        raw(6, bytes(32))) + raw(3, b"\x01" + u64(5))),
     ("shard_count_request", 19, num(1, 1) + raw(2, u64(7, 8))),
     ("shard_count_response", 20, raw(1, raw(1, STATUS) + num(2, 5) + num(3, 1) + num(8, 9))),
     ("meta_create", 21, num(1, 1) + raw(2, CLIENT) + num(3, 7) + raw(4, META)),

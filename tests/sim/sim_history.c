@@ -509,6 +509,7 @@ static void history_init(history *run, const sim_history_options *options, sim_o
                                     .seal_idle_ns = 30 * SECOND_NS,
                                     .merge_bytes_max = 1 << 20,
                                     .request_window = WINDOW,
+                                    .read_slice_points = 5,
                                     .write_queue_bytes_max = 1 << 20,
                                     .log_file_bytes = 1024 << kith_rng_below(&run->rng, 4),
                                     .flush_chance = kith_rng_below(&run->rng, 2) ? 0.1 : 0,

@@ -239,10 +239,10 @@ static void test_codec_internal__read_request(void **state) {
     assert_int_equal(decoded.limit, 10);
 
     kith_buf_clear(&buf);
-    request.limit = KITH_SCROLL_POINTS_MAX + 2;
+    request.limit = KITH_SCROLL_POINTS_MAX + 1;
     kith_codec_shard_read_request_encode(&request, &buf);
     refused(kith_codec_shard_read_request_decode(buf.data, buf.bytes, &arena, &decoded, &err),
-        "limit: 16386 is not in 1..16385");
+        "limit: 16385 is not in 1..16384");
     request.kind = 9;
     kith_codec_shard_read_request_encode(&request, &buf);
     refused(kith_codec_shard_read_request_decode(buf.data, buf.bytes, &arena, &decoded, &err),
@@ -264,12 +264,17 @@ static void test_codec_internal__read_response(void **state) {
     kith_codec_shard_point points[2] = {
         {.id = id_of(2, 0), .sequence = 5, .payload = "{}", .payload_bytes = 2, .field_mask = 1},
         {.id = id_of(0, 1), .sequence = 6, .field_mask = 7, .vectors = {vector, NULL, "12345678"}}};
-    kith_codec_shard_read_response response = {.points = points, .count = 2, .more = true}, decoded;
+    kith_codec_shard_read_response response = {.points = points,
+                                       .count = 2,
+                                       .has_next = true,
+                                       .next = id_of(1, 2)},
+                                   decoded;
     kith_codec_shard_read_response_encode(&response, &schema, &buf);
     assert_ok(
         kith_codec_shard_read_response_decode(buf.data, buf.bytes, &schema, &arena, &decoded, &err), &err);
     assert_int_equal(decoded.count, 2);
-    assert_true(decoded.more);
+    assert_true(decoded.has_next);
+    assert_int_equal(kith_id_compare(&decoded.next, &response.next), 0);
     assert_int_equal(kith_id_compare(&decoded.points[0].id, &points[0].id), 0);
     assert_memory_equal(decoded.points[0].payload, "{}", 2);
     assert_null(decoded.points[0].vectors[0]);

@@ -14,6 +14,7 @@ shard_node_options fixture_options(shard_node_world world) {
         .seal_idle_ns = 30000 * 1000000ULL,
         .merge_bytes_max = 8 << 20,
         .request_window = 16,
+        .read_slice_points = 5,
         .write_queue_bytes_max = 64 << 20,
         .log_file_bytes = 64 << 10,
         .flush_chance = 0.05};

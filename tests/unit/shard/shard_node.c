@@ -134,6 +134,7 @@ static void node_options_set(shard_node *node, const char *segment_dir) {
         .seal_idle_ns = options->seal_idle_ns,
         .merge_bytes_max = options->merge_bytes_max,
         .request_window = options->request_window,
+        .read_slice_points = options->read_slice_points,
         .write_queue_bytes_max = options->write_queue_bytes_max,
         .disk_reserve_bytes = options->disk_reserve_bytes,
         .counters = &node->counters};
@@ -351,7 +352,7 @@ kith_status shard_node_seal(shard_node *node, kith_shard *shard, kith_err *err) 
 
 typedef struct read_call {
     shard_node *node;
-    void (*each)(void *ctx, const kith_shard_point *points, uint32_t count, bool more);
+    void (*each)(void *ctx, const kith_shard_point *points, uint32_t count, const kith_id *next);
     void *ctx;
     kith_status status;
     kith_err *err;
@@ -359,16 +360,16 @@ typedef struct read_call {
 } read_call;
 
 static void read_done(kith_shard_read *read, kith_status status, const kith_shard_point *points,
-    uint32_t count, bool more, const kith_err *err) {
+    uint32_t count, const kith_id *next, const kith_err *err) {
     read_call *call = read->impl[7];
     call->status = status;
     if (err) *call->err = *err;
-    if (status == KITH_OK) call->each(call->ctx, points, count, more);
+    if (status == KITH_OK) call->each(call->ctx, points, count, next);
     shard_node_signal(call->node, &call->done);
 }
 
 kith_status shard_node_read(shard_node *node, kith_shard *shard, kith_shard_read *read,
-    void (*each)(void *ctx, const kith_shard_point *points, uint32_t count, bool more), void *ctx,
+    void (*each)(void *ctx, const kith_shard_point *points, uint32_t count, const kith_id *next), void *ctx,
     kith_err *err) {
     read_call call = {.node = node, .each = each, .ctx = ctx, .err = err};
     read->done = read_done;

@@ -26,6 +26,7 @@ typedef struct shard_node_options {
     uint64_t seal_idle_ns;
     uint64_t merge_bytes_max;
     uint32_t request_window;
+    uint32_t read_slice_points;
     uint64_t write_queue_bytes_max;
     uint64_t disk_reserve_bytes;
     uint64_t log_file_bytes;
@@ -109,9 +110,9 @@ void shard_node_hits_fini(shard_node_hits *hits);
 
 /* Seals, merges, flushes. */
 kith_status shard_node_seal(shard_node *node, kith_shard *shard, kith_err *err);
-/* Calls `each` with the points on the owner executor. */
+/* Calls `each` with the points on a search thread; `next` is where the answer ends early, or NULL. */
 kith_status shard_node_read(shard_node *node, kith_shard *shard, kith_shard_read *read,
-    void (*each)(void *ctx, const kith_shard_point *points, uint32_t count, bool more), void *ctx,
+    void (*each)(void *ctx, const kith_shard_point *points, uint32_t count, const kith_id *next), void *ctx,
     kith_err *err);
 kith_status shard_node_validate(shard_node *node, kith_shard *shard, kith_err *err);
 kith_status shard_node_digest(shard_node *node, kith_shard *shard, uint64_t *digest_out, kith_err *err);

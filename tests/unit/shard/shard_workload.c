@@ -118,10 +118,10 @@ static bool point_equal(comparing *compare, const kith_shard_point *point, const
     return true;
 }
 
-static void scroll_compare(void *ctx, const kith_shard_point *points, uint32_t count, bool more) {
+static void scroll_compare(void *ctx, const kith_shard_point *points, uint32_t count, const kith_id *next) {
     comparing *compare = ctx;
-    compare->more = more;
-    if (more && count == 0) differ(compare, "an empty page of a scroll", NULL);
+    compare->more = next != NULL;
+    if (next && count == 0) differ(compare, "an empty page of a scroll", NULL);
     for (uint32_t i = 0; i < count && compare->equal; i++, compare->at++) {
         if (compare->at == oracle_count(compare->expected)) {
             differ(compare, "a point too many:", &points[i].id);
@@ -136,7 +136,7 @@ static void scroll_compare(void *ctx, const kith_shard_point *points, uint32_t c
         else
             point_equal(compare, &points[i], expected);
     }
-    if (compare->equal && !more && compare->at < oracle_count(compare->expected))
+    if (compare->equal && !next && compare->at < oracle_count(compare->expected))
         differ(compare, "a point is missing:", &oracle_at(compare->expected, compare->at)->id);
 }
 
@@ -168,9 +168,9 @@ typedef struct getting {
     uint32_t count;
 } getting;
 
-static void get_compare(void *ctx, const kith_shard_point *points, uint32_t count, bool more) {
+static void get_compare(void *ctx, const kith_shard_point *points, uint32_t count, const kith_id *next) {
     getting *get = ctx;
-    if (more || count != get->count) differ(get->compare, "a get finds another number of points", NULL);
+    if (next || count != get->count) differ(get->compare, "a get finds another number of points", NULL);
     for (uint32_t i = 0; i < count && get->compare->equal; i++) {
         if (kith_id_compare(&points[i].id, &get->expected[i]->id) != 0)
             differ(get->compare, "a get finds another point:", &points[i].id);

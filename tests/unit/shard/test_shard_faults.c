@@ -355,8 +355,8 @@ static void test_merge__replaced_files_go_and_unnamed_ones_at_start(void **state
 
 /* --- corruption --- */
 
-static void never_called(void *ctx, const kith_shard_point *points, uint32_t count, bool more) {
-    (void)ctx, (void)points, (void)count, (void)more;
+static void never_called(void *ctx, const kith_shard_point *points, uint32_t count, const kith_id *next) {
+    (void)ctx, (void)points, (void)count, (void)next;
     fail();
 }
 
