@@ -1,5 +1,9 @@
 /* Start, stop and routes. libmicrohttpd runs one thread of its own with epoll: its requests are rare and
- * quick. */
+ * quick.
+ *
+ * At its limit of connections libmicrohttpd takes no more in, and its timeout starts anew with every byte: clients that
+ * trickle would keep probes out. So the limit is ours: beyond it the connection that has gone longest without a finished
+ * request is closed, and a new one always gets in. */
 #include "host/http/http_server.h"
 
 #include <errno.h>
@@ -18,12 +22,21 @@
 #include "host/base/log.h"
 
 #define CONNECTIONS_MAX      256u
+#define CONNECTIONS_SPARE    32u         /* shut down by us, not yet closed by libmicrohttpd */
 #define CONNECTION_BYTES_MAX (32u << 10) /* request line, headers and read buffer of one connection */
 #define BODY_BYTES_MAX       (64u << 10) /* nothing here takes a body; more than this is not even read */
 #define IDLE_TIMEOUT_S       60u
 #define ADDRESS_BYTES_MAX    320u
 
 typedef struct http_route http_route;
+
+/* An open connection; seen by the daemon's thread alone. */
+typedef struct http_peer http_peer;
+struct http_peer {
+    http_peer *next, *previous; /* longest without a finished request first */
+    int fd;
+    bool is_shut;
+};
 
 /* A request while it is read. */
 typedef struct http_request {
@@ -43,6 +56,9 @@ struct kith_http_server {
     kith_http_server_options options;
     struct MHD_Daemon *daemon;
     uint32_t port;
+    /* The daemon's thread's. */
+    http_peer *oldest, *newest;
+    uint32_t peer_count; /* not shut */
 };
 
 /* --- routes --- */
@@ -93,6 +109,67 @@ static unsigned answer_not_found(kith_buf *body) {
     for (size_t i = 0; i < ROUTE_COUNT; i++)
         kith_buf_append_format(body, "  GET %s\n", routes[i].path);
     return MHD_HTTP_NOT_FOUND;
+}
+
+/* --- connections --- */
+
+static void peer_append(kith_http_server *server, http_peer *peer) {
+    peer->next = NULL;
+    peer->previous = server->newest;
+    if (peer->previous)
+        peer->previous->next = peer;
+    else
+        server->oldest = peer;
+    server->newest = peer;
+    server->peer_count++;
+}
+
+static void peer_remove(kith_http_server *server, http_peer *peer) {
+    if (peer->previous)
+        peer->previous->next = peer->next;
+    else
+        server->oldest = peer->next;
+    if (peer->next)
+        peer->next->previous = peer->previous;
+    else
+        server->newest = peer->previous;
+    server->peer_count--;
+}
+
+/* The daemon sees the end of the connection and closes it. */
+static void peer_shut(kith_http_server *server, http_peer *peer) {
+    peer_remove(server, peer);
+    peer->is_shut = true;
+    (void)shutdown(peer->fd, SHUT_RDWR);
+}
+
+static void peer_opened(kith_http_server *server, struct MHD_Connection *connection, void **peer_ptr) {
+    http_peer *peer = kith_alloc_zero(sizeof *peer);
+    peer->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+    if (server->peer_count >= server->options.connections_max) peer_shut(server, server->oldest);
+    peer_append(server, peer);
+    *peer_ptr = peer;
+}
+
+static void peer_closed(kith_http_server *server, void **peer_ptr) {
+    http_peer *peer = *peer_ptr;
+    if (!peer->is_shut) peer_remove(server, peer);
+    kith_free(peer);
+    *peer_ptr = NULL;
+}
+
+static void peer_changed(
+    void *ctx, struct MHD_Connection *connection, void **peer_ptr, enum MHD_ConnectionNotificationCode what) {
+    if (what == MHD_CONNECTION_NOTIFY_STARTED)
+        peer_opened(ctx, connection, peer_ptr);
+    else
+        peer_closed(ctx, peer_ptr);
+}
+
+static void peer_finished_request(kith_http_server *server, http_peer *peer) {
+    if (peer->is_shut) return;
+    peer_remove(server, peer);
+    peer_append(server, peer);
 }
 
 /* --- requests --- */
@@ -177,9 +254,9 @@ static enum MHD_Result handle(void *ctx, struct MHD_Connection *connection, cons
 
 static void completed(
     void *ctx, struct MHD_Connection *connection, void **request_ptr, enum MHD_RequestTerminationCode why) {
-    (void)ctx;
-    (void)connection;
-    (void)why;
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    if (why == MHD_REQUEST_TERMINATED_COMPLETED_OK && info) peer_finished_request(ctx, info->socket_context);
     kith_free(*request_ptr);
     *request_ptr = NULL;
 }
@@ -239,9 +316,10 @@ static struct MHD_Daemon *daemon_start(kith_http_server *server, int fd) {
     const kith_http_server_options *options = &server->options;
     return MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ERROR_LOG, 0, NULL, NULL, handle, server,
         MHD_OPTION_EXTERNAL_LOGGER, daemon_log, NULL, /* first: options are read in order */
-        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, options->connections_max,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
+        options->connections_max + CONNECTIONS_SPARE, MHD_OPTION_NOTIFY_CONNECTION, peer_changed, server,
         MHD_OPTION_CONNECTION_TIMEOUT, options->idle_timeout_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)CONNECTION_BYTES_MAX, MHD_OPTION_NOTIFY_COMPLETED, completed, NULL, MHD_OPTION_END);
+        (size_t)CONNECTION_BYTES_MAX, MHD_OPTION_NOTIFY_COMPLETED, completed, server, MHD_OPTION_END);
 }
 
 kith_status kith_http_server_start(

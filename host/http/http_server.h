@@ -20,8 +20,9 @@ typedef struct kith_http_server_options {
      * `metrics` is printed. */
     void (*metrics_fn)(void *ctx, kith_buf *buf);
     void *ctx;
-    uint32_t connections_max; /* 0: the default in http_server.c; further ones are closed at once */
-    uint32_t idle_timeout_s;  /* 0: the default */
+    /* 0: the default in http_server.c. Beyond it the connection that has gone longest without a finished request is closed. */
+    uint32_t connections_max;
+    uint32_t idle_timeout_s; /* 0: the default */
 } kith_http_server_options;
 
 /* Serves when it returns OK. A port in use is IO with the address in the message. */
