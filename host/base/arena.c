@@ -35,9 +35,13 @@ void kith_arena_fini(kith_arena *arena) {
 }
 
 void kith_arena_reset(kith_arena *arena) {
+    kith_arena_trim(arena, ARENA_KEPT_BYTES_MAX);
+}
+
+void kith_arena_trim(kith_arena *arena, size_t kept_bytes_max) {
     size_t kept_bytes = 0;
     kith_arena_block **link = &arena->first;
-    while (*link && kept_bytes + (*link)->bytes <= ARENA_KEPT_BYTES_MAX) {
+    while (*link && kept_bytes + (*link)->bytes <= kept_bytes_max) {
         kept_bytes += (*link)->bytes;
         link = &(*link)->next;
     }

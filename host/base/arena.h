@@ -20,6 +20,8 @@ void kith_arena_init(kith_arena *arena);
 void kith_arena_fini(kith_arena *arena);
 /* Forgets everything allocated; keeps up to 1 MiB of blocks for reuse. */
 void kith_arena_reset(kith_arena *arena);
+/* As reset, but keeps blocks of `kept_bytes_max` together at most. */
+void kith_arena_trim(kith_arena *arena, size_t kept_bytes_max);
 /* 16-byte aligned, not zeroed, never NULL (see alloc.h). */
 void *kith_arena_alloc(kith_arena *arena, size_t bytes);
 void *kith_arena_alloc_zero(kith_arena *arena, size_t bytes);

@@ -37,6 +37,8 @@
         "Port between the nodes of a cluster; a standalone server does not use it.")                         \
     X(message_bytes_max, U64, KITH_MESSAGE_BYTES_MAX, 64 * KITH_CONFIG_KIB, KITH_MESSAGE_BYTES_MAX, NODE,    \
         RESTART, "Largest request or response of a client.")                                                 \
+    X(answer_timeout_ms, U32, 30000, 1000, 3600000, NODE, RESTART,                                           \
+        "Longest time an answer may wait for its client to read it; then the call is cancelled.")            \
     SECTION("Logging")                                                                                       \
     X(log_level, CHOICE, "info", "error|warn|info|debug", 0, NODE, RELOADABLE,                               \
         "Least severe lines that are written; debug writes several lines a request.")                        \

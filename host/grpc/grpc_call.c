@@ -5,12 +5,13 @@
 
 #include "host/base/alloc.h"
 #include "host/base/assert.h"
+#include "host/base/log.h"
 #include "host/base/text.h"
 #include "host/grpc/grpc_internal.h"
 
 /* Answers shorter than this are copied into gRPC's slice: a malloc and a copy less than handing a buffer over
  * costs (guess). */
-#define REPLY_COPIED_BYTES_MAX (64u << 10)
+#define REPLY_COPIED_BYTES_MAX (16u << 10)
 /* What clients that retry are asked to wait after RESOURCE_EXHAUSTED. */
 #define RETRY_AFTER_MS "100"
 
@@ -30,9 +31,9 @@ static kith_grpc_call *call_of_finished(kith_grpc_tag *tag) {
 
 static void call_list(kith_grpc_call *call) {
     call->previous = NULL;
-    call->next = call->thread->long_calls;
+    call->next = call->thread->calls;
     if (call->next) call->next->previous = call;
-    call->thread->long_calls = call;
+    call->thread->calls = call;
 }
 
 static void call_unlist(kith_grpc_call *call) {
@@ -40,7 +41,7 @@ static void call_unlist(kith_grpc_call *call) {
     if (call->previous)
         call->previous->next = call->next;
     else
-        call->thread->long_calls = call->next;
+        call->thread->calls = call->next;
 }
 
 static void call_recycle(kith_grpc_call *call) {
@@ -55,9 +56,9 @@ static void call_recycle(kith_grpc_call *call) {
 static void thread_end_calls(kith_grpc_thread *thread) {
     if (thread->ending) return;
     thread->ending = true;
-    for (kith_grpc_call *call = thread->long_calls, *next; call; call = next) {
+    for (kith_grpc_call *call = thread->calls, *next; call; call = next) {
         next = call->next;
-        call->method->kind->end(call);
+        if (call->method->kind->is_long) call->method->kind->end(call);
     }
 }
 
@@ -72,11 +73,13 @@ static void call_arrived(kith_grpc_tag *tag, bool ok) {
     kith_grpc_call_arm(thread, call->method_index);
     kith_series *series = thread->server->calls_series[call->method_index];
     if (series) kith_series_add(series, 1);
-    if (call->method->kind->is_long) call_list(call);
+    call_list(call);
     grpc_op closed = {
         .op = GRPC_OP_RECV_CLOSE_ON_SERVER, .data.recv_close_on_server.cancelled = &call->was_cancelled};
     kith_grpc_call_start_batch(call, &closed, 1, &call->closed);
     call->method->kind->begin(call);
+    /* One that was matched before the stop can come out of the queue after what told of it. */
+    if (thread->ending && call->method->kind->is_long) call->method->kind->end(call);
 }
 
 static void call_closed(kith_grpc_tag *tag, bool ok) {
@@ -90,6 +93,7 @@ static void call_finished(kith_grpc_tag *tag, bool ok) {
     (void)ok; /* the client is gone: nothing is left to tell it */
     kith_grpc_call *call = call_of_finished(tag);
     call->is_finished = true;
+    kith_grpc_call_sent(call);
     kith_grpc_call_settle(call);
 }
 
@@ -170,7 +174,29 @@ void kith_grpc_call_finish(kith_grpc_call *call, kith_status status, const char 
         ops[count].data.send_status_from_server.trailing_metadata_count = 1;
         ops[count].data.send_status_from_server.trailing_metadata = &retry;
     }
+    kith_grpc_call_sending(call);
     kith_grpc_call_start_batch(call, ops, count + 1, &call->finished);
+}
+
+void kith_grpc_call_sending(kith_grpc_call *call) {
+    uint64_t now_ns = kith_env_now_ns(call->thread->server->options.env);
+    atomic_store_explicit(&call->sending_since_ns, now_ns, memory_order_relaxed);
+}
+
+void kith_grpc_call_sent(kith_grpc_call *call) {
+    atomic_store_explicit(&call->sending_since_ns, 0, memory_order_relaxed);
+}
+
+/* A client that does not read would keep the answer in memory for as long as it likes. */
+void kith_grpc_call_expire(kith_grpc_call *call, uint64_t now_ns) {
+    uint64_t since_ns = atomic_load_explicit(&call->sending_since_ns, memory_order_relaxed);
+    uint64_t timeout_ns = call->thread->server->options.answer_timeout_ns;
+    if (since_ns == 0 || now_ns < since_ns + timeout_ns) return;
+    kith_grpc_call_sent(call); /* not cancelled twice */
+    kith_log_warn("grpc_answer_not_read",
+        kith_kv_text("method", call->method->path ? call->method->path : "unknown"),
+        kith_kv_u64("waited_ms", (now_ns - since_ns) / 1000000));
+    (void)grpc_call_cancel(call->core, NULL);
 }
 
 static void slice_reset(grpc_slice *slice) {
@@ -186,7 +212,7 @@ static void message_reset(grpc_byte_buffer **message) {
 void kith_grpc_call_settle(kith_grpc_call *call) {
     if (!call->is_closed || !call->is_finished || call->pending_count > 0) return;
     call->method->kind->recycle(call);
-    if (call->method->kind->is_long) call_unlist(call);
+    call_unlist(call);
     grpc_call_unref(call->core);
     call->core = NULL;
     message_reset(&call->payload);

@@ -58,6 +58,7 @@ static void watch_tell(watch *w, kith_codec_health health) {
     ops[count].op = GRPC_OP_SEND_MESSAGE;
     ops[count++].data.send_message.send_message = w->message;
     w->base.pending_count++;
+    kith_grpc_call_sending(&w->base);
     kith_grpc_call_start_batch(&w->base, ops, count, &w->sent);
 }
 
@@ -78,6 +79,7 @@ static void watch_sent(kith_grpc_tag *tag, bool ok) {
     grpc_byte_buffer_destroy(w->message);
     w->message = NULL;
     w->base.pending_count--;
+    kith_grpc_call_sent(&w->base);
     watch_advance(w);
     kith_grpc_call_settle(&w->base);
 }

@@ -27,7 +27,13 @@
 #define KITH_GRPC_REQUEST_BYTES_MAX    ((size_t)512 << 20)
 #define KITH_GRPC_CONNECTION_CALLS_MAX 128u /* one connection that does not read leaves room for the others */
 #define KITH_GRPC_METADATA_BYTES_MAX   (16u << 10)
-#define KITH_GRPC_METHODS_MAX          24u
+#define KITH_GRPC_ANSWER_TIMEOUT_NS    UINT64_C(30000000000)
+/* What a call keeps of its buffers once it is answered: enough for small calls to do without malloc. */
+#define KITH_GRPC_ARENA_KEPT_BYTES_MAX ((size_t)32 << 10)
+#define KITH_GRPC_REPLY_KEPT_BYTES_MAX ((size_t)32 << 10)
+/* Admitted for every answer besides its own bytes: those buffers and gRPC's part of the call. */
+#define KITH_GRPC_ANSWER_BYTES ((size_t)64 << 10)
+#define KITH_GRPC_METHODS_MAX  24u
 
 _Static_assert(
     KITH_GRPC_REQUEST_BYTES_MAX >= 2 * (size_t)KITH_MESSAGE_BYTES_MAX, "two of the longest requests fit");
@@ -52,15 +58,15 @@ typedef struct kith_grpc_kind {
     /* gRPC reads the first message before the call begins: a client that sends none holds no call, and a call costs 2.5 %
      * less CPU than with a read of its own (2 cores, 64 in flight, 2026-11-21). */
     bool has_payload;
-    bool is_long; /* listed by its thread: ticked, and told to end when the server stops */
+    bool is_long; /* told to end when the server stops */
     /* Once a call object, not once a call. */
     void (*create)(kith_grpc_call *call);
     void (*destroy)(kith_grpc_call *call);
     void (*begin)(kith_grpc_call *call);
     void (*cancelled)(kith_grpc_call *call); /* the client went away; may be NULL */
     void (*end)(kith_grpc_call *call);       /* of a long one: the server stops */
-    void (*tick)(kith_grpc_call *call);    /* of a long one: a quarter of a second has passed; may be NULL */
-    void (*recycle)(kith_grpc_call *call); /* before it goes back to the pool */
+    void (*tick)(kith_grpc_call *call);      /* a quarter of a second has passed; may be NULL */
+    void (*recycle)(kith_grpc_call *call);   /* before it goes back to the pool */
 } kith_grpc_kind;
 
 extern const kith_grpc_kind kith_grpc_kind_unary;
@@ -94,7 +100,7 @@ struct kith_grpc_thread {
     grpc_completion_queue *queue;
     kith_thread *thread;
     kith_grpc_pool pools[KITH_GRPC_METHODS_MAX]; /* by method */
-    kith_grpc_call *long_calls;                  /* doubly linked */
+    kith_grpc_call *calls;                       /* begun and not yet recycled, doubly linked */
     uint64_t tick_ns;
     uint32_t call_count; /* armed or not yet recycled */
     bool ending;         /* the server stops */
@@ -109,18 +115,31 @@ struct kith_grpc_server {
     void *registered[KITH_GRPC_METHODS_MAX];
     kith_series *calls_series[KITH_GRPC_METHODS_MAX];
     /* Admission, over all threads; relaxed: nothing is published through them. */
-    _Atomic uint32_t call_count;
-    _Atomic size_t request_bytes;
-    kith_grpc_thread *threads; /* [thread_count] */
+    _Atomic uint32_t call_count;   /* admitted and not yet answered */
+    _Atomic size_t admitted_bytes; /* of their requests, and of answers that have not gone out */
+    kith_grpc_thread *threads;     /* [thread_count] */
     /* Threads that are idle, for stop to wait for: a lock, because stop's thread has no queue to send a message to. */
     kith_mutex idle_mutex;
     kith_cond idle_changed;
     uint32_t idle_count; /* guarded by idle_mutex */
 };
 
-/* Takes a place for one call or batch of `bytes`, or says why not (BUSY). */
-KITH_CHECK kith_status kith_grpc_admit(kith_grpc_server *server, size_t bytes, kith_err *err);
-void kith_grpc_discharge(kith_grpc_server *server, size_t bytes);
+/* What a call, or a batch of a stream, holds of the server's room: a place and its request's bytes until the api has
+ * answered, then its answer's bytes until they went out. All zero: nothing. */
+typedef struct kith_grpc_room {
+    size_t bytes;
+    bool is_call, is_answer;
+} kith_grpc_room;
+
+/* Room for a request of `bytes`, or why not (BUSY). */
+KITH_CHECK kith_status kith_grpc_room_enter(
+    kith_grpc_server *server, kith_grpc_room *room, size_t bytes, kith_err *err);
+/* The api has answered: gives the request's room back for that of an answer of `bytes` (0: an error), or says why there is
+ * none (BUSY), and then takes room for that error. A short answer always has room. A call that was not admitted stays
+ * without. */
+KITH_CHECK kith_status kith_grpc_room_answer(
+    kith_grpc_server *server, kith_grpc_room *room, size_t bytes, kith_err *err);
+void kith_grpc_room_leave(kith_grpc_server *server, kith_grpc_room *room);
 kith_status kith_grpc_thread_start(kith_grpc_thread *thread, uint32_t index, kith_err *err);
 /* Handles events until the queue is shut down. */
 void kith_grpc_thread_run(void *ctx);
@@ -142,6 +161,8 @@ struct kith_grpc_call {
     int was_cancelled;
     bool is_closed, is_finished;
     bool has_sent_metadata; /* a stream's, before its first message */
+    /* Since when something waits to go out; 0: nothing does. Relaxed: written by who sends, read by ticks. */
+    _Atomic uint64_t sending_since_ns;
     uint32_t pending_count; /* other operations that the queue will return */
     kith_grpc_call *next, *previous;
 };
@@ -152,6 +173,11 @@ void kith_grpc_call_arm(kith_grpc_thread *thread, uint32_t method_index);
  * a call, from any thread; the call may be gone when it returns. */
 void kith_grpc_call_finish(kith_grpc_call *call, kith_status status, const char *message, kith_buf *reply);
 void kith_grpc_call_start_batch(kith_grpc_call *call, const grpc_op *ops, size_t count, kith_grpc_tag *tag);
+/* Around a message of a stream, so that one which the client does not read is noticed. */
+void kith_grpc_call_sending(kith_grpc_call *call);
+void kith_grpc_call_sent(kith_grpc_call *call);
+/* Once a tick: cancels the call when what it sends has waited for too long. */
+void kith_grpc_call_expire(kith_grpc_call *call, uint64_t now_ns);
 /* After any tag of the call has run: recycles it when nothing will touch it any more. */
 void kith_grpc_call_settle(kith_grpc_call *call);
 /* Of a pooled one. */
@@ -181,8 +207,7 @@ struct kith_grpc_unary {
     kith_grpc_call base;
     kith_arena arena;
     kith_buf reply;
-    size_t admitted_bytes;
-    bool is_admitted;
+    kith_grpc_room room;
     union {
         kith_api_call call; /* the others begin with it */
         kith_api_search_call search;
@@ -193,7 +218,7 @@ struct kith_grpc_unary {
     } api;
 };
 
-/* From any thread; sends `unary->reply` when status is OK. `err` may be NULL. */
+/* From any thread; sends `unary->reply` when status is OK. `err` may be NULL. Frees what is in the arena. */
 void kith_grpc_unary_answer(kith_grpc_unary *unary, kith_status status, const kith_err *err);
 /* The call that `api_call` (a member of its union) belongs to. */
 kith_grpc_unary *kith_grpc_unary_of(void *api_call);

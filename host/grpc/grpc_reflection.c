@@ -42,6 +42,7 @@ static void reflection_answer(reflection *r) {
     r->message = kith_grpc_message_of(&r->reply);
     grpc_op send = {.op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = r->message};
     r->base.pending_count++;
+    kith_grpc_call_sending(&r->base);
     kith_grpc_call_start_batch(&r->base, &send, 1, &r->sent);
 }
 
@@ -62,6 +63,7 @@ static void reflection_sent(kith_grpc_tag *tag, bool ok) {
     (void)ok; /* the client is gone: the next read says so */
     reflection *r = (reflection *)((char *)tag - offsetof(reflection, sent));
     r->base.pending_count--;
+    kith_grpc_call_sent(&r->base);
     grpc_byte_buffer_destroy(r->message);
     r->message = NULL;
     if (r->has_ended)

@@ -22,30 +22,6 @@
 #define PING_LEAST_MS        5000 /* clients may ping this often */
 #define ADDRESS_BYTES_MAX    320u
 
-/* --- admission --- */
-
-kith_status kith_grpc_admit(kith_grpc_server *server, size_t bytes, kith_err *err) {
-    uint32_t calls = atomic_fetch_add_explicit(&server->call_count, 1, memory_order_relaxed);
-    size_t used_bytes = atomic_fetch_add_explicit(&server->request_bytes, bytes, memory_order_relaxed);
-    if (calls >= server->options.calls_max) {
-        kith_grpc_discharge(server, bytes);
-        return kith_err_set(
-            err, KITH_BUSY, "%u calls are in flight, as many as are allowed; retry later", calls);
-    }
-    if (used_bytes + bytes > server->options.request_bytes_max) {
-        kith_grpc_discharge(server, bytes);
-        return kith_err_set(err, KITH_BUSY,
-            "requests in flight have %zu bytes, with this one's %zu more than the %zu allowed; retry later",
-            used_bytes, bytes, server->options.request_bytes_max);
-    }
-    return KITH_OK;
-}
-
-void kith_grpc_discharge(kith_grpc_server *server, size_t bytes) {
-    atomic_fetch_sub_explicit(&server->call_count, 1, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&server->request_bytes, bytes, memory_order_relaxed);
-}
-
 /* --- address --- */
 
 /* gRPC answers a port in use with "no"; trying the address first tells why. */
@@ -93,7 +69,18 @@ static grpc_arg arg_int(const char *key, int value) {
     return (grpc_arg){.type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t)key, .value.integer = value};
 }
 
+/* gRPC reads a request's message before the call begins and can be admitted. Its quota bounds those of all connections
+ * together: near it windows shrink, and beyond it calls whose message is not whole are cancelled. */
+static grpc_resource_quota *quota_create(const kith_grpc_server_options *options) {
+    size_t least_bytes = 2 * options->message_bytes_max;
+    size_t bytes = options->request_bytes_max > least_bytes ? options->request_bytes_max : least_bytes;
+    grpc_resource_quota *quota = grpc_resource_quota_create("requests");
+    grpc_resource_quota_resize(quota, bytes);
+    return quota;
+}
+
 static grpc_server *core_create(const kith_grpc_server_options *options) {
+    grpc_resource_quota *quota = quota_create(options);
     grpc_arg args[] = {
         arg_int(GRPC_ARG_ALLOW_REUSEPORT, 0), /* or two servers would share the port in silence */
         arg_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, (int)options->message_bytes_max),
@@ -105,9 +92,14 @@ static grpc_server *core_create(const kith_grpc_server_options *options) {
         arg_int(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS),
         arg_int(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
         arg_int(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, PING_LEAST_MS),
+        {.type = GRPC_ARG_POINTER,
+            .key = (char *)(uintptr_t)GRPC_ARG_RESOURCE_QUOTA,
+            .value.pointer = {.p = quota, .vtable = grpc_resource_quota_arg_vtable()}},
     };
     grpc_channel_args channel_args = {.num_args = sizeof args / sizeof args[0], .args = args};
-    return grpc_server_create(&channel_args, NULL);
+    grpc_server *core = grpc_server_create(&channel_args, NULL);
+    grpc_resource_quota_unref(quota); /* the server holds it */
+    return core;
 }
 
 static kith_status core_listen(kith_grpc_server *server, kith_err *err) {
@@ -163,6 +155,7 @@ static kith_grpc_server_options options_filled(const kith_grpc_server_options *o
     if (filled.calls_max == 0) filled.calls_max = KITH_GRPC_CALLS_MAX;
     if (filled.request_bytes_max == 0) filled.request_bytes_max = KITH_GRPC_REQUEST_BYTES_MAX;
     if (filled.message_bytes_max == 0) filled.message_bytes_max = KITH_MESSAGE_BYTES_MAX;
+    if (filled.answer_timeout_ns == 0) filled.answer_timeout_ns = KITH_GRPC_ANSWER_TIMEOUT_NS;
     if (filled.streams_max == 0) filled.streams_max = KITH_GRPC_CONNECTION_CALLS_MAX;
     return filled;
 }
@@ -207,15 +200,19 @@ static bool stopped_within(kith_grpc_server *server, gpr_timespec wait) {
     return grpc_completion_queue_next(server->stop_queue, wait, NULL).type == GRPC_OP_COMPLETE;
 }
 
-/* True once the server has stopped by itself. False when `drain_ns` passed, or when no call has been in flight for a
- * second: idle clients see that they should go only at their own next poll, and nobody is served meanwhile. */
+/* No call is in flight and no answer is on its way. */
+static bool is_quiet(kith_grpc_server *server) {
+    return atomic_load_explicit(&server->call_count, memory_order_relaxed) == 0 &&
+           atomic_load_explicit(&server->admitted_bytes, memory_order_relaxed) == 0;
+}
+
+/* True once the server has stopped by itself. False when `drain_ns` passed, or when it has been quiet for a second: idle clients see that they should go only at their own next poll, and nobody is served meanwhile. */
 static bool drained_within(kith_grpc_server *server, uint64_t drain_ns) {
     uint64_t quiet_ns = 0;
     for (uint64_t waited_ns = 0; waited_ns < drain_ns && quiet_ns < QUIET_NS; waited_ns += DRAIN_STEP_NS) {
         gpr_timespec step = gpr_time_from_nanos((int64_t)DRAIN_STEP_NS, GPR_TIMESPAN);
         if (stopped_within(server, gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), step))) return true;
-        bool quiet = atomic_load_explicit(&server->call_count, memory_order_relaxed) == 0;
-        quiet_ns = quiet ? quiet_ns + DRAIN_STEP_NS : 0;
+        quiet_ns = is_quiet(server) ? quiet_ns + DRAIN_STEP_NS : 0;
     }
     return false;
 }

@@ -21,10 +21,13 @@ typedef struct kith_grpc_server_options {
     uint32_t port;            /* 0: a free one; see kith_grpc_server_port */
     uint32_t thread_count;    /* 0: 1 */
     /* 0: the default in grpc_internal.h. Beyond them a call is answered RESOURCE_EXHAUSTED at once. */
-    uint32_t calls_max;       /* calls and batches of streams in flight */
-    size_t request_bytes_max; /* bytes of their requests together */
+    uint32_t calls_max; /* calls and batches of streams in flight */
+    size_t
+        request_bytes_max; /* bytes of their requests together, and of answers that clients have not read */
     size_t message_bytes_max; /* one request, one answer */
     uint32_t streams_max;     /* calls in flight of one connection */
+    /* A call whose answer the client has not read by then is cancelled. 0: the default there. */
+    uint64_t answer_timeout_ns;
 } kith_grpc_server_options;
 
 /* Serves when it returns OK. A port in use is IO with the address in the message. */

@@ -7,6 +7,7 @@
  *
  * Flow control: no message is read while the ring or the stream's bytes are full; gRPC's window then fills
  * and the client's writes wait. */
+#include "host/base/assert.h"
 #include "host/base/log.h"
 #include "host/codec/codec_points.h"
 #include "host/grpc/grpc_internal.h"
@@ -14,8 +15,6 @@
 #define SLOTS 16u
 /* Above it nothing more is read; one message may pass it. */
 #define BYTES_MAX ((size_t)64 << 20)
-/* A slot's buffers are kept for the next batch up to this. */
-#define REPLY_KEPT_BYTES_MAX (64u << 10)
 
 _Static_assert((SLOTS & (SLOTS - 1)) == 0, "positions wrap around");
 
@@ -32,8 +31,8 @@ typedef struct stream_slot {
     kith_arena arena;
     kith_buf reply;
     grpc_byte_buffer *message; /* the answer on its way */
-    size_t admitted_bytes;
-    bool is_admitted;
+    size_t request_bytes;
+    kith_grpc_room room;
     kith_api_write_call write;
 } stream_slot;
 
@@ -58,6 +57,7 @@ static upsert_stream *stream_of(kith_grpc_call *call) {
 static void slot_send(stream_slot *slot) {
     slot->message = kith_grpc_message_of(&slot->reply);
     grpc_op send = {.op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = slot->message};
+    kith_grpc_call_sending(&slot->stream->base);
     kith_grpc_call_start_batch(&slot->stream->base, &send, 1, &slot->stream->sent);
 }
 
@@ -77,6 +77,10 @@ static void slot_answer(
     }
     kith_codec_upsert_stream_response_encode(
         (uint32_t)kith_status_grpc(status), message, response, &slot->reply);
+    kith_grpc_server *server = slot->stream->base.thread->server;
+    kith_status room = kith_grpc_room_answer(server, &slot->room, slot->reply.bytes, NULL);
+    kith_assert(room == KITH_OK); /* a write's answer is short */
+    kith_arena_trim(&slot->arena, KITH_GRPC_ARENA_KEPT_BYTES_MAX);
     slot_mark(slot, SLOT_DONE);
 }
 
@@ -102,9 +106,8 @@ static void stream_read(upsert_stream *stream) {
 static kith_status slot_start(stream_slot *slot, grpc_byte_buffer *incoming, kith_err *err) {
     upsert_stream *stream = slot->stream;
     kith_grpc_server *server = stream->base.thread->server;
-    kith_status status = kith_grpc_admit(server, slot->admitted_bytes, err);
+    kith_status status = kith_grpc_room_enter(server, &slot->room, slot->request_bytes, err);
     if (status != KITH_OK) return status;
-    slot->is_admitted = true;
     kith_grpc_bytes request = kith_grpc_bytes_open(incoming);
     slot->write = (kith_api_write_call){
         .call = {.arena = &slot->arena, .deadline_ns = kith_grpc_call_deadline_ns(&stream->base)},
@@ -120,8 +123,8 @@ static void stream_accept(upsert_stream *stream) {
     stream_slot *slot = &stream->slots[stream->tail % SLOTS];
     grpc_byte_buffer *incoming = stream->incoming;
     stream->incoming = NULL;
-    slot->admitted_bytes = grpc_byte_buffer_length(incoming);
-    stream->bytes += slot->admitted_bytes;
+    slot->request_bytes = grpc_byte_buffer_length(incoming);
+    stream->bytes += slot->request_bytes;
     if (stream->head == stream->tail++) slot_mark(slot, SLOT_TURN);
     kith_err err;
     kith_status status = slot_start(slot, incoming, &err);
@@ -145,13 +148,11 @@ static void stream_received(kith_grpc_tag *tag, bool ok) {
 }
 
 static void slot_reset(stream_slot *slot) {
-    if (slot->is_admitted) kith_grpc_discharge(slot->stream->base.thread->server, slot->admitted_bytes);
-    slot->is_admitted = false;
+    kith_grpc_room_leave(slot->stream->base.thread->server, &slot->room);
     grpc_byte_buffer_destroy(slot->message);
     slot->message = NULL;
-    kith_arena_reset(&slot->arena);
     kith_buf_clear(&slot->reply);
-    if (slot->reply.capacity_bytes > REPLY_KEPT_BYTES_MAX) kith_buf_fini(&slot->reply);
+    if (slot->reply.capacity_bytes > KITH_GRPC_REPLY_KEPT_BYTES_MAX) kith_buf_fini(&slot->reply);
     /* relaxed: until it is started again only this thread sees it. */
     atomic_store_explicit(&slot->bits, 0, memory_order_relaxed);
 }
@@ -160,7 +161,8 @@ static void stream_sent(kith_grpc_tag *tag, bool ok) {
     (void)ok; /* the client is gone: the read fails too and ends the stream */
     upsert_stream *stream = (upsert_stream *)((char *)tag - offsetof(upsert_stream, sent));
     stream_slot *slot = &stream->slots[stream->head % SLOTS];
-    stream->bytes -= slot->admitted_bytes;
+    kith_grpc_call_sent(&stream->base);
+    stream->bytes -= slot->request_bytes;
     slot_reset(slot);
     stream->head++;
     if (stream->head != stream->tail) slot_mark(&stream->slots[stream->head % SLOTS], SLOT_TURN);

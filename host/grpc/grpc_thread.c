@@ -5,24 +5,25 @@
 
 #include "host/grpc/grpc_internal.h"
 
-/* How late a watch may learn that the server's state changed. */
+/* How late a watch may learn that the server's state changed, and an answer that nobody reads may be given up. */
 #define TICK_MS 250
 
 static gpr_timespec in_ms(int64_t milliseconds) {
     return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(milliseconds, GPR_TIMESPAN));
 }
 
-/* Without long calls there is nothing to tick and the thread sleeps until something happens. */
+/* Without calls there is nothing to tick and the thread sleeps until something happens. */
 static gpr_timespec next_wait(const kith_grpc_thread *thread) {
-    return thread->long_calls ? in_ms(TICK_MS) : gpr_inf_future(GPR_CLOCK_MONOTONIC);
+    return thread->calls ? in_ms(TICK_MS) : gpr_inf_future(GPR_CLOCK_MONOTONIC);
 }
 
 static void tick_calls(kith_grpc_thread *thread) {
     uint64_t now_ns = kith_env_now_ns(thread->server->options.env);
-    if (!thread->long_calls || now_ns < thread->tick_ns) return;
+    if (!thread->calls || now_ns < thread->tick_ns) return;
     thread->tick_ns = now_ns + TICK_MS * UINT64_C(1000000);
-    for (kith_grpc_call *call = thread->long_calls, *next; call; call = next) {
+    for (kith_grpc_call *call = thread->calls, *next; call; call = next) {
         next = call->next;
+        kith_grpc_call_expire(call, now_ns);
         if (call->method->kind->tick) call->method->kind->tick(call);
     }
 }

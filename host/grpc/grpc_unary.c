@@ -2,9 +2,6 @@
 #include "host/base/log.h"
 #include "host/grpc/grpc_internal.h"
 
-/* An answer's buffer is kept for the next call up to this. */
-#define REPLY_KEPT_BYTES_MAX (256u << 10)
-
 static kith_grpc_unary *unary_of(kith_grpc_call *call) {
     return (kith_grpc_unary *)call;
 }
@@ -30,10 +27,9 @@ static void unary_destroy(kith_grpc_call *call) {
 static kith_status unary_start(kith_grpc_unary *unary, kith_err *err) {
     kith_grpc_call *call = &unary->base;
     if (!call->payload) return kith_err_set(err, KITH_INVALID, "the call has no request message");
-    unary->admitted_bytes = grpc_byte_buffer_length(call->payload);
-    kith_status status = kith_grpc_admit(call->thread->server, unary->admitted_bytes, err);
+    size_t request_bytes = grpc_byte_buffer_length(call->payload);
+    kith_status status = kith_grpc_room_enter(call->thread->server, &unary->room, request_bytes, err);
     if (status != KITH_OK) return status;
-    unary->is_admitted = true;
     kith_grpc_bytes request = kith_grpc_bytes_open(call->payload);
     status = call->method->start(unary, kith_grpc_bytes_data(&request), request.bytes, err);
     kith_grpc_bytes_close(&request);
@@ -60,14 +56,33 @@ static void failure_log(const kith_grpc_unary *unary, kith_status status, const 
     }
 }
 
+static void reply_trim(kith_buf *reply) {
+    kith_buf_clear(reply);
+    if (reply->capacity_bytes > KITH_GRPC_REPLY_KEPT_BYTES_MAX) kith_buf_fini(reply);
+}
+
+static void unary_fail(kith_grpc_unary *unary, kith_status status, const char *message) {
+    kith_err own; /* the api's may lie in the arena */
+    (void)kith_err_set(&own, status, "%s", message);
+    failure_log(unary, status, own.text);
+    kith_arena_trim(&unary->arena, KITH_GRPC_ARENA_KEPT_BYTES_MAX);
+    reply_trim(&unary->reply);
+    kith_grpc_call_finish(&unary->base, status, own.text, NULL);
+}
+
 void kith_grpc_unary_answer(kith_grpc_unary *unary, kith_status status, const kith_err *err) {
-    if (status == KITH_OK) {
+    kith_err no_room;
+    bool is_answer = status == KITH_OK;
+    kith_status room = kith_grpc_room_answer(
+        unary->base.thread->server, &unary->room, is_answer ? unary->reply.bytes : 0, &no_room);
+    if (!is_answer) {
+        unary_fail(unary, status, err ? err->text : kith_status_text(status));
+    } else if (room != KITH_OK) {
+        unary_fail(unary, room, no_room.text);
+    } else {
+        kith_arena_trim(&unary->arena, KITH_GRPC_ARENA_KEPT_BYTES_MAX);
         kith_grpc_call_finish(&unary->base, KITH_OK, NULL, &unary->reply);
-        return;
     }
-    const char *message = err ? err->text : kith_status_text(status);
-    failure_log(unary, status, message);
-    kith_grpc_call_finish(&unary->base, status, message, NULL);
 }
 
 static void unary_cancelled(kith_grpc_call *call) {
@@ -77,11 +92,8 @@ static void unary_cancelled(kith_grpc_call *call) {
 
 static void unary_recycle(kith_grpc_call *call) {
     kith_grpc_unary *unary = unary_of(call);
-    if (unary->is_admitted) kith_grpc_discharge(call->thread->server, unary->admitted_bytes);
-    unary->is_admitted = false;
-    kith_arena_reset(&unary->arena);
-    kith_buf_clear(&unary->reply);
-    if (unary->reply.capacity_bytes > REPLY_KEPT_BYTES_MAX) kith_buf_fini(&unary->reply);
+    kith_grpc_room_leave(call->thread->server, &unary->room);
+    reply_trim(&unary->reply);
 }
 
 const kith_grpc_kind kith_grpc_kind_unary = {

@@ -35,6 +35,9 @@ struct kith_api {
     atomic_uint cancelled; /* calls that saw it */
     atomic_uint held_count;
     atomic_bool released;
+    /* If not NULL, runs on the thread that starts a call, before anything else of it. */
+    void (*hook)(void *ctx);
+    void *hook_ctx;
 };
 
 kith_api *fake_api_create(kith_env *env);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "host/base/alloc.h"
+#include "host/grpc/grpc_internal.h"
 
 #define COUNT     "/kith.v1.Points/Count"
 #define STREAM    "/kith.v1.Points/UpsertStream"
@@ -178,6 +179,35 @@ static void test_grpc_stop__under_load(void **state) {
     grpc_fixture_remove(fixture);
 }
 
+static void end_thread(void *ctx) {
+    kith_grpc_server *server = ctx;
+    server->threads[0].ending = true;
+}
+
+/* A stream that was matched before the stop may come out of the queue after its thread was told of the stop: it must end
+ * all the same, or the stop waits for it. Here the thread is told while it starts a call. */
+static void test_grpc_stop__late_streams_end(void **state) {
+    FIXTURE_SETUP();
+    grpc_seen upserts, watch;
+    fixture->api->hook = end_thread;
+    fixture->api->hook_ctx = fixture->server;
+    kith_codec_client_count_encode("c", &fixture->request);
+    assert_int_equal(grpc_fixture_call(fixture, COUNT, 20000), 0);
+    kith_grpc_stream *streams[2] = {grpc_fixture_stream(fixture, STREAM, &upserts),
+        grpc_fixture_stream(fixture, "/grpc.health.v1.Health/Watch", &watch)};
+    kith_codec_client_health_encode("", &fixture->request);
+    grpc_fixture_send(fixture, streams[1]);
+    grpc_fixture_wait_end(fixture, &upserts);
+    grpc_fixture_wait_end(fixture, &watch);
+    assert_int_equal(upserts.code, KITH_GRPC_UNAVAILABLE);
+    assert_int_equal(watch.code, KITH_GRPC_UNAVAILABLE);
+    for (int i = 0; i < 2; i++)
+        kith_grpc_stream_close(streams[i]);
+    kith_buf_fini(&upserts.last);
+    kith_buf_fini(&watch.last);
+    grpc_fixture_remove(fixture);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_grpc_stop__a_port_in_use_is_said),
@@ -185,6 +215,7 @@ int main(void) {
         cmocka_unit_test(test_grpc_stop__the_drain_ends_by_cancelling),
         cmocka_unit_test(test_grpc_stop__streams_end),
         cmocka_unit_test(test_grpc_stop__under_load),
+        cmocka_unit_test(test_grpc_stop__late_streams_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
