@@ -183,6 +183,7 @@ static kith_status servers_start(kith_standalone *own, kith_err *err) {
         .port = own->config.grpc_port,
         .thread_count = own->config.grpc_threads,
         .message_bytes_max = own->config.message_bytes_max,
+        .answer_timeout_ns = own->config.answer_timeout_ms * UINT64_C(1000000),
     };
     kith_http_server_options http = {
         .api = own->api,
