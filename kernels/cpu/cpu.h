@@ -68,7 +68,9 @@ typedef void (*cpu_sums_fn)(const float *queries, uint32_t query_count, const fl
 
 /* What an ISA file provides: arithmetic only. */
 typedef struct cpu_leaves {
-    uint32_t lanes; /* f32 lanes of a vector; dim_padded is a multiple */
+    const kith_compute_ops *ops;       /* the backend's own table */
+    const struct cpu_code_leaf *codes; /* cpu_codes.h; NULL: rows are scanned as f32 */
+    uint32_t lanes;                    /* f32 lanes of a vector; dim_padded is a multiple */
     uint32_t query_block;
     cpu_sums_fn products;
     cpu_sums_fn differences;

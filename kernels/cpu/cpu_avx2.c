@@ -78,6 +78,41 @@ static inline double wide_sum(wide a) {
     return _mm_cvtsd_f64(_mm_add_sd(pairs, _mm_unpackhi_pd(pairs, pairs)));
 }
 
+/* Codes: 8 rows a vector. Bytes 0 and 2 of a row's four components make one pair of 16-bit numbers, 1 and 3 the other;
+ * vpmaddwd multiplies a pair with the query's and adds. 6 queries x 2 vectors = 12 sums, 2 parts of rows and one of
+ * a query. */
+#define CODE_LANES   8
+#define CODE_QUERIES 6
+#define CODE_ROWS    2
+#define CODE_FEW     2
+#define CODE_PARTS   2
+
+typedef __m256i code_part;
+typedef __m256i code_sum;
+
+static inline code_part code_part_of(const uint8_t *at, uint32_t part) {
+    __m256i four = _mm256_loadu_si256((const void *)at);
+    return part == 0 ? _mm256_and_si256(four, _mm256_set1_epi16(255)) : _mm256_srli_epi16(four, 8);
+}
+static inline code_part code_part_load(const uint8_t *at) {
+    return _mm256_loadu_si256((const void *)at);
+}
+static inline void code_part_store(code_part part, uint8_t *at) {
+    _mm256_storeu_si256((void *)at, part);
+}
+static inline code_sum code_sum_start(int32_t start) {
+    return _mm256_set1_epi32(start);
+}
+static inline code_sum code_sum_step(code_sum sum, code_part rows, const int32_t *words, uint32_t part) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(rows, _mm256_set1_epi32(words[part])));
+}
+static inline vector code_sum_finish(code_sum sum) {
+    return _mm256_cvtepi32_ps(sum);
+}
+static inline void code_pack(const int16_t *levels, int32_t *words_out) {
+    memcpy(words_out, (int16_t[4]){levels[0], levels[2], levels[1], levels[3]}, 8);
+}
+
 #define BACKEND      kith_cpu_avx2
 #define BACKEND_NAME "avx2"
 #include "kernels/cpu/cpu_leaves.inc"

@@ -36,20 +36,12 @@
 
 #include <math.h>
 
+#include "kernels/rounding.h"
+
 static const double unit_roundoff = 0x1p-24;
 static const double smallest_step = 0x1p-149;
 static const double cosine_norm_least = 0x1p-100;
 static const double cosine_norm_most = 0x1p120;
-
-float cpu_bound_round_down(double value) {
-    float rounded = (float)value;
-    return rounded > value ? nextafterf(rounded, -INFINITY) : rounded;
-}
-
-static float round_up(double value) {
-    float rounded = (float)value;
-    return rounded < value ? nextafterf(rounded, INFINITY) : rounded;
-}
 
 static double norm_square(const float *query, uint32_t dim) {
     double sum = 0;
@@ -76,8 +68,8 @@ cpu_bound cpu_bound_of(
         bound.query_scale = (float)(1 / sqrt(square));
         if (!(square >= cosine_norm_least && square <= cosine_norm_most)) error = INFINITY;
     }
-    bound.error_slope = round_up(error);
-    bound.error_floor = round_up(floor);
+    bound.error_slope = kith_round_up(error);
+    bound.error_floor = kith_round_up(floor);
     return bound;
 }
 

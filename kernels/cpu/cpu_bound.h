@@ -9,7 +9,5 @@ cpu_bound cpu_bound_of(
     kith_metric metric, const float *query, uint32_t dim, uint32_t dim_padded, uint32_t lanes);
 /* Fills reach and scale from norms, for all 64 entries. */
 void cpu_bound_tile(kith_metric metric, cpu_tile *tile);
-/* The largest f32 that is not above `value`. */
-float cpu_bound_round_down(double value);
 
 #endif

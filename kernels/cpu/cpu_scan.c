@@ -9,6 +9,8 @@
 
 #include "kernels/cpu/cpu_bound.h"
 #include "kernels/cpu/cpu_candidates.h"
+#include "kernels/cpu/cpu_codes.h"
+#include "kernels/rounding.h"
 #include "kernels/score.h"
 
 enum {
@@ -77,7 +79,7 @@ static uint32_t tile_rows_most(uint32_t dim, bool single) {
 
 /* Not the exact need but the least monotone formula above it: a group's queries take at most
  * GROUP_QUERY_BYTES, or GROUP_QUERIES_LEAST of them; candidates and the tile likewise. */
-size_t cpu_scratch_bytes(uint32_t dim, uint32_t query_count, uint32_t k) {
+static size_t vectors_scratch_bytes(uint32_t dim, uint32_t query_count, uint32_t k) {
     size_t row = row_bytes_padded(dim), candidates = candidate_bytes(k);
     size_t tile = TILE_BYTES_BATCH + CPU_ROW_BLOCK * row;
     size_t queries = size_min(query_count * row, GROUP_QUERY_BYTES + GROUP_QUERIES_LEAST * row);
@@ -86,9 +88,24 @@ size_t cpu_scratch_bytes(uint32_t dim, uint32_t query_count, uint32_t k) {
     return align_up(sizeof(cpu_scan), 64) + tile + queries + buffers;
 }
 
-static cpu_scan *scan_place(const cpu_leaves *leaves, const kith_top_k_job *job, kith_top_k_stats *stats) {
+static size_t size_max(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+static size_t wide_bytes(uint32_t query_count) {
+    return align_up(query_count * sizeof(cpu_code_wide), 64);
+}
+
+/* The queries that codes leave over, then what one scan after the other uses. */
+size_t cpu_scratch_bytes(uint32_t dim, uint32_t query_count, uint32_t k) {
+    return wide_bytes(query_count) +
+           size_max(vectors_scratch_bytes(dim, query_count, k), cpu_codes_scratch_bytes(dim, query_count, k));
+}
+
+static cpu_scan *scan_place(
+    const cpu_leaves *leaves, const kith_top_k_job *job, void *scratch, kith_top_k_stats *stats) {
     const kith_rows *rows = job->rows;
-    cpu_scan *scan = job->scratch;
+    cpu_scan *scan = scratch;
     memset(scan, 0, sizeof *scan); /* stale lanes of tile and sums are computed with: they must be floats */
     scan->leaves = leaves;
     scan->job = job;
@@ -182,34 +199,43 @@ static void tile_scan(cpu_scan *scan) {
 
 /* --- groups --- */
 
-static void query_start(cpu_scan *scan, uint32_t group_index, uint32_t job_index, kith_row_hit *hits_out) {
+static void query_start(
+    cpu_scan *scan, uint32_t group_index, const cpu_code_wide *wide, kith_row_hit *hits_out) {
     const kith_top_k_job *job = scan->job;
     uint32_t dim = job->rows->dim;
     cpu_query *query = &scan->group[group_index];
-    query->query = job->queries + (size_t)job_index * dim;
-    query->floor = job->floors ? job->floors[job_index] : -INFINITY;
+    query->query = job->queries + (size_t)wide->query_index * dim;
+    query->floor = wide->floor;
     query->bound = cpu_bound_of(job->rows->metric, query->query, dim, scan->dim_padded, scan->leaves->lanes);
-    query->threshold = cpu_bound_round_down(query->floor);
+    query->threshold = kith_round_down(query->floor);
     query->exact = false;
     query->candidate_count = 0;
-    query->hits = hits_out + (size_t)job_index * job->k;
+    query->hits = hits_out + (size_t)wide->query_index * job->k;
     query->hit_count = 0;
     float *padded = scan->queries + (size_t)group_index * scan->dim_padded;
     scan->leaves->widen(query->query, KITH_TYPE_F32, dim, scan->dim_padded, padded);
 }
 
-static void group_run(cpu_scan *scan, uint32_t first, kith_row_hit *hits_out, uint32_t *counts_out) {
-    const kith_top_k_job *job = scan->job;
-    scan->group_query_count = (uint32_t)size_min(scan->group_queries_max, job->query_count - first);
-    for (uint32_t i = 0; i < scan->group_query_count; i++)
-        query_start(scan, i, first + i, hits_out);
+static void group_run(cpu_scan *scan, const cpu_code_wide *queries, uint32_t count, kith_row_hit *hits_out,
+    uint32_t *counts_out) {
+    scan->group_query_count = count;
+    for (uint32_t i = 0; i < count; i++)
+        query_start(scan, i, &queries[i], hits_out);
     tile_start(scan);
     while (tile_fill(scan))
         tile_scan(scan);
-    for (uint32_t i = 0; i < scan->group_query_count; i++) {
-        cpu_candidates_finish(scan->leaves, job, &scan->group[i], scan->stats);
-        counts_out[first + i] = scan->group[i].hit_count;
+    for (uint32_t i = 0; i < count; i++) {
+        cpu_candidates_finish(scan->leaves, scan->job, &scan->group[i], scan->stats);
+        counts_out[queries[i].query_index] = scan->group[i].hit_count;
     }
+}
+
+/* --- jobs --- */
+
+static uint32_t queries_list(const kith_top_k_job *job, cpu_code_wide *list_out) {
+    for (uint32_t i = 0; i < job->query_count; i++)
+        list_out[i] = (cpu_code_wide){.query_index = i, .floor = job->floors ? job->floors[i] : -INFINITY};
+    return job->query_count;
 }
 
 kith_status cpu_top_k(const cpu_leaves *leaves, const kith_top_k_job *job, kith_row_hit *hits_out,
@@ -218,9 +244,20 @@ kith_status cpu_top_k(const cpu_leaves *leaves, const kith_top_k_job *job, kith_
     kith_status status = kith_score_job_check(job, scratch_bytes, err);
     if (status != KITH_OK) return status;
     if (job->query_count == 0) return KITH_OK;
-    cpu_scan *scan = scan_place(leaves, job, stats);
-    for (uint32_t first = 0; first < job->query_count; first += scan->group_queries_max) {
-        group_run(scan, first, hits_out, counts_out);
+    cpu_code_wide *list = job->scratch;
+    void *scratch = (char *)job->scratch + wide_bytes(job->query_count);
+    uint32_t count;
+    if (leaves->codes && cpu_codes_apply(job)) {
+        count = cpu_codes_top_k(leaves, job, scratch, hits_out, counts_out, stats, list);
+        stats->wide_scans += count;
+    } else {
+        count = queries_list(job, list);
+    }
+    if (count == 0) return KITH_OK;
+    cpu_scan *scan = scan_place(leaves, job, scratch, stats);
+    for (uint32_t first = 0; first < count; first += scan->group_queries_max) {
+        uint32_t group = (uint32_t)size_min(scan->group_queries_max, count - first);
+        group_run(scan, list + first, group, hits_out, counts_out);
     }
     return KITH_OK;
 }

@@ -100,6 +100,110 @@ static void bitmaps_make(kernels_case *c, kith_rng *rng) {
     }
 }
 
+/* --- codes --- */
+
+/* Near the middle of the rows, where they have one in f32. */
+static float *mean_make(const kernels_case *c) {
+    enum { OF = 16 };
+    uint32_t dim = c->shape.dim, count = c->shape.row_count < OF ? c->shape.row_count : OF;
+    size_t row_bytes = (size_t)dim * kith_vector_type_bytes(c->shape.type);
+    float *mean = kith_alloc_zero(kith_code_stride(dim) * sizeof *mean);
+    float *values = kith_alloc_array(dim, sizeof *values);
+    for (uint32_t row = 0; row < count; row++) {
+        kith_vector_load((char *)c->vectors + row * row_bytes, dim, c->shape.type, values);
+        for (uint32_t i = 0; i < dim; i++)
+            mean[i] += values[i] / (float)count;
+    }
+    for (uint32_t i = 0; i < dim; i++) {
+        if (!isfinite(mean[i])) mean[i] = 0;
+    }
+    kith_free(values);
+    return mean;
+}
+
+static double dot_of(const float *a, const double *b, uint32_t count) {
+    double sum = 0;
+    for (uint32_t i = 0; i < count; i++)
+        sum += a[i] * b[i];
+    return sum;
+}
+
+/* Random directions, each made orthogonal to those before it. */
+static float *directions_make(uint32_t dim, uint32_t count, kith_rng *rng) {
+    uint32_t stride = kith_code_stride(dim);
+    float *directions = kith_alloc_zero((size_t)count * stride * sizeof *directions);
+    double *next = kith_alloc_array(stride, sizeof *next);
+    for (uint32_t j = 0; j < count; j++) {
+        for (uint32_t i = 0; i < dim; i++)
+            next[i] = kith_rng_normal(rng);
+        for (uint32_t before = 0; before < 2 * j; before++) {
+            const float *other = directions + (size_t)(before % j) * stride;
+            double along = dot_of(other, next, dim);
+            for (uint32_t i = 0; i < dim; i++)
+                next[i] -= along * other[i];
+        }
+        double square = 0;
+        for (uint32_t i = 0; i < dim; i++)
+            square += next[i] * next[i];
+        for (uint32_t i = 0; i < dim; i++)
+            directions[(size_t)j * stride + i] = (float)(next[i] / sqrt(square));
+    }
+    kith_free(next);
+    return directions;
+}
+
+/* The Frobenius norm of B B^T - I. */
+static double defect_of(const float *directions, uint32_t dim, uint32_t count) {
+    uint32_t stride = kith_code_stride(dim);
+    double square = 0;
+    for (uint32_t a = 0; a < count; a++) {
+        for (uint32_t b = 0; b < count; b++) {
+            double product = a == b ? -1 : 0;
+            for (uint32_t i = 0; i < dim; i++)
+                product += (double)directions[(size_t)a * stride + i] * directions[(size_t)b * stride + i];
+            square += product * product;
+        }
+    }
+    return sqrt(square) * (1 + 1e-6);
+}
+
+static void basis_make(kernels_case *c, kith_rng *rng) {
+    const case_shape *shape = &c->shape;
+    kith_code_basis *basis = &c->codes.basis;
+    basis->dim = shape->dim;
+    basis->metric = shape->metric;
+    basis->mean = c->code_memory[1] = mean_make(c);
+    basis->code_dim = kith_code_stride(shape->dim);
+    if (shape->codes != CODES_BASIS || shape->dim < 2 * KITH_CODE_DIM_STEP) return;
+    basis->code_dim = shape->dim / 2 / KITH_CODE_DIM_STEP * KITH_CODE_DIM_STEP;
+    basis->vectors = c->code_memory[2] = directions_make(shape->dim, basis->code_dim, rng);
+    basis->defect = defect_of(basis->vectors, shape->dim, basis->code_dim);
+}
+
+void case_codes_make(kernels_case *c, kith_rng *rng) {
+    basis_make(c, rng);
+    const kith_code_basis *basis = &c->codes.basis;
+    size_t block_bytes = kith_code_block_bytes(basis->code_dim);
+    size_t row_bytes = (size_t)c->shape.dim * kith_vector_type_bytes(c->shape.type);
+    uint32_t block_count = kith_code_block_count(c->shape.row_count);
+    uint8_t *blocks = c->code_memory[0] = kith_try_alloc_aligned(block_count * block_bytes + 64);
+    void *scratch = kith_try_alloc_aligned(kith_codes_encode_scratch_bytes(basis));
+    assert_non_null(blocks);
+    assert_non_null(scratch);
+    for (uint32_t block = 0; block < block_count; block++) {
+        const void *vectors[KITH_CODE_BLOCK_ROWS];
+        uint32_t begin = block * KITH_CODE_BLOCK_ROWS, left = c->shape.row_count - begin;
+        uint32_t count = left < KITH_CODE_BLOCK_ROWS ? left : KITH_CODE_BLOCK_ROWS;
+        for (uint32_t i = 0; i < count; i++)
+            vectors[i] = (char *)c->vectors + (begin + i) * row_bytes;
+        kith_codes_encode(kith_compute_cpu(), basis, c->shape.type, vectors, count, scratch,
+            (kith_code_block *)(void *)(blocks + block * block_bytes));
+    }
+    kith_free(scratch);
+    c->codes.blocks = blocks;
+    c->rows.codes = &c->codes;
+}
+
 static int ties_reversed(const void *ctx, uint32_t row_a, uint32_t row_b) {
     (void)ctx;
     return row_a > row_b ? -1 : row_a < row_b;
@@ -154,6 +258,7 @@ void case_create(const case_shape *shape, kernels_case *out) {
         .tie_compare = shape->reversed_ties ? ties_reversed : NULL,
     };
     if (shape->floors) floors_make(out);
+    if (shape->codes != CODES_NONE && shape->metric != KITH_METRIC_L1) case_codes_make(out, &rng);
 }
 
 void case_destroy(kernels_case *c) {
@@ -163,6 +268,8 @@ void case_destroy(kernels_case *c) {
     kith_free(c->allow);
     kith_free(c->queries);
     kith_free(c->floors);
+    for (uint32_t i = 0; i < 3; i++)
+        kith_free(c->code_memory[i]);
 }
 
 /* --- comparison --- */
@@ -182,10 +289,10 @@ void case_top_k(const kernels_case *c, const kith_compute_ops *ops, kith_row_hit
 
 static void case_fail(const case_shape *s, const char *backend, const char *what) {
     fail_msg(
-        "%s: %s differs from ref: metric %d type %d data %d dim %u rows %u queries %u k %u dead %d allow %d "
-        "floors %d reversed %d part %d seed %llu",
-        backend, what, s->metric, s->type, s->data, s->dim, s->row_count, s->query_count, s->k, s->dead,
-        s->allow, s->floors, s->reversed_ties, s->part, (unsigned long long)s->seed);
+        "%s: %s differs from ref: metric %d type %d data %d dim %u rows %u queries %u k %u codes %d dead %d "
+        "allow %d floors %d reversed %d part %d seed %llu",
+        backend, what, s->metric, s->type, s->data, s->dim, s->row_count, s->query_count, s->k, s->codes,
+        s->dead, s->allow, s->floors, s->reversed_ties, s->part, (unsigned long long)s->seed);
 }
 
 static bool hits_equal(const kernels_case *c, const kith_row_hit *a, const uint32_t *a_counts,

@@ -3,6 +3,7 @@
 #ifndef KITH_TESTS_KERNELS_KERNELS_CASE_H
 #define KITH_TESTS_KERNELS_KERNELS_CASE_H
 
+#include "kernels/codes/codes.h"
 #include "kernels/compute.h"
 #include "tests/lib/test_lib.h"
 
@@ -20,6 +21,13 @@ typedef enum case_data {
     DATA_COUNT,
 } case_data;
 
+typedef enum case_codes {
+    CODES_NONE,
+    CODES_AXES,  /* a code for each component */
+    CODES_BASIS, /* random orthonormal directions, about half as many as components */
+    CODES_COUNT,
+} case_codes;
+
 typedef struct case_shape {
     kith_metric metric;
     kith_vector_type type;
@@ -28,6 +36,7 @@ typedef struct case_shape {
     uint32_t row_count;
     uint32_t query_count;
     uint32_t k;
+    case_codes codes;
     bool dead;   /* a third of the rows, and a run of 200 */
     bool allow;  /* a half of them */
     bool floors; /* about the middle of each query's hits */
@@ -46,6 +55,8 @@ typedef struct kernels_case {
     uint64_t *allow;
     float *queries;
     double *floors;
+    kith_codes codes;
+    void *code_memory[3]; /* blocks, mean, directions */
 } kernels_case;
 
 /* The backends to test: this machine's CPU list without ref, and the emulated AVX-512. */
@@ -53,6 +64,8 @@ const kith_compute_ops *const *case_backends(uint32_t *count_out);
 
 void case_create(const case_shape *shape, kernels_case *out);
 void case_destroy(kernels_case *c);
+/* Codes of the case's rows, as shape.codes says; rows.codes is set. */
+void case_codes_make(kernels_case *c, kith_rng *rng);
 /* Runs `ops` with scratch of exactly scratch_bytes. */
 void case_top_k(const kernels_case *c, const kith_compute_ops *ops, kith_row_hit *hits_out,
     uint32_t *counts_out, kith_top_k_stats *stats_out);

@@ -33,6 +33,7 @@ static void grid_check(kith_metric metric, kith_vector_type type, uint32_t dim) 
             .row_count = row_counts[i],
             .query_count = query_counts[turn % COUNT_OF(query_counts)],
             .k = ks[turn % COUNT_OF(ks)],
+            .codes = (case_codes)(turn % CODES_COUNT),
             .dead = turn % 2,
             .allow = turn / 2 % 2,
             .part = turn / 4 % 2,
@@ -63,6 +64,7 @@ static void test_conformance__widest_vectors(void **state) {
             .row_count = 71,
             .query_count = 2,
             .k = 5,
+            .codes = CODES_AXES,
             .seed = seed + i});
     }
 }
@@ -77,6 +79,7 @@ static void test_conformance__large_batches(void **state) {
             .row_count = 700,
             .query_count = 499,
             .k = 7,
+            .codes = CODES_AXES,
             .seed = seed});
     }
 }
@@ -107,6 +110,7 @@ static case_shape shape_random(kith_rng *rng) {
         .row_count = (uint32_t)kith_rng_below(rng, kith_rng_below(rng, 4) ? 400 : 3000),
         .query_count = 1 + (uint32_t)kith_rng_below(rng, 20),
         .k = 1 + (uint32_t)kith_rng_below(rng, kith_rng_below(rng, 4) ? 20 : 600),
+        .codes = (case_codes)kith_rng_below(rng, CODES_COUNT),
         .dead = kith_rng_below(rng, 2),
         .allow = kith_rng_below(rng, 2),
         .floors = kith_rng_below(rng, 2),
@@ -143,6 +147,7 @@ static void test_conformance__hard_data(void **state) {
                     .row_count = 2500,
                     .query_count = 3,
                     .k = 10,
+                    .codes = (case_codes)((data + d) % CODES_COUNT),
                     .reversed_ties = d == 0,
                     .seed = seed + data});
             }

@@ -1,0 +1,263 @@
+/* Choosing code_dim by what a scan would cost. A longer code takes longer to read, a shorter one lets more rows pass
+ * that must be scored in full:
+ *
+ *   cost of a row, in cycles = code_dim/32 + 1 + passing * (dim/2 + 150)
+ *
+ * code_dim/32 is an AVX2 multiply-add of 32 bytes a cycle and 1 what the bound's three terms add; dim/2 + 150 is
+ * `rescore` in f64 and the cache misses of a lone row. They are guesses within a factor of two, which moves code_dim
+ * by a step or two, where the cost is flat.
+ *
+ * `passing` is the part of rows whose upper bound reaches the threshold, counted on the sample: some of its rows are
+ * queries, the others the rows, and the threshold is the closeness of the nearest of them. With 8,000 rows that is
+ * where the tenth nearest of 80,000 would be; a larger segment's threshold is nearer, so `passing` is counted too high
+ * and code_dim chosen rather too large than too small. (The second nearest gave 80 on SIFT, dim 128, where 32 to 48 is
+ * cheapest for k = 10 of a million rows; the nearest gives 64.) The bound is that of codes.h,
+ *
+ *   upper = q'.z^ + |w| error + |q2| |z2| + offset,   error = 0.29 sqrt(code_dim) max|y| / 127 + slope |y|
+ *
+ * where q'.z^ is modelled by w.y and the quantisation residual by its expectation: each component errs uniformly
+ * within half a step, sqrt(1/12) = 0.29 steps of max|y|/127.
+ *
+ * A fraction of a few thousand rows over a few queries is noisy and falls with code_dim, so of all candidates within
+ * a tenth of the cheapest the longest is taken. The plain code of the axes costs no projection at encoding and has no
+ * tail: it stands as the longest candidate. */
+#include "kernels/codes/codes_cost.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "host/base/alloc.h"
+#include "kernels/codes/codes_bound.h"
+
+#define COST_QUERIES_MAX    48u
+#define COST_STEPS_MAX      64u /* of code_dim */
+#define COST_TOLERANCE      1.1
+#define COST_ERROR_OF_STEP  0.29
+#define COST_CODE_MAX       127.0f
+#define COST_BLOCK_CONSTANT (4 * sizeof(float)) /* scale, error, tail and offset of a row */
+
+typedef struct cost_work {
+    const code_sample *sample;
+    const float *rows; /* [row_count][stride]: the sample without the queries */
+    uint32_t row_count, query_count, direction_count, steps;
+    float *queries;     /* q' [query_count][stride] */
+    float *query_parts; /* w [query_count][direction_count] */
+    float *row_parts;   /* y [row_count][direction_count] */
+    float *sums;        /* q'.z [query_count][row_count] */
+    float *errors;      /* [row_count][steps + 1], by code_dim; the last of the axes */
+    float *tails;       /* [row_count][steps] */
+    float *offsets;     /* [row_count] */
+    uint64_t passed[COST_STEPS_MAX + 1];
+} cost_work;
+
+static float *next(float **memory, size_t floats) {
+    float *at = *memory;
+    *memory += (floats + 15) / 16 * 16;
+    return at;
+}
+
+/* Points the arrays into `memory`; returns the floats they take. */
+static size_t lay_out(cost_work *work, float *memory) {
+    size_t rows = work->row_count, queries = work->query_count;
+    float *at = memory;
+    work->queries = next(&at, queries * work->sample->stride);
+    work->query_parts = next(&at, queries * work->direction_count);
+    work->row_parts = next(&at, rows * work->direction_count);
+    work->sums = next(&at, queries * rows);
+    work->errors = next(&at, rows * (work->steps + 1));
+    work->tails = next(&at, rows * work->steps);
+    work->offsets = next(&at, rows);
+    return (size_t)(at - memory);
+}
+
+/* --- queries and rows --- */
+
+/* Moves every n-th row to the front: the queries. */
+static void queries_choose(code_sample *sample, uint32_t query_count) {
+    uint32_t apart = sample->row_count / query_count;
+    for (uint32_t i = 0; i < query_count; i++) {
+        float *to = sample->rows + (size_t)i * sample->stride;
+        float *from = sample->rows + (size_t)i * apart * sample->stride;
+        for (uint32_t j = 0; j < sample->stride; j++) {
+            float value = to[j];
+            to[j] = from[j];
+            from[j] = value;
+        }
+    }
+}
+
+/* q' is q - mean under l2, else q. */
+static void queries_fill(cost_work *work) {
+    const code_sample *sample = work->sample;
+    bool centred = sample->metric == KITH_METRIC_L2;
+    for (uint32_t query = 0; query < work->query_count; query++) {
+        const float *row = sample->rows + (size_t)query * sample->stride;
+        float *to = work->queries + (size_t)query * sample->stride;
+        for (uint32_t i = 0; i < sample->stride; i++)
+            to[i] = row[i] + (centred ? 0 : sample->mean[i]);
+    }
+}
+
+static float error_of(const cost_work *work, uint32_t code_dim, float most, double square, double length) {
+    if (!(length <= CODE_ROW_LENGTH_MOST * work->sample->scale))
+        return INFINITY; /* encoded as "always kept" */
+    double step = most / COST_CODE_MAX;
+    return (float)(COST_ERROR_OF_STEP * sqrt(code_dim) * step + KITH_CODE_SLOPE * sqrt(square));
+}
+
+static void values_add(const float *values, uint32_t count, float *most, double *square) {
+    for (uint32_t i = 0; i < count; i++) {
+        *most = fmaxf(*most, fabsf(values[i]));
+        *square += (double)values[i] * values[i];
+    }
+}
+
+static void row_fill(cost_work *work, uint32_t row) {
+    const code_sample *sample = work->sample;
+    float *errors = work->errors + (size_t)row * (work->steps + 1);
+    float axes_most = 0, most = 0;
+    double whole = 0, seen = 0;
+    values_add(work->rows + (size_t)row * sample->stride, sample->dim, &axes_most, &whole);
+    double length = sqrt(whole);
+    errors[work->steps] = error_of(work, sample->stride, axes_most, whole, length);
+    work->offsets[row] = sample->metric == KITH_METRIC_L2 ? (float)(-whole / 2) : 0;
+    const float *parts = work->row_parts + (size_t)row * work->direction_count;
+    for (uint32_t step = 0; step < work->steps; step++) {
+        values_add(parts + (size_t)step * KITH_CODE_DIM_STEP, KITH_CODE_DIM_STEP, &most, &seen);
+        errors[step] = error_of(work, (step + 1) * KITH_CODE_DIM_STEP, most, seen, length);
+        work->tails[(size_t)row * work->steps + step] = (float)sqrt(fmax(0, whole - seen));
+    }
+}
+
+/* --- counting who passes --- */
+
+typedef struct cost_query {
+    const float *parts, *sums;
+    float threshold;
+    float lengths[COST_STEPS_MAX + 1]; /* |w|, the last |q'| */
+    float tails[COST_STEPS_MAX];       /* |q2| */
+} cost_query;
+
+/* The largest sum with its offset. */
+static float nearest_find(const cost_work *work, const float *sums) {
+    float nearest = -INFINITY;
+    for (uint32_t row = 0; row < work->row_count; row++)
+        nearest = fmaxf(nearest, sums[row] + work->offsets[row]);
+    return nearest;
+}
+
+/* False: it could not be coded, and every row would pass. */
+static bool query_fill(const cost_work *work, uint32_t index, cost_query *query) {
+    const code_sample *sample = work->sample;
+    query->parts = work->query_parts + (size_t)index * work->direction_count;
+    query->sums = work->sums + (size_t)index * work->row_count;
+    query->threshold = nearest_find(work, query->sums);
+    float most = 0;
+    double whole = 0, seen = 0;
+    values_add(work->queries + (size_t)index * sample->stride, sample->dim, &most, &whole);
+    double length = sqrt(whole);
+    query->lengths[work->steps] = (float)length;
+    for (uint32_t step = 0; step < work->steps; step++) {
+        const float *parts = query->parts + (size_t)step * KITH_CODE_DIM_STEP;
+        values_add(parts, KITH_CODE_DIM_STEP, &most, &seen);
+        query->lengths[step] = (float)sqrt(seen);
+        query->tails[step] = (float)sqrt(fmax(0, whole - seen));
+    }
+    return length >= CODE_QUERY_LEAST * sample->scale && length <= CODE_QUERY_MOST * sample->scale;
+}
+
+static float step_dot(const float *a, const float *b) {
+    float lanes[4] = {0};
+    for (uint32_t i = 0; i < KITH_CODE_DIM_STEP; i += 4) {
+        for (uint32_t lane = 0; lane < 4; lane++)
+            lanes[lane] += a[i + lane] * b[i + lane];
+    }
+    return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
+}
+
+static void row_count_passing(cost_work *work, const cost_query *query, uint32_t row) {
+    const float *errors = work->errors + (size_t)row * (work->steps + 1);
+    const float *tails = work->tails + (size_t)row * work->steps;
+    const float *parts = work->row_parts + (size_t)row * work->direction_count;
+    float offset = work->offsets[row];
+    float sum = 0;
+    for (uint32_t step = 0; step < work->steps; step++) {
+        size_t at = (size_t)step * KITH_CODE_DIM_STEP;
+        sum += step_dot(query->parts + at, parts + at);
+        float upper = sum + query->lengths[step] * errors[step] + query->tails[step] * tails[step] + offset;
+        work->passed[step] += !(upper < query->threshold);
+    }
+    float upper = query->sums[row] + query->lengths[work->steps] * errors[work->steps] + offset;
+    work->passed[work->steps] += !(upper < query->threshold);
+}
+
+static void passing_count(cost_work *work) {
+    for (uint32_t i = 0; i < work->query_count; i++) {
+        cost_query query;
+        if (query_fill(work, i, &query)) {
+            for (uint32_t row = 0; row < work->row_count; row++)
+                row_count_passing(work, &query, row);
+        } else {
+            for (uint32_t step = 0; step <= work->steps; step++)
+                work->passed[step] += work->row_count;
+        }
+    }
+}
+
+/* --- the choice --- */
+
+/* Infinite when the code is no shorter than the row. */
+static double step_cost(const cost_work *work, uint32_t step) {
+    const code_sample *sample = work->sample;
+    uint32_t code_dim = step < work->steps ? (step + 1) * KITH_CODE_DIM_STEP : sample->stride;
+    if (code_dim + COST_BLOCK_CONSTANT >= sample->dim * kith_vector_type_bytes(sample->type)) return INFINITY;
+    double passing = (double)work->passed[step] / ((double)work->row_count * work->query_count);
+    return code_dim / 32.0 + 1 + passing * (sample->dim / 2.0 + 150);
+}
+
+/* What a scan of the vectors costs: 16 f32 multiply-adds a cycle and as much beside as codes have, twice. */
+static double vectors_cost(const cost_work *work) {
+    return work->sample->dim / 16.0 + 2;
+}
+
+static code_choice choose(const cost_work *work) {
+    double least = INFINITY;
+    for (uint32_t step = 0; step <= work->steps; step++)
+        least = fmin(least, step_cost(work, step));
+    code_choice choice = {.useful = least < vectors_cost(work)};
+    for (uint32_t step = 0; step <= work->steps; step++) {
+        if (!(step_cost(work, step) <= least * COST_TOLERANCE)) continue;
+        choice.axes = step == work->steps;
+        choice.code_dim = choice.axes ? work->sample->stride : (step + 1) * KITH_CODE_DIM_STEP;
+    }
+    return choice;
+}
+
+kith_status code_choice_make(const kith_compute_ops *ops, code_sample *sample, const float *directions,
+    uint32_t direction_count, code_choice *choice_out, kith_err *err) {
+    uint32_t quarter = sample->row_count / 4;
+    cost_work work = {.sample = sample,
+        .query_count = quarter < COST_QUERIES_MAX ? quarter : COST_QUERIES_MAX,
+        .direction_count = direction_count,
+        .steps = direction_count / KITH_CODE_DIM_STEP};
+    work.row_count = sample->row_count - work.query_count;
+    work.rows = sample->rows + (size_t)work.query_count * sample->stride;
+    size_t floats = lay_out(&work, NULL);
+    float *memory = kith_try_alloc_aligned(floats * sizeof *memory);
+    if (!memory) return kith_err_set(err, KITH_NO_MEMORY, "no memory to choose codes of dim %u", sample->dim);
+    (void)lay_out(&work, memory);
+    queries_choose(sample, work.query_count);
+    queries_fill(&work);
+    uint32_t stride = sample->stride;
+    ops->products(work.queries, work.query_count, work.rows, work.row_count, stride, work.sums);
+    if (direction_count > 0) {
+        ops->products(work.queries, work.query_count, directions, direction_count, stride, work.query_parts);
+        ops->products(work.rows, work.row_count, directions, direction_count, stride, work.row_parts);
+    }
+    for (uint32_t row = 0; row < work.row_count; row++)
+        row_fill(&work, row);
+    passing_count(&work);
+    *choice_out = choose(&work);
+    kith_free(memory);
+    return KITH_OK;
+}

@@ -1,0 +1,125 @@
+/* Queries to integer levels and the three weights of the bound. codes.h has the bound, codes_bound.h the slack. */
+#include <float.h>
+#include <string.h>
+
+#include "kernels/codes/codes_bound.h"
+
+/* The vector q' of one query, and what its constants are made from. */
+typedef struct query_parts {
+    double length;      /* |q'| */
+    double constant;    /* of the linear form */
+    double mean_length; /* |mean| */
+} query_parts;
+
+static size_t projections_floats(const kith_code_basis *basis, uint32_t query_count) {
+    return (size_t)query_count * basis->code_dim;
+}
+
+size_t kith_code_query_scratch_bytes(const kith_code_basis *basis, uint32_t query_count) {
+    size_t centred = (size_t)query_count * kith_code_stride(basis->dim);
+    return (centred + projections_floats(basis, query_count)) * sizeof(float) +
+           query_count * sizeof(query_parts);
+}
+
+static double dot(const float *a, const float *b, double a_factor, uint32_t count) {
+    double sum = 0;
+    for (uint32_t i = 0; i < count; i++)
+        sum += a[i] * a_factor * b[i];
+    return sum;
+}
+
+/* q' as f32 [stride], its length from the f64 numbers. */
+static query_parts query_centre(const kith_code_basis *basis, const float *query, float *centred_out) {
+    uint32_t stride = kith_code_stride(basis->dim);
+    query_parts parts = {.mean_length = code_length(basis->mean, basis->dim)};
+    double factor = basis->metric == KITH_METRIC_COSINE ? 1 / code_length(query, basis->dim) : 1;
+    double square = 0;
+    memset(centred_out, 0, stride * sizeof(float));
+    for (uint32_t i = 0; i < basis->dim; i++) {
+        double value = query[i] * factor - (basis->metric == KITH_METRIC_L2 ? (double)basis->mean[i] : 0);
+        square += value * value;
+        centred_out[i] = (float)value;
+    }
+    parts.length = sqrt(square);
+    parts.constant = basis->metric == KITH_METRIC_L2 ? -square : dot(query, basis->mean, factor, basis->dim);
+    return parts;
+}
+
+static double level_most(uint32_t code_dim) {
+    double most = (double)INT32_MAX / (127.0 * code_dim);
+    return most < KITH_CODE_LEVEL_MAX ? floor(most) : KITH_CODE_LEVEL_MAX;
+}
+
+/* Every row is kept. */
+static void query_keep_all(const kith_code_basis *basis, kith_code_query *out) {
+    memset(out->levels, 0, basis->code_dim * sizeof *out->levels);
+    out->bias = 0;
+    out->error_weight = out->tail_weight = out->offset_weight = 0;
+    out->constant = out->inverse = out->slack = 0;
+}
+
+static void query_finish(
+    const kith_code_basis *basis, const query_parts *parts, const float *projection, kith_code_query *out) {
+    double most = 0;
+    for (uint32_t i = 0; i < basis->code_dim; i++)
+        most = fmax(most, fabs((double)projection[i]));
+    /* A query at the mean, or outside the basis, has levels of 0 under any unit. */
+    double unit = fmax(most, parts->length * 0x1p-20) / level_most(basis->code_dim);
+    double projected = 0, coded = 0, residual = 0;
+    int32_t level_sum = 0;
+    for (uint32_t i = 0; i < basis->code_dim; i++) {
+        double level = rint(projection[i] / unit), rest = projection[i] - unit * level;
+        projected += (double)projection[i] * projection[i];
+        coded += level * level;
+        residual += rest * rest;
+        out->levels[i] = (int16_t)level;
+        level_sum += (int32_t)level;
+    }
+    projected = sqrt(projected);
+    coded = sqrt(coded) * unit;
+    double length = parts->length * (1 + CODE_F64);
+    double deviation = code_deviation(basis, length);
+    double projection_error = code_projection_error(basis, length, deviation);
+    double difference = sqrt(residual) * (1 + CODE_F64) + projection_error;
+    double projected_most = projected * (1 + CODE_F64) + projection_error;
+    double rounding = 16 * CODE_F32 * coded + 4 * CODE_F64 * length;
+    double error = fmax(coded, (difference + basis->defect * projected_most + rounding) / KITH_CODE_SLOPE);
+    double tail = code_tail(basis, length + deviation, projected, projection_error) + 4 * CODE_F64 * length;
+    double weight = basis->metric == KITH_METRIC_L2 ? 2 : 1;
+    out->bias = KITH_CODE_BIAS * level_sum;
+    out->error_weight = kith_round_up(error * (1 + 32 * CODE_F32) / unit);
+    out->tail_weight = kith_round_up(tail * (1 + 32 * CODE_F32) / unit);
+    out->offset_weight = kith_round_down((1 - CODE_F64) / (weight * unit));
+    out->constant = parts->constant;
+    out->inverse = 1 / (weight * unit);
+    out->slack =
+        4 * CODE_F64 * (length * (parts->mean_length + length) + (basis->metric == KITH_METRIC_COSINE));
+}
+
+void kith_code_queries_make(const kith_compute_ops *ops, const kith_code_basis *basis, const float *queries,
+    uint32_t query_count, void *scratch, kith_code_query *out) {
+    uint32_t stride = kith_code_stride(basis->dim);
+    query_parts *parts = scratch;
+    float *centred = (float *)(void *)(parts + query_count);
+    float *projections = centred + (size_t)query_count * stride;
+    for (uint32_t i = 0; i < query_count; i++)
+        parts[i] = query_centre(basis, queries + (size_t)i * basis->dim, centred + (size_t)i * stride);
+    if (basis->vectors)
+        ops->products(centred, query_count, basis->vectors, basis->code_dim, stride, projections);
+    for (uint32_t i = 0; i < query_count; i++) {
+        const float *projection =
+            basis->vectors ? projections + (size_t)i * basis->code_dim : centred + (size_t)i * stride;
+        bool codable = parts[i].length >= CODE_QUERY_LEAST && parts[i].length <= CODE_QUERY_MOST;
+        if (codable)
+            query_finish(basis, &parts[i], projection, &out[i]);
+        else
+            query_keep_all(basis, &out[i]);
+    }
+}
+
+float kith_code_threshold(const kith_code_query *query, double threshold) {
+    if (query->inverse == 0 || !(threshold >= -DBL_MAX)) return -INFINITY;
+    double slack = query->slack + 4 * CODE_F64 * (fabs(threshold) + fabs(query->constant));
+    double scaled = (threshold - query->constant - slack) * query->inverse;
+    return kith_round_down(scaled - fabs(scaled) * CODE_F64 - 0x1p-140);
+}

@@ -1,0 +1,306 @@
+/* Searching by codes: groups of queries, blocks of rows, candidates. cpu_codes.h has the idea. */
+#include "kernels/cpu/cpu_codes.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "kernels/cpu/cpu_hits.h"
+#include "kernels/score.h"
+
+enum {
+    GROUP_QUERY_BYTES = 256 << 10, /* packed queries: half of a usual L2 */
+    GROUP_QUERIES_LEAST = 12,
+    GROUP_CANDIDATE_BYTES = 16 << 20,
+    CANDIDATE_BYTES = 8, /* upper, row */
+    MAKE_QUERIES = 32,   /* queries that are coded together */
+    SAMPLE_WORDS = 32,   /* one word of 64 rows in so many is scanned first */
+    ROWS_LEAST = 1024,   /* fewer are scanned as vectors */
+    RESCORE_CHUNK = 256,
+    SETTLE_LEAST = 64, /* candidates that are rescored at once */
+    WIDE_ROWS = 12,    /* rescoring a row costs about as much as scanning so many as f32 */
+    WIDE_RESCORED_LEAST = 2048,
+};
+
+/* --- which jobs --- */
+
+static uint64_t live_rows(const kith_top_k_job *job) {
+    uint64_t count = 0;
+    if (!job->rows->dead && !job->rows->allow) return job->row_end - job->row_begin;
+    for (uint32_t word = job->row_begin / 64; (uint64_t)word * 64 < job->row_end; word++)
+        count += (uint32_t)__builtin_popcountll(kith_score_live_word(job, word));
+    return count;
+}
+
+/* Codes do not pay where nearly all rows will be rescored, or where so few are live that reading their vectors is
+ * less than reading all codes. */
+bool cpu_codes_apply(const kith_top_k_job *job) {
+    const kith_rows *rows = job->rows;
+    if (!rows->codes || rows->metric == KITH_METRIC_L1) return false;
+    uint64_t row_count = job->row_end - job->row_begin;
+    if (row_count < ROWS_LEAST || job->k > row_count / 8) return false;
+    uint64_t vector_bytes = (uint64_t)rows->dim * kith_vector_type_bytes(rows->type);
+    uint64_t code_bytes = kith_code_block_bytes(rows->codes->basis.code_dim) / KITH_CODE_BLOCK_ROWS;
+    return live_rows(job) * vector_bytes > row_count * code_bytes;
+}
+
+/* --- scratch --- */
+
+static size_t align_up(size_t bytes) {
+    return (bytes + 63) / 64 * 64;
+}
+
+static size_t size_min(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+static uint32_t capacity_of(uint32_t k) {
+    return 2 * k + 1024; /* room for what a good threshold keeps of a million rows; guess */
+}
+
+static size_t candidate_bytes(uint32_t k) {
+    return align_up((size_t)capacity_of(k) * CANDIDATE_BYTES);
+}
+
+static size_t packed_bytes(uint32_t code_dim) {
+    return (size_t)code_dim / KITH_CODE_GROUP * CPU_CODE_WORDS * sizeof(int32_t);
+}
+
+static uint32_t group_most(uint32_t code_dim, uint32_t k) {
+    size_t most =
+        size_min(GROUP_QUERY_BYTES / packed_bytes(code_dim), GROUP_CANDIDATE_BYTES / candidate_bytes(k));
+    if (most < GROUP_QUERIES_LEAST) return GROUP_QUERIES_LEAST;
+    return most > CPU_CODE_GROUP_MAX ? CPU_CODE_GROUP_MAX
+                                     : (uint32_t)most / GROUP_QUERIES_LEAST * GROUP_QUERIES_LEAST;
+}
+
+/* What coding `count` queries takes, with any basis. */
+static size_t query_scratch_bytes(uint32_t dim, uint32_t code_dim, uint32_t count) {
+    kith_code_basis widest = {.dim = dim, .code_dim = code_dim};
+    return align_up(kith_code_query_scratch_bytes(&widest, count));
+}
+
+/* The least monotone formula above the need, for codes of as many components as the vectors have. */
+size_t cpu_codes_scratch_bytes(uint32_t dim, uint32_t query_count, uint32_t k) {
+    uint32_t code_dim = kith_code_stride(dim);
+    size_t packed = packed_bytes(code_dim), candidates = candidate_bytes(k);
+    size_t together = size_min(query_count, MAKE_QUERIES);
+    size_t groups = size_min(query_count * packed, GROUP_QUERY_BYTES + GROUP_QUERIES_LEAST * packed);
+    size_t buffers =
+        size_min(query_count * candidates, GROUP_CANDIDATE_BYTES + GROUP_QUERIES_LEAST * candidates);
+    size_t operand = (size_t)code_dim * 2 * KITH_CODE_BLOCK_ROWS;
+    size_t levels = together * align_up(code_dim * sizeof(int16_t));
+    return align_up(sizeof(cpu_code_scan)) + operand + align_up(groups) + buffers + levels +
+           query_scratch_bytes(dim, code_dim, (uint32_t)together);
+}
+
+static cpu_code_scan *scan_place(
+    const cpu_leaves *leaves, const kith_top_k_job *job, void *scratch, kith_top_k_stats *stats) {
+    cpu_code_scan *scan = scratch;
+    uint32_t code_dim = job->rows->codes->basis.code_dim;
+    scan->leaves = leaves;
+    scan->job = job;
+    scan->stats = stats;
+    scan->code_dim = code_dim;
+    scan->group_max = (uint32_t)size_min(group_most(code_dim, job->k), job->query_count);
+    scan->capacity = capacity_of(job->k);
+    char *at = (char *)scan + align_up(sizeof *scan);
+    scan->operand = at;
+    at += (size_t)code_dim * 2 * KITH_CODE_BLOCK_ROWS;
+    scan->packed = (int32_t *)(void *)at;
+    at += align_up(scan->group_max * packed_bytes(code_dim));
+    for (uint32_t i = 0; i < scan->group_max; i++) {
+        scan->queries[i].candidate_upper = (float *)(void *)at;
+        scan->queries[i].candidate_rows = (uint32_t *)(void *)(at + scan->capacity * sizeof(float));
+        at += candidate_bytes(job->k);
+    }
+    scan->levels = (int16_t *)(void *)at;
+    at += size_min(scan->group_max, MAKE_QUERIES) * align_up(code_dim * sizeof(int16_t));
+    scan->query_scratch = at;
+    return scan;
+}
+
+/* --- candidates --- */
+
+static void threshold_set(cpu_code_query *query, double closeness) {
+    float threshold = kith_code_threshold(&query->code, closeness);
+    if (threshold > query->threshold) query->threshold = threshold;
+}
+
+static void candidates_drop(cpu_code_query *query) {
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < query->candidate_count; i++) {
+        if (query->candidate_upper[i] < query->threshold) continue;
+        query->candidate_upper[kept] = query->candidate_upper[i];
+        query->candidate_rows[kept] = query->candidate_rows[i];
+        kept++;
+    }
+    query->candidate_count = kept;
+}
+
+static void rows_rescore(cpu_code_scan *scan, cpu_code_query *query, const uint32_t *rows, uint32_t count) {
+    double closeness[RESCORE_CHUNK];
+    scan->leaves->rescore(scan->job->rows, query->query, rows, count, closeness);
+    for (uint32_t i = 0; i < count; i++) {
+        if (closeness[i] < query->floor) continue;
+        kith_row_hit hit = {.closeness = closeness[i], .row = rows[i]};
+        cpu_hits_push(scan->job, query->hits, &query->hit_count, hit);
+    }
+    query->rescored += count;
+}
+
+/* The `take` candidates with the best bounds (more, if bounds are equal). */
+static void best_rescore(cpu_code_scan *scan, cpu_code_query *query, uint32_t take) {
+    float least = cpu_kth_largest(query->candidate_upper, query->candidate_count, take);
+    uint32_t rows[RESCORE_CHUNK];
+    uint32_t count = 0, kept = 0;
+    for (uint32_t i = 0; i < query->candidate_count; i++) {
+        if (query->candidate_upper[i] < least) {
+            query->candidate_upper[kept] = query->candidate_upper[i];
+            query->candidate_rows[kept] = query->candidate_rows[i];
+            kept++;
+            continue;
+        }
+        rows[count++] = query->candidate_rows[i];
+        if (count == RESCORE_CHUNK) rows_rescore(scan, query, rows, count), count = 0;
+    }
+    if (count > 0) rows_rescore(scan, query, rows, count);
+    query->candidate_count = kept;
+    if (query->hit_count == scan->job->k) threshold_set(query, query->hits[0].closeness);
+}
+
+static void query_widen(cpu_code_query *query) {
+    query->wide = true;
+    query->candidate_count = 0;
+    query->threshold = INFINITY;
+}
+
+void cpu_code_settle(cpu_code_scan *scan, cpu_code_query *query, uint32_t left_most) {
+    candidates_drop(query);
+    while (query->candidate_count > left_most) {
+        uint32_t missing = scan->job->k - query->hit_count, take = query->candidate_count / 4;
+        if (take < missing) take = missing;
+        if (take < SETTLE_LEAST) take = SETTLE_LEAST;
+        if (take > query->candidate_count) take = query->candidate_count;
+        best_rescore(scan, query, take);
+        candidates_drop(query);
+        uint64_t rescored_most =
+            WIDE_RESCORED_LEAST + 4 * (uint64_t)scan->job->k + scan->rows_seen / WIDE_ROWS;
+        if (query->rescored > rescored_most) query_widen(query);
+    }
+}
+
+/* --- queries --- */
+
+static void query_pack(cpu_code_scan *scan, uint32_t index) {
+    uint32_t block = index / scan->leaves->codes->query_block * scan->leaves->codes->query_block;
+    uint32_t left = scan->query_count - block;
+    uint32_t width = left < scan->leaves->codes->query_block ? left : scan->leaves->codes->query_block;
+    uint32_t groups = scan->code_dim / KITH_CODE_GROUP;
+    int32_t *words = scan->packed + ((size_t)block * groups + (index - block)) * CPU_CODE_WORDS;
+    for (uint32_t g = 0; g < groups; g++)
+        scan->leaves->codes->pack(scan->queries[index].code.levels + g * KITH_CODE_GROUP,
+            words + (size_t)g * width * CPU_CODE_WORDS);
+}
+
+static void query_start(cpu_code_scan *scan, uint32_t index, uint32_t job_index, kith_row_hit *hits_out) {
+    const kith_top_k_job *job = scan->job;
+    cpu_code_query *query = &scan->queries[index];
+    query->query = job->queries + (size_t)job_index * job->rows->dim;
+    query->floor = job->floors ? job->floors[job_index] : -INFINITY;
+    query->error_weight = query->code.error_weight;
+    query->tail_weight = query->code.tail_weight;
+    query->offset_weight = query->code.offset_weight;
+    query->sum_start = -query->code.bias;
+    query->candidate_count = query->hit_count = 0;
+    query->hits = hits_out + (size_t)job_index * job->k;
+    query->rescored = 0;
+    query->wide = false;
+    query->threshold = -INFINITY;
+    threshold_set(query, query->floor);
+    if (query->code.inverse == 0) query_widen(query);
+    query_pack(scan, index);
+}
+
+static void group_start(cpu_code_scan *scan, uint32_t first, kith_row_hit *hits_out) {
+    const kith_top_k_job *job = scan->job;
+    const kith_code_basis *basis = &job->rows->codes->basis;
+    size_t stride = align_up(scan->code_dim * sizeof(int16_t)) / sizeof(int16_t);
+    kith_code_query made[MAKE_QUERIES];
+    scan->rows_seen = 0;
+    for (uint32_t begin = 0; begin < scan->query_count; begin += MAKE_QUERIES) {
+        uint32_t count = (uint32_t)size_min(scan->query_count - begin, MAKE_QUERIES);
+        for (uint32_t i = 0; i < count; i++)
+            made[i].levels = scan->levels + i * stride;
+        kith_code_queries_make(scan->leaves->ops, basis, job->queries + (size_t)(first + begin) * basis->dim,
+            count, scan->query_scratch, made);
+        for (uint32_t i = 0; i < count; i++) {
+            scan->queries[begin + i].code = made[i];
+            query_start(scan, begin + i, first + begin + i, hits_out);
+        }
+    }
+}
+
+/* --- rows --- */
+
+static void word_scan(cpu_code_scan *scan, uint32_t word) {
+    uint64_t live = kith_score_live_word(scan->job, word);
+    for (uint32_t half = 0; half < 2; half++, live >>= 32) {
+        uint32_t bits = (uint32_t)live;
+        if (!bits) continue;
+        uint32_t block = 2 * word + half;
+        scan->leaves->codes->scan(
+            scan, kith_code_block_at(scan->job->rows->codes, block), block * KITH_CODE_BLOCK_ROWS, bits);
+        scan->rows_seen += (uint32_t)__builtin_popcount(bits);
+    }
+}
+
+static bool all_wide(const cpu_code_scan *scan) {
+    for (uint32_t i = 0; i < scan->query_count; i++) {
+        if (!scan->queries[i].wide) return false;
+    }
+    return true;
+}
+
+static void rows_scan(cpu_code_scan *scan) {
+    uint32_t begin = scan->job->row_begin / 64, end = (scan->job->row_end + 63) / 64;
+    for (uint32_t word = begin; word < end; word += SAMPLE_WORDS)
+        word_scan(scan, word);
+    for (uint32_t i = 0; i < scan->query_count; i++)
+        cpu_code_settle(scan, &scan->queries[i], scan->job->k + SETTLE_LEAST);
+    for (uint32_t word = begin; word < end; word++) {
+        bool sampled = (word - begin) % SAMPLE_WORDS == 0;
+        if (sampled && all_wide(scan)) return;
+        if (!sampled) word_scan(scan, word);
+    }
+}
+
+static void query_count(const cpu_code_scan *scan, const cpu_code_query *query) {
+    scan->stats->rows_coded += scan->rows_seen;
+    scan->stats->rows_rescored += query->rescored;
+    if (!query->wide) scan->stats->rows_scanned += scan->rows_seen; /* or the wider scan counts them again */
+}
+
+uint32_t cpu_codes_top_k(const cpu_leaves *leaves, const kith_top_k_job *job, void *scratch,
+    kith_row_hit *hits_out, uint32_t *counts_out, kith_top_k_stats *stats, cpu_code_wide *wide_out) {
+    cpu_code_scan *scan = scan_place(leaves, job, scratch, stats);
+    uint32_t wide_count = 0;
+    for (uint32_t first = 0; first < job->query_count; first += scan->group_max) {
+        scan->query_count = (uint32_t)size_min(scan->group_max, job->query_count - first);
+        group_start(scan, first, hits_out);
+        rows_scan(scan);
+        for (uint32_t i = 0; i < scan->query_count; i++) {
+            cpu_code_query *query = &scan->queries[i];
+            cpu_code_settle(scan, query, 0);
+            query_count(scan, query);
+            if (query->wide) {
+                bool full = query->hit_count == job->k;
+                wide_out[wide_count++] = (cpu_code_wide){
+                    .query_index = first + i, .floor = full ? query->hits[0].closeness : query->floor};
+                continue;
+            }
+            cpu_hits_sort(job, query->hits, query->hit_count);
+            counts_out[first + i] = query->hit_count;
+        }
+    }
+    return wide_count;
+}

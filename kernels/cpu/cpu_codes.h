@@ -1,0 +1,106 @@
+/* Searching by codes (kernels/codes/codes.h) on a CPU: what cpu_codes.c shares with the leaf of each ISA.
+ *
+ * A group of queries sees every block of 32 rows once. The leaf makes the integer dot products of the block with
+ * each query, turns them into upper bounds and appends the rows that reach the query's threshold to its
+ * candidates. When they fill up, those with the best bounds are rescored, which raises the threshold and drops most
+ * of the others unscored.
+ *
+ * Order of rows. First every 32nd word of 64 rows: a sample of the whole range, whose best rows, rescored, give a
+ * threshold that is near the final one before the bulk is scanned; ids, and so rows, often follow time or topic,
+ * and the first rows alone would be a bad sample. Then all other words.
+ *
+ * Private to kernels/cpu. Threads: a scan belongs to one call. Ownership: all memory is the job's scratch. */
+#ifndef KITH_KERNELS_CPU_CPU_CODES_H
+#define KITH_KERNELS_CPU_CPU_CODES_H
+
+#include <math.h>
+
+#include "kernels/codes/codes.h"
+#include "kernels/cpu/cpu.h"
+
+enum {
+    CPU_CODE_GROUP_MAX = 252, /* queries; a multiple of every query_block */
+    CPU_CODE_QUERY_BLOCK_MAX = 12,
+    CPU_CODE_WORDS = 2, /* 32-bit words that four components of a query are packed into */
+};
+
+/* One query in a scan. */
+typedef struct cpu_code_query {
+    float threshold; /* upper below it: out */
+    float error_weight, tail_weight, offset_weight;
+    int32_t sum_start; /* -bias */
+    uint32_t candidate_count;
+    float *candidate_upper;   /* [capacity] */
+    uint32_t *candidate_rows; /* [capacity] */
+    const float *query;       /* [dim], the caller's */
+    double floor;             /* exact closeness below which rows are left out */
+    kith_code_query code;
+    kith_row_hit *hits; /* [k], the caller's output; a heap */
+    uint32_t hit_count;
+    uint64_t rescored;
+    bool wide; /* the bounds failed: no more candidates are taken */
+} cpu_code_query;
+
+typedef struct cpu_code_scan cpu_code_scan;
+
+/* What an ISA file provides. */
+typedef struct cpu_code_leaf cpu_code_leaf;
+struct cpu_code_leaf {
+    uint32_t query_block; /* at most CPU_CODE_QUERY_BLOCK_MAX, a divisor of CPU_CODE_GROUP_MAX */
+    /* Four levels as the leaf wants to broadcast them. */
+    void (*pack)(const int16_t *levels, int32_t *words_out);
+    /* All queries of the scan against the rows of a block; bit i of `live`: row row_base + i may be returned. */
+    void (*scan)(cpu_code_scan *scan, const kith_code_block *block, uint32_t row_base, uint32_t live);
+};
+
+struct cpu_code_scan {
+    const cpu_leaves *leaves;
+    const kith_top_k_job *job;
+    kith_top_k_stats *stats;
+    uint32_t code_dim;
+    uint32_t group_max; /* queries of a group */
+    uint32_t capacity;  /* candidates of a query */
+    uint32_t query_count;
+    uint64_t rows_seen; /* by this group */
+    int32_t *packed;    /* blocks of query_block queries (the last may be smaller, n): [code_dim / 4][n][2] */
+    void *operand;      /* 64 bytes a component: a block's codes as the leaf wants them */
+    int16_t *levels;    /* [code_dim] */
+    void *query_scratch;
+    cpu_code_query queries[CPU_CODE_GROUP_MAX];
+};
+
+/* Whether the job is one for codes. */
+bool cpu_codes_apply(const kith_top_k_job *job);
+size_t cpu_codes_scratch_bytes(uint32_t dim, uint32_t query_count, uint32_t k);
+
+/* A query that codes could not answer, for a wider scan: it needs to find only what reaches the floor. */
+typedef struct cpu_code_wide {
+    double floor;
+    uint32_t query_index;
+} cpu_code_wide;
+
+/* Answers the job but for the queries it lists in `wide_out` [query_count]; returns their number. */
+uint32_t cpu_codes_top_k(const cpu_leaves *leaves, const kith_top_k_job *job, void *scratch,
+    kith_row_hit *hits_out, uint32_t *counts_out, kith_top_k_stats *stats, cpu_code_wide *wide_out);
+
+/* Rescores the best candidates until at most `left_most` are left; the threshold rises. */
+void cpu_code_settle(cpu_code_scan *scan, cpu_code_query *query, uint32_t left_most);
+
+/* Appends the rows of `mask`; uppers [32], of the block's rows. */
+static inline void cpu_code_append(
+    cpu_code_scan *scan, cpu_code_query *query, uint32_t row_base, uint32_t mask, const float *uppers) {
+    if (query->wide) return;
+    uint32_t count = query->candidate_count;
+    for (; mask; mask &= mask - 1) {
+        uint32_t row = (uint32_t)__builtin_ctz(mask);
+        float upper = uppers[row];
+        query->candidate_upper[count] = upper == upper ? upper : INFINITY;
+        query->candidate_rows[count] = row_base + row;
+        count++;
+    }
+    scan->stats->code_survivors += count - query->candidate_count;
+    query->candidate_count = count;
+    if (count > scan->capacity - KITH_CODE_BLOCK_ROWS) cpu_code_settle(scan, query, scan->capacity / 2);
+}
+
+#endif

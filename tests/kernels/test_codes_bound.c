@@ -1,0 +1,166 @@
+/* The bound of codes.h, tried at its sharpest: for every row and query the upper bound must reach the threshold that
+ * is made from this very row's closeness, whatever order f32 sums it in. */
+#include <math.h>
+#include <stdio.h>
+
+#include "host/base/alloc.h"
+#include "tests/kernels/kernels_case.h"
+
+static uint64_t seed;
+
+typedef struct coded_queries {
+    kith_code_query *made;
+    int16_t *levels;
+} coded_queries;
+
+static coded_queries queries_make(const kernels_case *c, const kith_compute_ops *ops) {
+    uint32_t count = c->shape.query_count, code_dim = c->codes.basis.code_dim;
+    coded_queries queries = {kith_alloc_array(count, sizeof *queries.made),
+        kith_alloc_array((size_t)count * code_dim, sizeof *queries.levels)};
+    void *scratch = kith_try_alloc_aligned(kith_code_query_scratch_bytes(&c->codes.basis, count));
+    assert_non_null(scratch);
+    for (uint32_t i = 0; i < count; i++)
+        queries.made[i].levels = queries.levels + (size_t)i * code_dim;
+    kith_code_queries_make(ops, &c->codes.basis, c->queries, count, scratch, queries.made);
+    kith_free(scratch);
+    return queries;
+}
+
+static int64_t integer_sum(
+    const kith_codes *codes, const kith_code_block *block, uint32_t at, const kith_code_query *query) {
+    int64_t sum = 0;
+    for (uint32_t i = 0; i < codes->basis.code_dim; i++) {
+        uint32_t byte =
+            (i / KITH_CODE_GROUP * KITH_CODE_BLOCK_ROWS + at) * KITH_CODE_GROUP + i % KITH_CODE_GROUP;
+        sum += ((int64_t)block->codes[byte] - KITH_CODE_BIAS) * query->levels[i];
+    }
+    return sum;
+}
+
+/* The smallest of several orders of the four terms. */
+static float least_upper(const kith_code_block *block, uint32_t at, const kith_code_query *query, float sum) {
+    volatile float terms[4] = {sum * block->scale[at], block->error[at] * query->error_weight,
+        block->tail[at] * query->tail_weight, block->offset[at] * query->offset_weight};
+    volatile float forward = ((terms[0] + terms[1]) + terms[2]) + terms[3];
+    volatile float backward = ((terms[3] + terms[2]) + terms[1]) + terms[0];
+    volatile float pairs = (terms[0] + terms[3]) + (terms[1] + terms[2]);
+    float fused = fmaf(sum, block->scale[at],
+        fmaf(block->offset[at], query->offset_weight, fmaf(block->error[at], query->error_weight, terms[2])));
+    if (forward != forward || backward != backward || pairs != pairs || fused != fused) return INFINITY;
+    return fminf(fminf(forward, backward), fminf(pairs, fused));
+}
+
+static void row_check(
+    const kernels_case *c, const kith_code_query *query, uint32_t query_index, uint32_t row) {
+    const kith_code_block *block = kith_code_block_at(&c->codes, row / KITH_CODE_BLOCK_ROWS);
+    uint32_t at = row % KITH_CODE_BLOCK_ROWS;
+    int64_t sum = integer_sum(&c->codes, block, at, query);
+    assert_true(sum >= INT32_MIN && sum <= INT32_MAX);
+    double closeness;
+    const float *values = c->queries + (size_t)query_index * c->shape.dim;
+    kith_compute_ref()->rescore(&c->rows, values, &row, 1, &closeness);
+    float upper = least_upper(block, at, query, (float)sum),
+          threshold = kith_code_threshold(query, closeness);
+    if (upper < threshold) {
+        fail_msg("row %u, query %u: upper %a is below the threshold %a of its closeness %a: metric %d type "
+                 "%d data %d "
+                 "dim %u codes %d seed %llu",
+            row, query_index, (double)upper, (double)threshold, closeness, c->shape.metric, c->shape.type,
+            c->shape.data, c->shape.dim, c->shape.codes, (unsigned long long)c->shape.seed);
+    }
+}
+
+static void bound_check(const case_shape *shape, const kith_compute_ops *ops) {
+    kernels_case c;
+    case_create(shape, &c);
+    coded_queries queries = queries_make(&c, ops);
+    for (uint32_t q = 0; q < shape->query_count; q++) {
+        for (uint32_t row = 0; row < shape->row_count; row++)
+            row_check(&c, &queries.made[q], q, row);
+    }
+    kith_free(queries.made);
+    kith_free(queries.levels);
+    case_destroy(&c);
+}
+
+static void test_codes_bound__holds_for_every_kind_of_data(void **state) {
+    (void)state;
+    static const kith_metric metrics[] = {KITH_METRIC_L2, KITH_METRIC_IP, KITH_METRIC_COSINE};
+    kith_rng rng;
+    kith_rng_init(&rng, seed);
+    for (uint64_t i = 0; i < test_scaled(3000); i++) {
+        case_shape shape = {.metric = metrics[kith_rng_below(&rng, 3)],
+            .type = (kith_vector_type)(KITH_TYPE_F32 + kith_rng_below(&rng, 4)),
+            .data = (case_data)kith_rng_below(&rng, DATA_COUNT),
+            .dim = 1 + (uint32_t)kith_rng_below(&rng, kith_rng_below(&rng, 8) ? 100 : 700),
+            .row_count = 1 + (uint32_t)kith_rng_below(&rng, 100),
+            .query_count = 1 + (uint32_t)kith_rng_below(&rng, 5),
+            .k = 1,
+            .codes = (case_codes)(1 + kith_rng_below(&rng, CODES_COUNT - 1)),
+            .seed = kith_rng_next(&rng)};
+        bound_check(&shape, kith_rng_below(&rng, 2) ? kith_compute_ref() : kith_compute_cpu());
+    }
+}
+
+static void test_codes_bound__holds_at_the_widest(void **state) {
+    (void)state;
+    for (uint32_t i = 0; i < 6; i++) {
+        bound_check(&(case_shape){.metric = (kith_metric)(i % 2 ? KITH_METRIC_L2 : KITH_METRIC_IP),
+                        .type = KITH_TYPE_F32,
+                        .data = i < 2   ? DATA_NORMAL
+                                : i < 4 ? DATA_EQUAL
+                                        : DATA_OFFSET,
+                        .dim = 16384,
+                        .row_count = 40,
+                        .query_count = 2,
+                        .k = 1,
+                        .codes = CODES_AXES,
+                        .seed = seed + i},
+            kith_compute_cpu());
+    }
+}
+
+/* A query that is one of the rows, scaled and with single components flipped: where the bound is tightest. */
+static void test_codes_bound__holds_for_rows_as_queries(void **state) {
+    (void)state;
+    kith_rng rng;
+    kith_rng_init(&rng, seed);
+    for (uint64_t i = 0; i < test_scaled(300); i++) {
+        case_shape shape = {.metric = i % 3 == 0   ? KITH_METRIC_L2
+                                      : i % 3 == 1 ? KITH_METRIC_IP
+                                                   : KITH_METRIC_COSINE,
+            .type = KITH_TYPE_F32,
+            .data = i % 2 ? DATA_NORMAL : DATA_INTEGERS,
+            .dim = 33 + (uint32_t)kith_rng_below(&rng, 100),
+            .row_count = 64,
+            .query_count = 8,
+            .k = 1,
+            .codes = (case_codes)(1 + i % 2),
+            .seed = kith_rng_next(&rng)};
+        kernels_case c;
+        case_create(&shape, &c);
+        for (uint32_t q = 0; q < shape.query_count; q++) {
+            float scale = q % 2 ? 1 : (float)kith_rng_normal(&rng) + 3;
+            for (uint32_t d = 0; d < shape.dim; d++)
+                c.queries[q * shape.dim + d] = scale * ((float *)c.vectors)[(size_t)q * 7 * shape.dim + d];
+        }
+        coded_queries queries = queries_make(&c, kith_compute_cpu());
+        for (uint32_t q = 0; q < shape.query_count; q++) {
+            for (uint32_t row = 0; row < shape.row_count; row++)
+                row_check(&c, &queries.made[q], q, row);
+        }
+        kith_free(queries.made);
+        kith_free(queries.levels);
+        case_destroy(&c);
+    }
+}
+
+int main(void) {
+    seed = test_seed(20261121);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_codes_bound__holds_for_every_kind_of_data),
+        cmocka_unit_test(test_codes_bound__holds_at_the_widest),
+        cmocka_unit_test(test_codes_bound__holds_for_rows_as_queries),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
