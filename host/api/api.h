@@ -43,6 +43,7 @@ struct kith_api_collection_call {
     kith_schema schema;   /* create; unchecked */
     uint32_t shard_count; /* create; 0: default */
     bool missing_ok;      /* delete */
+    bool existed;         /* create: answered with OK, and it was there before */
     /* create, get: one info. list: `count` infos by name. delete: count 1 if it was there, else 0, no infos. */
     void (*done)(kith_api_collection_call *call, kith_status status, const kith_api_collection_info *infos,
         uint32_t count, const kith_err *err);

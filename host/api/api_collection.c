@@ -77,12 +77,12 @@ static void empty_answer(collection_run *run) {
 
 static void created(kith_meta_proposal *proposal, kith_status status, const kith_collection *collection,
     bool changed, const kith_err *err) {
-    (void)changed;
     collection_run *run = (collection_run *)(void *)((char *)proposal - offsetof(collection_run, proposal));
     if (status != KITH_OK) {
         collection_answer(run, status, 0, err);
         return;
     }
+    run->call->existed = !changed;
     /* The map that shows it was published before this. */
     kith_meta_map_release(run->run.map);
     run->run.map = kith_meta_map_get(run->run.api->options.meta);
@@ -133,6 +133,7 @@ kith_status kith_api_collection_create(kith_api *api, kith_api_collection_call *
                 known->collection.shard_count == shard_count &&
                 kith_meta_schema_equal(&known->collection.schema, &call->schema);
     if (same) { /* and its shards are open: no command needed, so it works on a full disk too */
+        call->existed = true;
         infos_prepare(run, 1);
         run->entries[0] = known;
         info_next(run);

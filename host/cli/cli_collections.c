@@ -82,6 +82,7 @@ int kith_cli_create(kith_cli *cli) {
     kith_schema schema;
     uint64_t shards;
     kith_codec_client_collection info;
+    bool existed;
     int status = schema_of_options(&cli->args, &schema);
     if (status != KITH_CLI_OK) return status;
     if (!kith_cli_args_u64(&cli->args, "--shards", 0, 1, KITH_SHARDS_MAX, &shards)) return KITH_CLI_USAGE;
@@ -90,11 +91,11 @@ int kith_cli_create(kith_cli *cli) {
     kith_codec_client_create_encode(cli->args.arguments[0], &schema, (uint32_t)shards, &cli->request);
     status = kith_cli_call(cli, "/kith.v1.Collections/Create");
     if (status != KITH_CLI_OK) return status;
-    kith_status decoded =
-        kith_codec_client_collection_decode(cli->reply.data, cli->reply.bytes, &cli->arena, &info, &cli->err);
+    kith_status decoded = kith_codec_client_create_decode(
+        cli->reply.data, cli->reply.bytes, &cli->arena, &info, &existed, &cli->err);
     if (decoded != KITH_OK) return kith_cli_broken(cli);
     if (!cli->json)
-        print_collection(cli, "created", &info);
+        print_collection(cli, existed ? "existed already, unchanged:" : "created", &info);
     else
         kith_cli_json_collection(&cli->out, &info), kith_buf_append_text(&cli->out, "\n");
     return KITH_CLI_OK;

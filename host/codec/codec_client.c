@@ -132,6 +132,16 @@ static kith_status collection_from(const Kith__V1__CollectionInfo *info, kith_ar
 }
 
 /* CreateCollectionResponse and GetCollectionResponse are the same bytes: field 1, the collection. */
+kith_status kith_codec_client_create_decode(const void *data, size_t bytes, kith_arena *arena,
+    kith_codec_client_collection *collection_out, bool *existed_out, kith_err *err) {
+    Kith__V1__CreateCollectionResponse *response =
+        unpack(&kith__v1__create_collection_response__descriptor, data, bytes, arena, err);
+    if (!response) return KITH_INTERNAL;
+    kith_status status = collection_from(response->collection, arena, collection_out, err);
+    if (status == KITH_OK) *existed_out = response->existed;
+    return status;
+}
+
 kith_status kith_codec_client_collection_decode(const void *data, size_t bytes, kith_arena *arena,
     kith_codec_client_collection *collection_out, kith_err *err) {
     Kith__V1__GetCollectionResponse *response =

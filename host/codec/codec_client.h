@@ -30,7 +30,9 @@ void kith_codec_client_create_encode(
 void kith_codec_client_describe_encode(const char *name, kith_buf *buf);
 void kith_codec_client_list_encode(kith_buf *buf);
 void kith_codec_client_drop_encode(const char *name, bool missing_ok, kith_buf *buf);
-/* The answer to create and to describe. */
+KITH_CHECK kith_status kith_codec_client_create_decode(const void *data, size_t bytes, kith_arena *arena,
+    kith_codec_client_collection *collection_out, bool *existed_out, kith_err *err);
+/* The answer to describe. */
 KITH_CHECK kith_status kith_codec_client_collection_decode(const void *data, size_t bytes, kith_arena *arena,
     kith_codec_client_collection *collection_out, kith_err *err);
 KITH_CHECK kith_status kith_codec_client_list_decode(const void *data, size_t bytes, kith_arena *arena,

@@ -117,6 +117,10 @@ void kith_codec_collection_append(const kith_codec_collection_info *info, kith_b
     kith_wire_close(buf, mark);
 }
 
+void kith_codec_created_append(bool existed, kith_buf *buf) {
+    kith_wire_u64(buf, 2, existed);
+}
+
 void kith_codec_delete_collection_response_encode(bool deleted, kith_buf *buf) {
     kith_wire_u64(buf, 1, deleted);
 }

@@ -38,6 +38,8 @@ typedef struct kith_codec_collection_info {
 
 /* Create's, get's and list's answers hold infos in the same field: one call an info. */
 void kith_codec_collection_append(const kith_codec_collection_info *info, kith_buf *buf);
+/* After create's info. */
+void kith_codec_created_append(bool existed, kith_buf *buf);
 void kith_codec_delete_collection_response_encode(bool deleted, kith_buf *buf);
 
 #endif

@@ -4,10 +4,8 @@
 #include "host/codec/codec_collections.h"
 #include "host/grpc/grpc_internal.h"
 
-static void infos_done(kith_api_collection_call *call, kith_status status,
-    const kith_api_collection_info *infos, uint32_t count, const kith_err *err) {
-    kith_grpc_unary *unary = kith_grpc_unary_of(call);
-    for (uint32_t i = 0; i < count && status == KITH_OK; i++) {
+static void infos_append(kith_grpc_unary *unary, const kith_api_collection_info *infos, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
         kith_codec_collection_append(&(kith_codec_collection_info){.collection = &infos[i].collection,
                                          .points = infos[i].points,
                                          .segments = infos[i].segments,
@@ -15,6 +13,22 @@ static void infos_done(kith_api_collection_call *call, kith_status status,
                                          .vector_bytes = infos[i].vector_bytes,
                                          .health = infos[i].health},
             &unary->reply);
+    }
+}
+
+static void infos_done(kith_api_collection_call *call, kith_status status,
+    const kith_api_collection_info *infos, uint32_t count, const kith_err *err) {
+    kith_grpc_unary *unary = kith_grpc_unary_of(call);
+    if (status == KITH_OK) infos_append(unary, infos, count);
+    kith_grpc_unary_answer(unary, status, err);
+}
+
+static void created_done(kith_api_collection_call *call, kith_status status,
+    const kith_api_collection_info *infos, uint32_t count, const kith_err *err) {
+    kith_grpc_unary *unary = kith_grpc_unary_of(call);
+    if (status == KITH_OK) {
+        infos_append(unary, infos, count);
+        kith_codec_created_append(call->existed, &unary->reply);
     }
     kith_grpc_unary_answer(unary, status, err);
 }
@@ -42,6 +56,7 @@ KITH_GRPC_START(create_collection) {
     kith_api_collection_call *call = named_call(unary, request->name);
     call->schema = request->schema;
     call->shard_count = request->shard_count;
+    call->done = created_done;
     return kith_api_collection_create(unary->base.thread->server->options.api, call, err);
 }
 

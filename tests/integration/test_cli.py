@@ -78,7 +78,9 @@ def make(path, matrix):
 
 
 def test_create_list_describe_drop(kith, name):
-    assert "dim 4" in kith("create", name, "--dim", 4, "--metric", "l2").stdout
+    assert kith("create", name, "--dim", 4, "--metric", "l2").stdout == f"created {name}: dim 4, l2, f32; 1 shard\n"
+    again = kith("create", name, "--dim", 4, "--metric", "l2").stdout
+    assert again == f"existed already, unchanged: {name}: dim 4, l2, f32; 1 shard\n"
     made = json.loads(kith("create", name, "--dim=4", "--metric=l2", "--json").stdout)
     assert made["name"] == name and made["shards"] == 1 and made["points"] == 0
     assert made["fields"] == [{"name": "", "dim": 4, "metric": "l2", "type": "f32"}]

@@ -30,6 +30,7 @@ typedef struct api_fixture {
     uint64_t number; /* of a count */
     uint32_t token_count;
     kith_api_collection_info info;
+    bool existed;
     uint64_t ids[FIXTURE_REPLY_MAX]; /* numbers of what was read or found */
     float scores[FIXTURE_REPLY_MAX];
     char payload[256]; /* of the first */
@@ -115,6 +116,7 @@ static void collection_done(kith_api_collection_call *call, kith_status status,
     kith_mutex_lock(&fixture->mutex);
     fixture->count = count;
     if (count && infos) fixture->info = infos[0];
+    fixture->existed = call->existed;
     answer(fixture, status, err);
 }
 

@@ -246,6 +246,9 @@ static void test_api_collections__list_is_by_name_and_a_name_can_be_used_again(v
     assert_int_equal(collection_ask(f, kith_api_collection_delete, "one", false), KITH_OK);
     assert_int_equal(f->count, 1);
     assert_int_equal(create(f, "one", DIM, KITH_METRIC_IP, KITH_TYPE_F16, 2), KITH_OK);
+    assert_false(f->existed);
+    assert_int_equal(create(f, "one", DIM, KITH_METRIC_IP, KITH_TYPE_F16, 2), KITH_OK);
+    assert_true(f->existed);
     assert_int_equal(f->info.points, 0);
     assert_true(f->info.collection.id > 3);
     kith_standalone_stop(f->standalone, 1000000000);

@@ -121,6 +121,16 @@ static void test_codec_collections__infos(void **state) {
     assert_int_equal(collections[1].collection.schema.fields[15].dim, 16);
     assert_string_equal(collections[1].collection.schema.fields[15].name, collection.schema.fields[15].name);
     assert_string_equal(collections[1].health, "ok");
+    for (int existed = 0; existed < 2; existed++) {
+        bool decoded = !existed;
+        kith_buf_clear(&buf);
+        kith_codec_collection_append(&info, &buf);
+        kith_codec_created_append(existed, &buf);
+        assert_ok(
+            kith_codec_client_create_decode(buf.data, buf.bytes, &arena, &collections[0], &decoded, &err),
+            &err);
+        assert_int_equal(decoded, existed);
+    }
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(test_codec_collections__##name, setup, teardown)

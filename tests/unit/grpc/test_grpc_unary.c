@@ -136,9 +136,11 @@ static void test_grpc_unary__collections(void **state) {
     call_ok(fixture, "/kith.v1.Collections/Create");
     assert_string_equal(fixture->api->asked, "create c fields=1 shards=2 missing_ok=0");
     kith_codec_client_collection collection;
-    assert_ok(kith_codec_client_collection_decode(
-                  fixture->reply.data, fixture->reply.bytes, &fixture->arena, &collection, &fixture->err),
+    bool existed;
+    assert_ok(kith_codec_client_create_decode(fixture->reply.data, fixture->reply.bytes, &fixture->arena,
+                  &collection, &existed, &fixture->err),
         &fixture->err);
+    assert_false(existed);
     assert_int_equal(collection.collection.id, 7);
     assert_int_equal(collection.collection.schema.fields[0].type, KITH_TYPE_F16);
     assert_string_equal(collection.health, "ok");
