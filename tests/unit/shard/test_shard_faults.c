@@ -295,6 +295,29 @@ static void test_seal__no_space_is_told_and_tried_again(void **state) {
     fixture_end(&run);
 }
 
+/* Segments that wait to be sealed are bounded: the write behind them is refused, with what to do about it. */
+static void test_seal__that_lags_behind_refuses_writes_and_says_retry(void **state) {
+    (void)state;
+    enum { WRITES = 30 };
+    fixture run;
+    shard_node_write writes[WRITES], late;
+    shard_node_options options = fixture_options(SHARD_NODE_SIM);
+    options.seal_rows = 1;
+    fixture_begin(&run, options, &schema);
+    for (uint64_t i = 0; i < WRITES; i++)
+        begin(&run, i, 0, UINT64_MAX, &writes[i]);
+    while (!atomic_load(&writes[WRITES - 1].done))
+        assert_true(sim_env_step(run.node.sim));
+    begin(&run, WRITES, 0, UINT64_MAX, &late);
+    assert_true(shard_node_wait(&run.node, &late.done));
+    assert_non_null(strstr(late.err.text, "4 segments of shard 7 wait to be sealed: retry in a moment"));
+    expect(&run, &late, KITH_BUSY);
+    for (uint64_t i = 0; i < WRITES; i++)
+        expect(&run, &writes[i], KITH_OK);
+    upsert(&run, WRITES, KITH_OK);
+    fixture_end(&run);
+}
+
 static void test_seal__deletes_alone_let_the_log_go(void **state) {
     (void)state;
     fixture run;
@@ -503,6 +526,7 @@ int main(void) {
         cmocka_unit_test(test_stop__failed_store_ends_writes_and_searches_go_on),
         cmocka_unit_test(test_stall__close_leaves_the_write_to_the_log),
         cmocka_unit_test(test_seal__no_space_is_told_and_tried_again),
+        cmocka_unit_test(test_seal__that_lags_behind_refuses_writes_and_says_retry),
         cmocka_unit_test(test_seal__deletes_alone_let_the_log_go),
         cmocka_unit_test(test_merge__replaced_files_go_and_unnamed_ones_at_start),
         cmocka_unit_test(test_corrupt__broken_segment_quarantines_the_shard_and_names_the_file),

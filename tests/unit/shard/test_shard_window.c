@@ -77,11 +77,27 @@ static void test_window__rebuilt_in_any_order_is_the_same(void **state) {
     shard_window_destroy(window);
 }
 
+/* The store holds what a window of 8 remembered, in the order of its slots: sequences 8, 9, ..., 12, 5, 6, 7. */
+static void test_window__that_was_made_smaller_keeps_the_newest(void **state) {
+    (void)state;
+    shard_window *window = shard_window_create(4);
+    for (uint64_t slot = 0; slot < 8; slot++) {
+        uint64_t sequence = slot <= 4 ? 8 + slot : slot;
+        put(window, 100 + sequence, sequence);
+    }
+    for (uint64_t sequence = 5; sequence <= 8; sequence++)
+        assert_false(remembers(window, 100 + sequence, sequence));
+    for (uint64_t sequence = 9; sequence <= 12; sequence++)
+        assert_true(remembers(window, 100 + sequence, sequence));
+    shard_window_destroy(window);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_window__remembers_the_last_and_forgets_what_a_slot_is_taken_from),
         cmocka_unit_test(test_window__does_not_remember_the_unnamed),
         cmocka_unit_test(test_window__of_no_slots_remembers_nothing),
+        cmocka_unit_test(test_window__that_was_made_smaller_keeps_the_newest),
         cmocka_unit_test(test_window__rebuilt_in_any_order_is_the_same),
     };
     return cmocka_run_group_tests_name("shard_window", tests, NULL, NULL);
