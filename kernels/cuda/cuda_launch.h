@@ -10,9 +10,14 @@
 #include "host/base/limits.h"
 #include "kernels/cuda/cuda_plugin.h"
 
-/* Every launch goes through here, so that an emulator of blocks and threads can take the kernel instead. */
+/* Every launch, and every use of a block's shared memory, goes through here: the emulator (tests/cuda_emu) has its own
+ * in its cuda_runtime.h. */
+#ifndef KITH_CUDA_EMU
 #define KITH_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                          \
     kernel<<<(grid), (block), (shared_bytes), (cudaStream_t)(stream)>>>(__VA_ARGS__)
+#define KITH_SHARED(type, name)   __shared__ type name
+#define KITH_SHARED_DYNAMIC(name) extern __shared__ __align__(16) unsigned char name[]
+#endif
 
 /* As kith_err_set. */
 kith_status cuda_fail(kith_err *err, kith_status status, const char *format, ...);

@@ -1,0 +1,160 @@
+/* Kernels with the faults that the emulator is for, and their right twins. */
+#include <cuda_runtime.h>
+
+#include "tests/cuda_emu/emu_faults.h"
+
+enum { THREADS = 64 };
+
+struct numbers {
+    uint32_t at[THREADS];
+};
+
+/* Each thread takes its neighbour's number. */
+static __global__ void reverse_kernel(uint32_t *data, bool barrier) {
+    KITH_SHARED(numbers, shared);
+    shared.at[threadIdx.x] = data[threadIdx.x];
+    if (barrier) __syncthreads();
+    data[threadIdx.x] = shared.at[THREADS - 1 - threadIdx.x];
+}
+
+static __global__ void warp_reverse_kernel(uint32_t *data, bool barrier) {
+    KITH_SHARED(numbers, shared);
+    uint32_t warp = threadIdx.x / 32 * 32, lane = threadIdx.x % 32;
+    shared.at[threadIdx.x] = data[threadIdx.x];
+    if (barrier) __syncwarp();
+    data[threadIdx.x] = shared.at[warp + 31 - lane];
+}
+
+static __global__ void count_kernel(uint32_t *count, bool atomic) {
+    if (atomic)
+        atomicAdd(count, 1u);
+    else
+        *count += 1;
+}
+
+static __global__ void out_of_bounds_kernel(uint32_t *data, uint32_t index) {
+    data[index] = 1;
+}
+
+static __global__ void host_memory_kernel(uint32_t *host, uint32_t *data) {
+    data[0] = *host;
+}
+
+static __global__ void unwritten_kernel(uint32_t *data, uint32_t count) {
+    KITH_SHARED_DYNAMIC(bytes);
+    uint32_t *shared = (uint32_t *)bytes;
+    if (threadIdx.x < count) shared[threadIdx.x] = threadIdx.x;
+    __syncthreads();
+    data[threadIdx.x] = shared[threadIdx.x];
+}
+
+static __global__ void divergent_kernel(uint32_t *data, uint32_t how) {
+    if (how == 1 && threadIdx.x == 5) return;
+    if (how == 2 && threadIdx.x >= 32)
+        __syncthreads();
+    else
+        __syncthreads();
+    data[threadIdx.x] = 1;
+}
+
+static __global__ void divergent_warp_kernel(uint32_t *data, bool all) {
+    uint32_t ballot = 0;
+    if (all || threadIdx.x % 32 != 7) ballot = __ballot_sync(0xffffffffu, threadIdx.x % 2);
+    data[threadIdx.x] = ballot;
+}
+
+/* Lanes' sum by shuffles, in every lane. */
+static __global__ void shuffle_kernel(uint32_t *data) {
+    uint32_t sum = threadIdx.x;
+    for (uint32_t bits = 16; bits; bits /= 2)
+        sum += __shfl_xor_sync(0xffffffffu, sum, bits);
+    uint32_t first = __shfl_sync(0xffffffffu, threadIdx.x, 0);
+    uint32_t down = __shfl_down_sync(0xffffffffu, threadIdx.x, 4, 8);
+    data[threadIdx.x] = sum + 10000 * first + 1000000 * (down - threadIdx.x);
+}
+
+static __global__ void mma_kernel(const uint32_t *a, const uint32_t *b, int32_t *c, uint32_t k) {
+    uint32_t group = threadIdx.x / 4, member = threadIdx.x % 4, words = k / 4;
+    uint32_t a_part[4], b_part[2];
+    for (uint32_t r = 0; r < k / 8; r++)
+        a_part[r] = a[(group + 8 * (r & 1)) * words + 4 * (r >> 1) + member];
+    for (uint32_t r = 0; r < k / 16; r++)
+        b_part[r] = b[group * words + 4 * r + member];
+    int32_t sums[4] = {0, 0, 0, 0};
+    cuda_emu_mma(sums, a_part, b_part, k, __FILE__, __LINE__);
+    for (uint32_t r = 0; r < 4; r++)
+        c[(group + 8 * (r >> 1)) * 8 + 2 * member + (r & 1)] = sums[r];
+}
+
+void emu_faults_run(
+    emu_faults_kernel which, uint32_t argument, uint32_t *device, uint32_t *host, void *stream) {
+    switch (which) {
+    case EMU_REVERSE:
+        KITH_LAUNCH(reverse_kernel, 1, THREADS, 0, stream, device, argument);
+        break;
+    case EMU_WARP_REVERSE:
+        KITH_LAUNCH(warp_reverse_kernel, 1, THREADS, 0, stream, device, argument);
+        break;
+    case EMU_COUNT_BLOCKS:
+        KITH_LAUNCH(count_kernel, 8, 1, 0, stream, device, argument);
+        break;
+    case EMU_OUT_OF_BOUNDS:
+        KITH_LAUNCH(out_of_bounds_kernel, 1, 1, 0, stream, device, argument);
+        break;
+    case EMU_HOST_MEMORY:
+        KITH_LAUNCH(host_memory_kernel, 1, 1, 0, stream, host, device);
+        break;
+    case EMU_UNWRITTEN:
+        KITH_LAUNCH(unwritten_kernel, 1, THREADS, THREADS * 4, stream, device, argument);
+        break;
+    case EMU_DIVERGENT:
+        KITH_LAUNCH(divergent_kernel, 1, THREADS, 0, stream, device, argument);
+        break;
+    case EMU_DIVERGENT_WARP:
+        KITH_LAUNCH(divergent_warp_kernel, 1, THREADS, 0, stream, device, argument);
+        break;
+    case EMU_SHUFFLE:
+        KITH_LAUNCH(shuffle_kernel, 1, THREADS, 0, stream, device);
+        break;
+    case EMU_MMA:
+        KITH_LAUNCH(mma_kernel, 1, 32, 0, stream, device, device + 16 * argument / 4,
+            (int32_t *)(device + 24 * argument / 4), argument);
+        break;
+    }
+}
+
+int emu_malloc(void **device_out, size_t bytes) {
+    return cudaMalloc(device_out, bytes);
+}
+
+int emu_free(void *device) {
+    return cudaFree(device);
+}
+
+int emu_stream_create(void **stream_out) {
+    return cudaStreamCreateWithFlags((cudaStream_t *)stream_out, cudaStreamNonBlocking);
+}
+
+int emu_stream_destroy(void *stream) {
+    return cudaStreamDestroy((cudaStream_t)stream);
+}
+
+int emu_stream_wait(void *stream) {
+    return cudaStreamSynchronize((cudaStream_t)stream);
+}
+
+int emu_host_alloc(void **pinned_out, size_t bytes) {
+    return cudaHostAlloc(pinned_out, bytes, cudaHostAllocDefault);
+}
+
+int emu_host_free(void *pinned) {
+    return cudaFreeHost(pinned);
+}
+
+int emu_upload(void *device, const void *host, size_t bytes, void *stream) {
+    return cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, (cudaStream_t)stream);
+}
+
+int emu_download(void *host, const void *device, size_t bytes, void *stream) {
+    return cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, (cudaStream_t)stream);
+}

@@ -1,0 +1,46 @@
+/* Launchers of the emulator's own test kernels. */
+#ifndef KITH_TESTS_CUDA_EMU_EMU_FAULTS_H
+#define KITH_TESTS_CUDA_EMU_EMU_FAULTS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The argument, where there is one: nonzero is right (EMU_REVERSE, EMU_WARP_REVERSE, EMU_COUNT_BLOCKS,
+ * EMU_DIVERGENT_WARP); an index; threads that write; 1 or 2: the kind of fault (EMU_DIVERGENT); k (EMU_MMA). */
+typedef enum emu_faults_kernel {
+    EMU_REVERSE,
+    EMU_WARP_REVERSE,
+    EMU_COUNT_BLOCKS,
+    EMU_OUT_OF_BOUNDS,
+    EMU_HOST_MEMORY,
+    EMU_UNWRITTEN,
+    EMU_DIVERGENT,
+    EMU_DIVERGENT_WARP,
+    EMU_SHUFFLE,
+    EMU_MMA,
+} emu_faults_kernel;
+
+/* Queues the kernel over `device` memory, 64 numbers (EMU_MMA: A [16][k] and B [8][k] bytes, C [16][8] numbers). */
+void emu_faults_run(
+    emu_faults_kernel which, uint32_t argument, uint32_t *device, uint32_t *host, void *stream);
+
+/* The runtime's calls for a test in C. They return CUDA's error. */
+int emu_malloc(void **device_out, size_t bytes);
+int emu_free(void *device);
+int emu_stream_create(void **stream_out);
+int emu_stream_destroy(void *stream);
+int emu_stream_wait(void *stream);
+int emu_host_alloc(void **pinned_out, size_t bytes);
+int emu_host_free(void *pinned);
+int emu_upload(void *device, const void *host, size_t bytes, void *stream);
+int emu_download(void *host, const void *device, size_t bytes, void *stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
