@@ -5,6 +5,10 @@
  * sides. The directions are those of the rows' second moment plus half the mean's square, which spends a direction on
  * the mean where it is long and none where it is short.
  *
+ * Directions fit the rows they were found on better than others, the more so the fewer rows there are: a few hundred
+ * rows lie in a few hundred directions whatever they are. Where the sample is not many times dim, every second row is
+ * kept from the directions and used to choose code_dim.
+ *
  * Limits. Above TRAIN_DIM_MAX only the axes are tried: the matrix of second moments would be larger than the sample,
  * and time grows with the square of dim. At most TRAIN_DIRECTIONS_MAX directions, and three quarters of dim: a longer
  * code is nearly as long as that of the axes. Below TRAIN_DIM_MIN a code is hardly shorter than the vector. */
@@ -19,8 +23,9 @@
 
 #define TRAIN_DIM_MIN        32u
 #define TRAIN_DIM_MAX        2048u
-#define TRAIN_DIRECTIONS_MAX 384u
+#define TRAIN_DIRECTIONS_MAX 512u
 #define TRAIN_SAMPLE_MIN     64u  /* fewer rows say too little */
+#define TRAIN_ROWS_OF_DIM    16u  /* a sample of fewer rows per dimension is halved */
 #define TRAIN_DEFECT_MOST    1e-5 /* above it the iteration went wrong: the axes are used */
 
 /* --- the sample --- */
@@ -69,11 +74,14 @@ static void rows_centre(const code_sample *sample) {
     }
 }
 
-/* Fills rows, and mean_out [stride] with the mean as it is stored. */
+/* Fills rows, every second stored one first, then the others; and mean_out [stride] with the mean as it is stored. */
 static void sample_load(code_sample *sample, const void *stored, double *means, float *mean_out) {
     size_t bytes = sample->dim * kith_vector_type_bytes(sample->type);
-    for (uint32_t row = 0; row < sample->row_count; row++)
-        row_load(sample, (const char *)stored + row * bytes, sample->rows + (size_t)row * sample->stride);
+    uint32_t half = (sample->row_count + 1) / 2;
+    for (uint32_t row = 0; row < sample->row_count; row++) {
+        size_t at = row / 2 + (row % 2 == 0 ? 0 : half);
+        row_load(sample, (const char *)stored + row * bytes, sample->rows + at * sample->stride);
+    }
     mean_make(sample, means);
     memcpy(mean_out, sample->mean, sample->stride * sizeof *mean_out);
     sample->scale = scale_of(sample);
@@ -111,20 +119,33 @@ static kith_status training_fill(const code_sample *sample, const code_choice *c
     return KITH_OK;
 }
 
-/* directions [direction_count][stride] is room. */
-static kith_status train(const kith_compute_ops *ops, code_sample *sample, const float *mean,
-    float *directions, uint32_t direction_count, kith_code_training *training_out, kith_err *err) {
+/* directions [*direction_count][stride] is room; the count becomes 0 where the iteration went wrong. */
+static kith_status directions_find(const kith_compute_ops *ops, const code_sample *sample, uint32_t row_count,
+    float *directions, uint32_t *direction_count, kith_err *err) {
+    if (*direction_count == 0) return KITH_OK;
     const float *shift = sample->metric == KITH_METRIC_L2 ? NULL : sample->mean;
-    kith_status status = KITH_OK;
-    if (direction_count > 0) {
-        status = code_directions_find(
-            ops, sample->rows, sample->row_count, sample->dim, shift, direction_count, directions, err);
-        if (status != KITH_OK) return status;
-        double defect = code_directions_defect(directions, direction_count, sample->stride);
-        if (!(defect <= TRAIN_DEFECT_MOST)) direction_count = 0;
+    kith_status status = code_directions_find(
+        ops, sample->rows, row_count, sample->dim, shift, *direction_count, directions, err);
+    if (status != KITH_OK) return status;
+    double defect = code_directions_defect(directions, *direction_count, sample->stride);
+    if (!(defect <= TRAIN_DEFECT_MOST)) *direction_count = 0;
+    return KITH_OK;
+}
+
+static kith_status train(const kith_compute_ops *ops, const code_sample *sample, const float *mean,
+    float *directions, uint32_t direction_count, kith_code_training *training_out, kith_err *err) {
+    bool halved = sample->row_count / TRAIN_ROWS_OF_DIM < sample->dim;
+    uint32_t half = (sample->row_count + 1) / 2;
+    kith_status status =
+        directions_find(ops, sample, halved ? half : sample->row_count, directions, &direction_count, err);
+    if (status != KITH_OK) return status;
+    code_sample judged = *sample;
+    if (halved && direction_count > 0) {
+        judged.rows += (size_t)half * sample->stride;
+        judged.row_count -= half;
     }
     code_choice choice;
-    status = code_choice_make(ops, sample, directions, direction_count, &choice, err);
+    status = code_choice_make(ops, &judged, directions, direction_count, &choice, err);
     if (status != KITH_OK) return status;
     if (choice.useful) return training_fill(sample, &choice, mean, directions, training_out, err);
     *training_out = (kith_code_training){0};
