@@ -88,7 +88,7 @@ typedef struct kith_segment_source {
  * live rows. `*cancel` true ends it with CANCELLED and removes what was written. Zero live rows: no file,
  * `*row_count_out` 0. */
 KITH_CHECK kith_status kith_segment_build(kith_env *env, const char *path, const kith_schema *schema,
-    const kith_compute_ops *compute, const kith_segment_source *sources, uint32_t source_count,
-    const atomic_bool *cancel, uint32_t *row_count_out, kith_err *err);
+    const kith_segment_source *sources, uint32_t source_count, const atomic_bool *cancel,
+    uint32_t *row_count_out, kith_err *err);
 
 #endif

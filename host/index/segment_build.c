@@ -336,9 +336,8 @@ static kith_status file_write(build *work, kith_env *env, const char *path, kith
 }
 
 kith_status kith_segment_build(kith_env *env, const char *path, const kith_schema *schema,
-    const kith_compute_ops *compute, const kith_segment_source *sources, uint32_t source_count,
-    const atomic_bool *cancel, uint32_t *row_count_out, kith_err *err) {
-    (void)compute; /* for segments with an index */
+    const kith_segment_source *sources, uint32_t source_count, const atomic_bool *cancel,
+    uint32_t *row_count_out, kith_err *err) {
     kith_assert(source_count <= BUILD_SOURCES_MAX);
     kith_assert(strlen(path) < BUILD_PATH_BYTES_MAX - sizeof ".tmp");
     build work = {.schema = schema, .sources = sources, .cancel = cancel};
