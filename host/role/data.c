@@ -52,7 +52,8 @@ static kith_status threads_start(kith_role_data *data, const kith_config *config
     return status;
 }
 
-static void node_fill(kith_role_data *data, const kith_config *config) {
+static void node_fill(kith_role_data *data, const kith_role_data_options *options) {
+    const kith_config *config = options->config;
     data->node = (kith_shard_node){
         .env = data->env,
         .segment_dir = data->segment_dir,
@@ -69,6 +70,8 @@ static void node_fill(kith_role_data *data, const kith_config *config) {
         .write_queue_bytes_max = config->write_queue_bytes_max,
         .disk_reserve_bytes = config->disk_reserve_bytes,
         .counters = &data->counters,
+        .sealed = options->sealed,
+        .sealed_ctx = options->ctx,
     };
 }
 
@@ -87,7 +90,7 @@ kith_status kith_role_data_open(
         kith_role_data_close(data, NULL, NULL);
         return status;
     }
-    node_fill(data, options->config);
+    node_fill(data, options);
     data->shards = kith_shard_set_create(&data->node);
     return KITH_OK;
 }

@@ -31,6 +31,7 @@ typedef struct kith_role_data_options {
     /* Entries of KITH_LOG_STREAM_META. */
     kith_status (*replay_meta)(void *ctx, const kith_log_entry *entry, kith_err *err);
     void (*synced)(void *ctx, uint64_t took_ns, uint64_t bytes);
+    void (*sealed)(void *ctx, uint64_t took_ns); /* on the owner; may be NULL */
     void *ctx;
 } kith_role_data_options;
 

@@ -24,9 +24,9 @@ struct kith_role_metrics {
     kith_role_latch stop_latch;
     kith_series *search_requests[STATUS_NUMBERS], *write_requests[STATUS_NUMBERS];
     kith_series *search_queries, *search_duration, *write_points, *write_duration;
-    kith_series *sync_duration, *log_bytes, *log_syncs;
+    kith_series *sync_duration, *seal_duration, *log_bytes, *log_syncs;
     struct {
-        uint64_t rows_scanned, rows_rescored, wide_scans, read_slices, seals, merges, seal_ns_total;
+        uint64_t rows_scanned, rows_rescored, wide_scans, read_slices, seals, merges;
     } carried; /* of the shards' counters: what the series have already */
 };
 
@@ -50,6 +50,7 @@ kith_role_metrics *kith_role_metrics_create(kith_env *env, kith_metrics *metrics
     own->write_points = plain(own, KITH_METRIC_ID_WRITE_POINTS);
     own->write_duration = plain(own, KITH_METRIC_ID_WRITE_DURATION);
     own->sync_duration = plain(own, KITH_METRIC_ID_LOG_SYNC_DURATION);
+    own->seal_duration = plain(own, KITH_METRIC_ID_SEGMENT_SEAL_DURATION);
     own->log_bytes = plain(own, KITH_METRIC_ID_LOG_BYTES);
     own->log_syncs = plain(own, KITH_METRIC_ID_LOG_SYNCS);
     kith_series_set(kith_metrics_series(metrics, KITH_METRIC_ID_BUILD_INFO, KITH_VERSION), 1);
@@ -76,6 +77,10 @@ void kith_role_metrics_synced(kith_role_metrics *own, uint64_t took_ns, uint64_t
     kith_series_add(own->log_syncs, 1);
 }
 
+void kith_role_metrics_sealed(kith_role_metrics *own, uint64_t took_ns) {
+    kith_series_observe_ns(own->seal_duration, took_ns);
+}
+
 void kith_role_metrics_dropped(kith_role_metrics *own, const kith_collection *collection) {
     kith_metrics_series_remove(own->metrics, KITH_METRIC_ID_POINTS, collection->name);
     kith_metrics_series_remove(own->metrics, KITH_METRIC_ID_SEGMENTS, collection->name);
@@ -83,13 +88,11 @@ void kith_role_metrics_dropped(kith_role_metrics *own, const kith_collection *co
 
 /* --- once a second --- */
 
-/* Adds what `counter` has gained since the last time; returns that. */
-static uint64_t carry(kith_series *series, _Atomic uint64_t *counter, uint64_t *carried) {
+/* Adds what `counter` has gained since the last time. */
+static void carry(kith_series *series, _Atomic uint64_t *counter, uint64_t *carried) {
     uint64_t now = atomic_load_explicit(counter, memory_order_relaxed);
-    uint64_t gained = now - *carried;
-    if (series && gained) kith_series_add(series, gained);
+    if (now != *carried) kith_series_add(series, now - *carried);
     *carried = now;
-    return gained;
 }
 
 static void counters_carry(kith_role_metrics *own) {
@@ -99,12 +102,7 @@ static void counters_carry(kith_role_metrics *own) {
     carry(plain(own, KITH_METRIC_ID_SEARCH_WIDE_SCANS), &from->wide_scans, &own->carried.wide_scans);
     carry(plain(own, KITH_METRIC_ID_READ_SLICES), &from->read_slices, &own->carried.read_slices);
     carry(plain(own, KITH_METRIC_ID_SEGMENT_MERGES), &from->merges, &own->carried.merges);
-    uint64_t seals = carry(plain(own, KITH_METRIC_ID_SEGMENT_SEALS), &from->seals, &own->carried.seals);
-    uint64_t seal_ns = carry(NULL, &from->seal_ns_total, &own->carried.seal_ns_total);
-    /* The shards keep a total: within a second each seal is taken to have been an average one. */
-    for (uint64_t i = 0; i < seals; i++) {
-        kith_series_observe_ns(plain(own, KITH_METRIC_ID_SEGMENT_SEAL_DURATION), seal_ns / seals);
-    }
+    carry(plain(own, KITH_METRIC_ID_SEGMENT_SEALS), &from->seals, &own->carried.seals);
 }
 
 static void collection_measure(kith_role_metrics *own, const kith_collection *collection) {

@@ -23,6 +23,7 @@ void kith_role_metrics_destroy(kith_role_metrics *own); /* accepts NULL */
 void kith_role_metrics_searched(kith_role_metrics *own, const kith_api_search_sample *sample);
 void kith_role_metrics_wrote(kith_role_metrics *own, kith_status status, uint64_t took_ns, uint32_t points);
 void kith_role_metrics_synced(kith_role_metrics *own, uint64_t took_ns, uint64_t bytes);
+void kith_role_metrics_sealed(kith_role_metrics *own, uint64_t took_ns);
 /* On meta's executor: its series go. */
 void kith_role_metrics_dropped(kith_role_metrics *own, const kith_collection *collection);
 

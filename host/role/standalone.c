@@ -56,6 +56,10 @@ static void log_synced(void *ctx, uint64_t took_ns, uint64_t bytes) {
     kith_role_metrics_synced(((kith_standalone *)ctx)->measure, took_ns, bytes);
 }
 
+static void shard_sealed(void *ctx, uint64_t took_ns) {
+    kith_role_metrics_sealed(((kith_standalone *)ctx)->measure, took_ns);
+}
+
 static void api_searched(void *ctx, const kith_api_search_sample *sample) {
     kith_role_metrics_searched(((kith_standalone *)ctx)->measure, sample);
 }
@@ -118,6 +122,7 @@ static kith_status storage_start(kith_standalone *own, kith_err *err) {
         .config = &own->config,
         .replay_meta = meta_replay,
         .synced = log_synced,
+        .sealed = shard_sealed,
         .ctx = own,
     };
     uint64_t *leftovers = NULL;

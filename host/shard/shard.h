@@ -45,13 +45,16 @@ typedef struct kith_shard_node {
     uint32_t read_slice_points; /* points that a read looks at before others have their turn; 0: default */
     /* Counters for metrics, all atomic, shared by the shards; may be NULL. */
     struct kith_shard_counters *counters;
+    /* A growing segment was sealed, from its plan to its publication; on the owner. May be NULL. */
+    void (*sealed)(void *ctx, uint64_t took_ns);
+    void *sealed_ctx;
     /* Scratch of searches, kept for the next one. Zero at start; freed by kith_shard_node_fini. */
     _Atomic(void *) scratch[KITH_SHARD_SCRATCH_MAX];
 } kith_shard_node;
 
 typedef struct kith_shard_counters {
-    _Atomic uint64_t points_upserted, points_deleted, seals, merges, seal_ns_total, rows_scanned,
-        rows_rescored, wide_scans, segments_corrupt, read_slices;
+    _Atomic uint64_t points_upserted, points_deleted, seals, merges, rows_scanned, rows_rescored, wide_scans,
+        segments_corrupt, read_slices;
 } kith_shard_counters;
 
 typedef struct kith_shard_options {

@@ -331,7 +331,7 @@ static void build_count(const shard_build *build) {
         SHARD_COUNT(shard, merges, 1);
     else
         SHARD_COUNT(shard, seals, 1);
-    if (!build->is_merge) SHARD_COUNT(shard, seal_ns_total, took_ns);
+    if (!build->is_merge && shard->node->sealed) shard->node->sealed(shard->node->sealed_ctx, took_ns);
     kith_log_info(build->is_merge ? "shard_merged" : "shard_sealed", kith_kv_u64("shard", shard->id),
         kith_kv_u64("segment", build->segment_id), kith_kv_u64("sources", build->source_count),
         kith_kv_u64("rows", build->row_count), kith_kv_u64("took_ms", took_ns / 1000000));

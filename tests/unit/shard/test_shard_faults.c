@@ -295,6 +295,46 @@ static void test_seal__no_space_is_told_and_tried_again(void **state) {
     fixture_end(&run);
 }
 
+typedef struct seal_times {
+    uint32_t count;
+    uint64_t took_ns[4];
+} seal_times;
+
+static void seal_told(void *ctx, uint64_t took_ns) {
+    seal_times *times = ctx;
+    assert_in_range(times->count, 0, 3);
+    times->took_ns[times->count++] = took_ns;
+}
+
+/* One that waits for room in the store, and one that does not: each is told with its own time, once. */
+static void test_seal__each_is_told_with_its_time(void **state) {
+    (void)state;
+    fixture run;
+    full_store store = {.status = KITH_NO_SPACE};
+    seal_times times = {0};
+    kith_err err;
+    shard_node_options options = fixture_options(SHARD_NODE_SIM);
+    options.flush_chance = 1;
+    options.before_flush = full_store_flush;
+    options.before_flush_ctx = &store;
+    fixture_begin(&run, options, &schema);
+    run.node.node.sealed = seal_told;
+    run.node.node.sealed_ctx = &times;
+    upsert(&run, 1, KITH_OK);
+    store.full = true;
+    assert_int_equal(shard_node_seal(&run.node, run.held, &err), KITH_NO_SPACE);
+    assert_int_equal(times.count, 0);
+    store.full = false;
+    sim_env_run_for(run.node.sim, 1000 * MS);
+    upsert(&run, 2, KITH_OK);
+    assert_ok(shard_node_seal(&run.node, run.held, &err), &err);
+    assert_int_equal(times.count, 2);
+    assert_int_equal(run.node.counters.seals, 2);
+    assert_in_range(times.took_ns[0], 100 * MS, 1000 * MS);
+    assert_in_range(times.took_ns[1], 0, 50 * MS);
+    fixture_end(&run);
+}
+
 /* Segments that wait to be sealed are bounded: the write behind them is refused, with what to do about it. */
 static void test_seal__that_lags_behind_refuses_writes_and_says_retry(void **state) {
     (void)state;
@@ -526,6 +566,7 @@ int main(void) {
         cmocka_unit_test(test_stop__failed_store_ends_writes_and_searches_go_on),
         cmocka_unit_test(test_stall__close_leaves_the_write_to_the_log),
         cmocka_unit_test(test_seal__no_space_is_told_and_tried_again),
+        cmocka_unit_test(test_seal__each_is_told_with_its_time),
         cmocka_unit_test(test_seal__that_lags_behind_refuses_writes_and_says_retry),
         cmocka_unit_test(test_seal__deletes_alone_let_the_log_go),
         cmocka_unit_test(test_merge__replaced_files_go_and_unnamed_ones_at_start),
