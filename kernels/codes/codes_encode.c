@@ -9,13 +9,13 @@ typedef struct encode_scratch {
     float *projections; /* [code_dim][32] */
 } encode_scratch;
 
-/* What a row's constants are made from. */
-typedef struct row_parts {
-    float scale;
-    double length;    /* |z| from above */
-    double projected; /* |y~| */
-    double residual;  /* |y~ - y^| */
-} row_parts;
+/* What the constants of a block's rows are made from, a lane a row, so that loops over rows are vectors. */
+typedef struct block_parts {
+    float scale[KITH_CODE_BLOCK_ROWS];
+    float inverse[KITH_CODE_BLOCK_ROWS];    /* 1 / scale, or 0 */
+    double projected[KITH_CODE_BLOCK_ROWS]; /* |y~|^2 */
+    double residual[KITH_CODE_BLOCK_ROWS];  /* |y~ - y^|^2 */
+} block_parts;
 
 size_t kith_codes_encode_scratch_bytes(const kith_code_basis *basis) {
     size_t stride = kith_code_stride(basis->dim);
@@ -56,65 +56,76 @@ static uint8_t *code_at(kith_code_block *block, uint32_t component, uint32_t row
                         component % KITH_CODE_GROUP];
 }
 
-/* Writes the row's codes. A scale that is 0 (all components 0 or too small for f32) codes zeros. */
-static row_parts row_quantise(
-    const kith_code_basis *basis, const encode_scratch *scratch, uint32_t row, kith_code_block *block) {
-    const float *y = scratch->projections + row;
-    float most = 0;
-    for (uint32_t i = 0; i < basis->code_dim; i++)
-        most = fmaxf(most, fabsf(y[(size_t)i * KITH_CODE_BLOCK_ROWS]));
-    row_parts parts = {.scale = most / 127};
-    float inverse = parts.scale > 0 ? 1 / parts.scale : 0;
-    if (!isfinite(inverse)) parts.scale = inverse = 0;
-    double square = 0, residual = 0;
+/* The largest component becomes 127. A scale that is 0 (all components 0, or too small for f32) codes zeros. */
+static void scales_find(const kith_code_basis *basis, const float *projections, block_parts *parts) {
+    float most[KITH_CODE_BLOCK_ROWS] = {0};
     for (uint32_t i = 0; i < basis->code_dim; i++) {
-        float value = y[(size_t)i * KITH_CODE_BLOCK_ROWS];
-        float code = fminf(fmaxf(rintf(value * inverse), -127), 127);
-        double rest = value - (double)parts.scale * code;
-        square += (double)value * value;
-        residual += rest * rest;
-        *code_at(block, i, row) = (uint8_t)((int)code + KITH_CODE_BIAS);
+        const float *values = projections + (size_t)i * KITH_CODE_BLOCK_ROWS;
+        for (uint32_t row = 0; row < KITH_CODE_BLOCK_ROWS; row++) {
+            float size = fabsf(values[row]);
+            most[row] = size > most[row] ? size : most[row];
+        }
     }
-    parts.projected = sqrt(square);
-    parts.residual = sqrt(residual) * (1 + CODE_F64);
-    return parts;
+    for (uint32_t row = 0; row < KITH_CODE_BLOCK_ROWS; row++) {
+        float scale = most[row] / 127, inverse = 1 / scale;
+        bool usable = scale > 0 && isfinite(inverse);
+        parts->scale[row] = usable ? scale : 0;
+        parts->inverse[row] = usable ? inverse : 0;
+    }
 }
 
-/* A row that nothing is known of: upper is infinite or NaN, so it is kept. */
-static void row_keep(const kith_code_basis *basis, kith_code_block *block, uint32_t row) {
-    block->scale[row] = block->tail[row] = block->offset[row] = 0;
-    block->error[row] = INFINITY;
+/* To the nearest integer, by the rounding of an addition; |value| < 2^22, or NaN. */
+static inline float round_nearest(float value) {
+    const float shift = 0x1.8p23f;
+    return (value + shift) - shift;
+}
+
+static void rows_quantise(
+    const kith_code_basis *basis, const float *projections, block_parts *parts, kith_code_block *block) {
+    scales_find(basis, projections, parts);
+    for (uint32_t i = 0; i < basis->code_dim; i++) {
+        const float *values = projections + (size_t)i * KITH_CODE_BLOCK_ROWS;
+        int32_t codes[KITH_CODE_BLOCK_ROWS];
+        for (uint32_t row = 0; row < KITH_CODE_BLOCK_ROWS; row++) {
+            float code = round_nearest(values[row] * parts->inverse[row]);
+            code = code > 127 ? 127 : code > -127 ? code : -127; /* NaN too: such rows are overwritten */
+            double rest = values[row] - (double)parts->scale[row] * code;
+            parts->projected[row] += (double)values[row] * values[row];
+            parts->residual[row] += rest * rest;
+            codes[row] = (int32_t)code + KITH_CODE_BIAS;
+        }
+        for (uint32_t row = 0; row < KITH_CODE_BLOCK_ROWS; row++)
+            *code_at(block, i, row) = (uint8_t)codes[row];
+    }
+}
+
+/* Sets a row's constants to nothing and its codes to 0. */
+static void row_clear(const kith_code_basis *basis, kith_code_block *block, uint32_t row) {
+    block->scale[row] = block->error[row] = block->tail[row] = block->offset[row] = 0;
     for (uint32_t i = 0; i < basis->code_dim; i++)
         *code_at(block, i, row) = KITH_CODE_BIAS;
 }
 
-static void row_encode(
-    const kith_code_basis *basis, const encode_scratch *scratch, uint32_t row, kith_code_block *block) {
-    uint32_t stride = kith_code_stride(basis->dim);
-    double length = code_length(scratch->centred + (size_t)row * stride, basis->dim);
-    if (!(length <= CODE_ROW_LENGTH_MOST)) {
-        row_keep(basis, block, row);
+static void row_finish(const kith_code_basis *basis, const block_parts *parts, double length,
+    kith_code_block *block, uint32_t row) {
+    if (!(length <= CODE_ROW_LENGTH_MOST)) { /* nothing is known: upper is infinite or NaN, the row is kept */
+        row_clear(basis, block, row);
+        block->error[row] = INFINITY;
         return;
     }
-    row_parts parts = row_quantise(basis, scratch, row, block);
     double deviation = code_deviation(basis, length);
     double projection_error = code_projection_error(basis, length, deviation);
-    double longest = length * (1 + CODE_F64) + deviation;
-    double projected_most = parts.projected * (1 + CODE_F64) + projection_error;
-    block->scale[row] = parts.scale;
-    block->error[row] = kith_round_up(parts.residual + projection_error + KITH_CODE_SLOPE * projected_most);
-    block->tail[row] = kith_round_up(code_tail(basis, longest, parts.projected, projection_error));
+    double longest = length * (1 + CODE_F64) + deviation, projected = sqrt(parts->projected[row]);
+    double error = sqrt(parts->residual[row]) * (1 + CODE_F64) + projection_error;
+    double projected_most = projected * (1 + CODE_F64) + projection_error;
+    block->scale[row] = parts->scale[row];
+    block->error[row] = kith_round_up(error + KITH_CODE_SLOPE * projected_most);
+    block->tail[row] = kith_round_up(code_tail(basis, longest, projected, projection_error));
     block->offset[row] = 0;
     if (basis->metric == KITH_METRIC_L2) {
         double shortest = fmax(0, length * (1 - CODE_F64) - deviation);
         block->offset[row] = kith_round_up(-shortest * shortest * (1 - 32 * CODE_F32));
     }
-}
-
-/* Rows past the last and rows without the field: all zeros. */
-static void row_clear(const kith_code_basis *basis, kith_code_block *block, uint32_t row) {
-    row_keep(basis, block, row);
-    block->error[row] = 0;
 }
 
 void kith_codes_encode(const kith_compute_ops *ops, const kith_code_basis *basis, kith_vector_type type,
@@ -131,10 +142,13 @@ void kith_codes_encode(const kith_compute_ops *ops, const kith_code_basis *basis
     } else {
         axes_project(basis, &scratch);
     }
+    block_parts parts = {0};
+    rows_quantise(basis, scratch.projections, &parts, block_out);
     for (uint32_t row = 0; row < KITH_CODE_BLOCK_ROWS; row++) {
+        const float *centred = scratch.centred + (size_t)row * stride;
         if (row < row_count && vectors[row])
-            row_encode(basis, &scratch, row, block_out);
+            row_finish(basis, &parts, code_length(centred, basis->dim), block_out, row);
         else
-            row_clear(basis, block_out, row);
+            row_clear(basis, block_out, row); /* past the last, or without the field */
     }
 }

@@ -104,7 +104,10 @@ static inline code_sum code_sum_start(int32_t start) {
     return _mm256_set1_epi32(start);
 }
 static inline code_sum code_sum_step(code_sum sum, code_part rows, const int32_t *words, uint32_t part) {
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(rows, _mm256_set1_epi32(words[part])));
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(rows, _mm256_set1_epi32(words[part])));
+    /* Keeps the compiler from adding the products of both parts first, for which registers do not suffice. */
+    __asm__("" : "+x"(sum));
+    return sum;
 }
 static inline vector code_sum_finish(code_sum sum) {
     return _mm256_cvtepi32_ps(sum);

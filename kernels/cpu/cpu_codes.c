@@ -16,7 +16,7 @@ enum {
     SAMPLE_WORDS = 32,   /* one word of 64 rows in so many is scanned first */
     ROWS_LEAST = 1024,   /* fewer are scanned as vectors */
     RESCORE_CHUNK = 256,
-    SETTLE_LEAST = 64, /* candidates that are rescored at once */
+    SETTLE_LEAST = 32, /* candidates that are rescored at once */
     WIDE_ROWS = 12,    /* rescoring a row costs about as much as scanning so many as f32 */
     WIDE_RESCORED_LEAST = 2048,
 };
@@ -177,7 +177,7 @@ static void query_widen(cpu_code_query *query) {
 void cpu_code_settle(cpu_code_scan *scan, cpu_code_query *query, uint32_t left_most) {
     candidates_drop(query);
     while (query->candidate_count > left_most) {
-        uint32_t missing = scan->job->k - query->hit_count, take = query->candidate_count / 4;
+        uint32_t missing = scan->job->k - query->hit_count, take = query->candidate_count / 16;
         if (take < missing) take = missing;
         if (take < SETTLE_LEAST) take = SETTLE_LEAST;
         if (take > query->candidate_count) take = query->candidate_count;
