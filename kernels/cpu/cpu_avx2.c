@@ -81,11 +81,12 @@ static inline double wide_sum(wide a) {
 /* Codes: 8 rows a vector. Bytes 0 and 2 of a row's four components make one pair of 16-bit numbers, 1 and 3 the other;
  * vpmaddwd multiplies a pair with the query's and adds. 6 queries x 2 vectors = 12 sums, 2 parts of rows and one of
  * a query. */
-#define CODE_LANES   8
-#define CODE_QUERIES 6
-#define CODE_ROWS    2
-#define CODE_FEW     2
-#define CODE_PARTS   2
+#define CODE_LANES       8
+#define CODE_QUERIES     6
+#define CODE_ROWS        2
+#define CODE_ROWS_SINGLE 4
+#define CODE_FEW         2
+#define CODE_PARTS       2
 
 typedef __m256i code_part;
 typedef __m256i code_sum;
