@@ -61,7 +61,7 @@ kith_status kith_codec_shard_search_request_decode(const void *data, size_t byte
 /* --- response --- */
 
 typedef struct hits_shape {
-    size_t hit_count;
+    size_t hit_count, text_bytes;
     bool are_numbers; /* all ids */
 } hits_shape;
 
@@ -69,8 +69,9 @@ static hits_shape hits_measure(const kith_hits *lists, uint32_t query_count) {
     hits_shape shape = {.are_numbers = true};
     for (uint32_t q = 0; q < query_count; q++) {
         shape.hit_count += lists[q].count;
-        for (uint32_t i = 0; i < lists[q].count && shape.are_numbers; i++) {
-            shape.are_numbers = lists[q].hits[i].id.type == KITH_ID_NUMBER;
+        for (uint32_t i = 0; i < lists[q].count; i++) {
+            shape.are_numbers = shape.are_numbers && lists[q].hits[i].id.type == KITH_ID_NUMBER;
+            shape.text_bytes += lists[q].hits[i].id.text_bytes;
         }
     }
     return shape;
@@ -115,7 +116,8 @@ static void canonical_encode(const kith_hits *lists, uint32_t query_count, kith_
 void kith_codec_shard_search_response_encode(
     const kith_codec_shard_search_response *response, kith_buf *buf) {
     hits_shape shape = hits_measure(response->lists, response->query_count);
-    kith_buf_reserve(buf, (size_t)response->query_count * 4 + shape.hit_count * 16 + 64);
+    size_t id_bytes = shape.are_numbers ? shape.hit_count * 8 : shape.hit_count * 18 + shape.text_bytes;
+    kith_buf_reserve(buf, (size_t)response->query_count * 4 + shape.hit_count * 8 + id_bytes + 64);
     hit_counts_encode(response->lists, response->query_count, buf);
     if (shape.hit_count > 0) {
         closeness_encode(response->lists, response->query_count, shape.hit_count, buf);
@@ -161,9 +163,14 @@ static kith_status lists_decode(const Kith__Internal__V1__ShardSearchResponse *m
     return KITH_OK;
 }
 
-static kith_status hits_decode(
-    const Kith__Internal__V1__ShardSearchResponse *message, kith_hit *hits, kith_err *err) {
+/* Ids that are no numbers borrow their bytes: those are put into `arena`. */
+static kith_status hits_decode(const Kith__Internal__V1__ShardSearchResponse *message, kith_arena *arena,
+    kith_hit *hits, kith_err *err) {
     kith_codec_ids_reader ids;
+    if (message->ids && message->ids->canonical.len > 0) {
+        ProtobufCBinaryData *canonical = &message->ids->canonical;
+        canonical->data = kith_arena_copy(arena, canonical->data, canonical->len);
+    }
     if (!kith_codec_ids_reader_init(&ids, message->ids)) {
         return kith_err_set(err, KITH_INTERNAL, "ids: numbers and canonical are both set");
     }
@@ -180,11 +187,8 @@ static kith_status hits_decode(
     return KITH_OK;
 }
 
-kith_status kith_codec_shard_search_response_decode(const void *data, size_t bytes, kith_arena *arena,
+static kith_status response_decode(const Kith__Internal__V1__ShardSearchResponse *message, kith_arena *arena,
     kith_codec_shard_search_response *response_out, kith_err *err) {
-    const Kith__Internal__V1__ShardSearchResponse *message = kith_codec_unpack(
-        &kith__internal__v1__shard_search_response__descriptor, data, bytes, arena, KITH_INTERNAL, err);
-    if (!message) return KITH_INTERNAL;
     if (message->n_shards > KITH_SHARDS_MAX) {
         return kith_err_set(
             err, KITH_INTERNAL, "shards: %zu; at most %u are allowed", message->n_shards, KITH_SHARDS_MAX);
@@ -192,7 +196,7 @@ kith_status kith_codec_shard_search_response_decode(const void *data, size_t byt
     kith_hits *lists = NULL;
     kith_hit *hits = NULL;
     kith_status status = lists_decode(message, arena, &lists, &hits, err);
-    if (status == KITH_OK) status = hits_decode(message, hits, err);
+    if (status == KITH_OK) status = hits_decode(message, arena, hits, err);
     kith_codec_shard_status *shards = kith_arena_array(arena, message->n_shards, sizeof *shards);
     for (size_t i = 0; i < message->n_shards && status == KITH_OK; i++) {
         status = kith_codec_shard_status_decode(message->shards[i], arena, &shards[i], err);
@@ -203,4 +207,16 @@ kith_status kith_codec_shard_search_response_decode(const void *data, size_t byt
         .shard_count = (uint32_t)message->n_shards,
         .shards = shards};
     return KITH_OK;
+}
+
+/* Unpacked apart: the message is as large as its bytes, and of no use once it is decoded. */
+kith_status kith_codec_shard_search_response_decode(const void *data, size_t bytes, kith_arena *arena,
+    kith_codec_shard_search_response *response_out, kith_err *err) {
+    kith_arena unpacked;
+    kith_arena_init(&unpacked);
+    const Kith__Internal__V1__ShardSearchResponse *message = kith_codec_unpack(
+        &kith__internal__v1__shard_search_response__descriptor, data, bytes, &unpacked, KITH_INTERNAL, err);
+    kith_status status = message ? response_decode(message, arena, response_out, err) : KITH_INTERNAL;
+    kith_arena_fini(&unpacked);
+    return status;
 }
