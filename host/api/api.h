@@ -195,6 +195,8 @@ typedef struct kith_api_options {
     uint64_t message_bytes_max; /* of one answer */
     /* OK while this node can serve and store; else why. May be NULL. */
     kith_status (*health)(void *ctx, kith_err *err);
+    /* Points of the collection as far as this node knows, for the memory that a search may take. May be NULL. */
+    uint64_t (*points)(void *ctx, const kith_collection *collection);
     /* Called once a search and once a write, answered or refused (then took_ns is 0); may be NULL. */
     void (*searched)(void *ctx, const kith_api_search_sample *sample);
     void (*wrote)(void *ctx, kith_status status, uint64_t took_ns, uint32_t points);

@@ -2,9 +2,6 @@
  * grows without bound and a client learns early to slow down. */
 #include "host/api/api_internal.h"
 
-/* Long enough for a full queue to be half done at usual speeds (a guess). */
-#define RETRY_HINT_MS 50u
-
 static kith_status limit_check(kith_api *api, kith_api_class class, uint32_t count_before,
     uint64_t bytes_before, uint64_t bytes, kith_err *err) {
     if (class == KITH_API_READ) {
@@ -12,12 +9,13 @@ static kith_status limit_check(kith_api *api, kith_api_class class, uint32_t cou
         if (count_before >= reads_max) {
             return kith_err_set(err, KITH_BUSY,
                 "%u searches and reads are in flight, the most allowed: retry in %u ms", reads_max,
-                RETRY_HINT_MS);
+                KITH_API_RETRY_HINT_MS);
         }
         if (count_before > 0 && bytes_before + bytes > KITH_API_READ_BYTES_MAX) {
             return kith_err_set(err, KITH_BUSY,
                 "%llu bytes of searches and reads are in flight, the most allowed is %llu: retry in %u ms",
-                (unsigned long long)bytes_before, (unsigned long long)KITH_API_READ_BYTES_MAX, RETRY_HINT_MS);
+                (unsigned long long)bytes_before, (unsigned long long)KITH_API_READ_BYTES_MAX,
+                KITH_API_RETRY_HINT_MS);
         }
         return KITH_OK;
     }
@@ -27,7 +25,7 @@ static kith_status limit_check(kith_api *api, kith_api_class class, uint32_t cou
         return kith_err_set(err, KITH_BUSY,
             "%llu bytes of writes are in flight, the most allowed is %llu (write_queue_bytes_max): retry in "
             "%u ms",
-            (unsigned long long)bytes_before, (unsigned long long)write_bytes_max, RETRY_HINT_MS);
+            (unsigned long long)bytes_before, (unsigned long long)write_bytes_max, KITH_API_RETRY_HINT_MS);
     }
     return KITH_OK;
 }
@@ -52,6 +50,18 @@ void kith_api_admit_free(kith_api *api, kith_api_class class, uint64_t bytes) {
     kith_api_admit *admit = &api->admitted[class];
     atomic_fetch_sub_explicit(&admit->bytes, bytes, memory_order_relaxed);
     atomic_fetch_sub_explicit(&admit->count, 1, memory_order_relaxed);
+}
+
+uint64_t kith_api_admit_more(kith_api *api, kith_api_class class, uint64_t bytes, uint64_t bytes_max) {
+    _Atomic uint64_t *admitted = &api->admitted[class].bytes;
+    uint64_t before = atomic_fetch_add_explicit(admitted, bytes, memory_order_relaxed);
+    if (before + bytes <= bytes_max) return 0;
+    atomic_fetch_sub_explicit(admitted, bytes, memory_order_relaxed);
+    return before;
+}
+
+void kith_api_admit_less(kith_api *api, kith_api_class class, uint64_t bytes) {
+    atomic_fetch_sub_explicit(&api->admitted[class].bytes, bytes, memory_order_relaxed);
 }
 
 void kith_api_admit_leave(kith_api *api) {

@@ -7,8 +7,10 @@
 #include "host/meta/meta.h"
 #include "host/query/query.h"
 
-/* Bytes of reading requests in flight (queries, ids). A guess: sixteen of the largest. */
+/* Bytes of reading requests in flight (queries, ids, results of searches). A guess: three of the largest searches. */
 #define KITH_API_READ_BYTES_MAX (1ULL << 30)
+/* Long enough for a full queue to be half done at usual speeds (a guess). */
+#define KITH_API_RETRY_HINT_MS 50u
 
 /* One class of requests is admitted apart from the other, so that a flood of searches does not stop writes. */
 typedef enum kith_api_class { KITH_API_READ, KITH_API_WRITE, KITH_API_CLASSES } kith_api_class;
@@ -49,6 +51,10 @@ KITH_CHECK kith_status kith_api_admit_enter(
  * the other never meets itself; the request counts as in flight until the answer was handed over. */
 void kith_api_admit_free(kith_api *api, kith_api_class class, uint64_t bytes);
 void kith_api_admit_leave(kith_api *api);
+/* More bytes for a request that is in: 0, or how many were admitted already when these would be more than `bytes_max`. */
+KITH_CHECK uint64_t kith_api_admit_more(
+    kith_api *api, kith_api_class class, uint64_t bytes, uint64_t bytes_max);
+void kith_api_admit_less(kith_api *api, kith_api_class class, uint64_t bytes);
 
 /* Admits the request, takes the current map, finds the collection (when `name` is not NULL) and sets the deadline. */
 KITH_CHECK kith_status kith_api_enter(kith_api *api, kith_api_call *call, kith_api_class class,

@@ -4,8 +4,12 @@
 #include "host/api/api_internal.h"
 #include "host/base/log.h"
 
+/* Results that may take more are worth counting the points of the collection: k is often more than there are. */
+#define POINTS_COUNT_FROM_BYTES (1u << 20)
+
 typedef struct search_run {
     kith_api_run run;
+    uint64_t result_bytes; /* admitted beside those of the request */
     kith_api_search_call *call;
     kith_query_search search;
 } search_run;
@@ -55,21 +59,61 @@ static kith_status search_check(search_run *run, kith_err *err) {
     return KITH_OK;
 }
 
-/* Hits by query -> one row of ids and one of scores. */
+static uint64_t result_bytes_most(const search_run *run) {
+    const kith_api *api = run->run.api;
+    const kith_collection *collection = &run->run.entry->collection;
+    uint64_t queries = run->search.query_count, k = run->call->k;
+    uint64_t bytes = kith_query_result_bytes(queries * k, collection->shard_count);
+    if (bytes < POINTS_COUNT_FROM_BYTES || !api->options.points) return bytes;
+    uint64_t points = api->options.points(api->options.ctx, collection);
+    return points < k ? kith_query_result_bytes(queries * points, collection->shard_count) : bytes;
+}
+
+static kith_status results_admit(search_run *run, kith_err *err) {
+    uint64_t bytes = result_bytes_most(run);
+    uint64_t others = kith_api_admit_more(run->run.api, KITH_API_READ, bytes, KITH_API_READ_BYTES_MAX);
+    if (others == 0) {
+        run->result_bytes = bytes;
+        return KITH_OK;
+    }
+    return kith_err_set(err, KITH_BUSY,
+        "results of %u queries with k %u may take %llu bytes; %llu of the %llu allowed are in use by "
+        "searches "
+        "and reads in flight: retry in %u ms",
+        run->search.query_count, run->call->k, (unsigned long long)bytes, (unsigned long long)others,
+        (unsigned long long)KITH_API_READ_BYTES_MAX, KITH_API_RETRY_HINT_MS);
+}
+
+/* Room for the ids: over the hits themselves where these lie in one row, as those of one node do. An id is the smaller one,
+ * so it never covers a hit that is still to be read. */
+static kith_id *ids_place(const kith_query_search *search) {
+    const kith_hit *begin = search->query_count > 0 ? search->lists[0].hits : NULL;
+    const kith_hit *at = begin;
+    _Static_assert(sizeof(kith_id) <= sizeof(kith_hit), "ids fit over hits");
+    for (uint32_t query = 0; query < search->query_count; query++) {
+        if (search->lists[query].hits != at)
+            return kith_arena_array(search->base.arena, search->hit_count, sizeof(kith_id));
+        at += search->lists[query].count;
+    }
+    return (kith_id *)(void *)begin;
+}
+
+/* Hits by query -> one row of ids and one of scores. The lists are used up. */
 static void hits_flatten(search_run *run, kith_api_search_result *result) {
     kith_query_search *search = &run->search;
     kith_arena *arena = run->call->call.arena;
     kith_metric metric = field_of(run)->metric;
     uint32_t *counts = kith_arena_array(arena, search->query_count, sizeof *counts);
-    kith_id *ids = kith_arena_array(arena, search->hit_count, sizeof *ids);
+    kith_id *ids = ids_place(search);
     float *scores = kith_arena_array(arena, search->hit_count, sizeof *scores);
     uint32_t at = 0;
     for (uint32_t query = 0; query < search->query_count; query++) {
         const kith_hits *list = &search->lists[query];
         counts[query] = list->count;
         for (uint32_t i = 0; i < list->count; i++, at++) {
-            ids[at] = list->hits[i].id;
-            scores[at] = kith_score_of_closeness(metric, list->hits[i].closeness);
+            kith_hit hit = list->hits[i];
+            ids[at] = hit.id;
+            scores[at] = kith_score_of_closeness(metric, hit.closeness);
         }
     }
     *result = (kith_api_search_result){
@@ -119,8 +163,10 @@ static void search_done(kith_query_search *search, kith_status status, const kit
     kith_api_search_result result = {0};
     if (status == KITH_OK) hits_flatten(run, &result);
     observe(run, status);
+    uint64_t result_bytes = run->result_bytes;
     kith_api_run entered = kith_api_answer(&run->run);
     call->done(call, status, status == KITH_OK ? &result : NULL, err);
+    kith_api_admit_less(entered.api, KITH_API_READ, result_bytes); /* now they are encoded */
     kith_api_leave(&entered);
 }
 
@@ -130,6 +176,7 @@ static kith_status search_enter(search_run *run, kith_api *api, kith_err *err) {
         call->collection, call->collection_bytes, &run->run, err);
     if (status != KITH_OK) return status;
     status = search_check(run, err);
+    if (status == KITH_OK) status = results_admit(run, err);
     if (status != KITH_OK) kith_api_leave(&run->run);
     return status;
 }

@@ -62,6 +62,9 @@ struct kith_query_search {
     kith_query_coverage coverage;
 };
 void kith_query_search_start(kith_query_search *search);
+/* Pure: bytes that results of a search over `shard_count` shards take at most while it runs, with up to `hit_count` hits in
+ * its answer (queries x k) and ids that are numbers. */
+uint64_t kith_query_result_bytes(uint64_t hit_count, uint32_t shard_count);
 
 /* --- points --- */
 

@@ -1,36 +1,72 @@
 /* One search over some shards of this node: run on each, merged here, answered once.
  *
- * With one shard its hits are encoded where they lie. With several each keeps a copy, because hits are only lent. */
+ * With one shard its hits are encoded where they lie. With several they are gathered (query_gather.c), because hits are
+ * only lent; their ids stay where they are, in views that are held until the answer.
+ *
+ * Memory: only so many shards search at once as may make lists of hits at once. Each of these is a lane, which begins its
+ * next shard when one has ended. */
 #include <string.h>
 
+#include "host/query/query_gather.h"
 #include "host/query/query_serve_internal.h"
 
 /* 8 shards of 125 rows: 42 us instead of 106 us handed over (2 cores, f32, dim 128, 2026-11-21). What one shard may take
  * inline is the shard's own limit. */
 #define INLINE_NS_MAX 50000u
 
+/* An answer with more hits goes on in a task of its own, so that the shard's lists are freed before it is read again. */
+#define ANSWER_HERE_HITS_MAX (64u << 10)
+
 typedef struct search_run search_run;
+
+typedef struct search_lane {
+    search_run *run;
+    /* Who started the lane's shard and who ended it each set this; the second goes on with the next shard. */
+    atomic_bool passed;
+} search_lane;
 
 typedef struct search_shard {
     kith_shard_search search;
     search_run *run;
+    search_lane *lane;
     kith_shard *shard;
     kith_status status;
     const char *message;
-    const kith_hits *kept; /* [query_count], when there are several shards */
+    bool is_held; /* its search is to be released */
 } search_shard;
 
 /* In the request's arena. */
 struct search_run {
+    kith_task task; /* the answer of many hits */
     serve_request *own;
     kith_codec_shard_search_request request;
     search_shard *shards;
+    search_lane *lanes;
     uint64_t began_ns;
-    _Atomic uint32_t remaining; /* shards, and one for the starter */
-    kith_mutex mutex; /* over the arena: shards end on several search threads, and copy hits into it */
+    _Atomic uint32_t shard_next; /* what lanes pull */
+    _Atomic uint32_t remaining;  /* lanes, and one for the starter */
+    kith_mutex mutex;            /* over gather and arena: shards end on several search threads */
+    kith_query_gather gather;    /* with several shards */
 };
 
-static void response_encode(search_run *run, const kith_hits *lists) {
+/* Ids of many hits may be longer than any answer to a client: found before they are written. */
+static kith_status ids_fit(const search_run *run, const kith_hits *lists, kith_err *err) {
+    uint64_t bytes = 0;
+    if ((uint64_t)run->request.query_count * run->request.k <= KITH_MESSAGE_BYTES_MAX / KITH_ID_BYTES_MAX)
+        return KITH_OK;
+    for (uint32_t query = 0; query < run->request.query_count; query++) {
+        for (uint32_t i = 0; i < lists[query].count; i++)
+            bytes += lists[query].hits[i].id.text_bytes;
+    }
+    if (bytes <= KITH_MESSAGE_BYTES_MAX) return KITH_OK;
+    return kith_err_set(err, KITH_INVALID,
+        "ids of the hits have %llu bytes; an answer has at most %u: ask for fewer queries or a smaller k",
+        (unsigned long long)bytes, KITH_MESSAGE_BYTES_MAX);
+}
+
+static kith_status response_encode(search_run *run, const kith_hits *lists, kith_err *err) {
+    kith_status status = ids_fit(run, lists, err);
+    if (status != KITH_OK) return status;
     uint32_t shard_count = run->request.shard_count;
     kith_codec_shard_status *statuses = kith_arena_array(&run->own->arena, shard_count, sizeof *statuses);
     for (uint32_t i = 0; i < shard_count; i++) {
@@ -48,65 +84,52 @@ static void response_encode(search_run *run, const kith_hits *lists) {
         .shards = statuses,
     };
     kith_codec_shard_search_response_encode(&response, &run->own->reply);
-}
-
-/* Lists of several shards -> one a query. No shard that answered: empty ones. */
-static const kith_hits *lists_merge(search_run *run) {
-    kith_arena *arena = &run->own->arena;
-    uint32_t shard_count = run->request.shard_count, k = run->request.k;
-    kith_hits *lists = kith_arena_array(arena, run->request.query_count, sizeof *lists);
-    kith_hits *scratch = kith_arena_array(arena, shard_count, sizeof *scratch);
-    for (uint32_t query = 0; query < run->request.query_count; query++) {
-        uint32_t list_count = 0;
-        uint64_t hit_count = 0;
-        for (uint32_t i = 0; i < shard_count; i++) {
-            if (run->shards[i].status != KITH_OK) continue;
-            scratch[list_count] = run->shards[i].kept[query];
-            hit_count += scratch[list_count++].count;
-        }
-        uint32_t most = hit_count < k ? (uint32_t)hit_count : k;
-        kith_hit *hits = kith_arena_array(arena, most, sizeof *hits);
-        lists[query].hits = hits;
-        lists[query].count = most ? kith_hits_merge(scratch, list_count, most, hits) : 0;
-    }
-    return lists;
+    return KITH_OK;
 }
 
 static void shards_release(search_run *run) {
     for (uint32_t i = 0; i < run->request.shard_count; i++) {
-        if (run->shards[i].shard)
-            kith_shard_set_release(run->own->serve->options.shards, run->shards[i].shard);
+        search_shard *shard = &run->shards[i];
+        if (shard->is_held) kith_shard_search_release(&shard->search);
+        if (shard->shard) kith_shard_set_release(run->own->serve->options.shards, shard->shard);
     }
+}
+
+/* OK, or why the hits of several shards are no answer. */
+static kith_status gathered_encode(search_run *run, kith_err *err) {
+    const kith_hits *lists;
+    kith_status status = kith_query_gather_finish(&run->gather, &lists, err);
+    if (status == KITH_OK) status = response_encode(run, lists, err);
+    return status;
+}
+
+static void run_answer(search_run *run) {
+    kith_err err;
+    kith_status status = KITH_OK;
+    bool is_encoded = run->request.shard_count == 1 && run->shards[0].status == KITH_OK;
+    if (!is_encoded) status = gathered_encode(run, &err);
+    kith_query_gather_fini(&run->gather); /* before the answer is given: who asked makes lists of it again */
+    shards_release(run);
+    kith_mutex_fini(&run->mutex);
+    serve_request_answer(run->own, status, status == KITH_OK ? NULL : &err);
+}
+
+static void run_answer_task(kith_task *task) {
+    run_answer((search_run *)task);
 }
 
 static void run_part_done(search_run *run) {
-    /* acq_rel: the last one sees what the others kept. */
+    /* acq_rel: the last one sees what the others gathered. */
     if (atomic_fetch_sub_explicit(&run->remaining, 1, memory_order_acq_rel) != 1) return;
-    bool single_done = run->request.shard_count == 1 && run->shards[0].status == KITH_OK;
-    if (!single_done)
-        response_encode(run, lists_merge(run)); /* else it was encoded while its hits were lent */
-    shards_release(run);
-    kith_mutex_fini(&run->mutex);
-    serve_request_answer(run->own, KITH_OK, NULL);
+    if ((uint64_t)run->request.query_count * run->request.k <= ANSWER_HERE_HITS_MAX) {
+        run_answer(run);
+        return;
+    }
+    run->task.run = run_answer_task;
+    kith_executor_post(run->own->serve->options.search, &run->task);
 }
 
-static const kith_hits *hits_keep(search_run *run, const kith_hits *hits) {
-    kith_arena *arena = &run->own->arena;
-    uint32_t query_count = run->request.query_count;
-    kith_hits *kept = kith_arena_array(arena, query_count, sizeof *kept);
-    for (uint32_t query = 0; query < query_count; query++) {
-        uint32_t count = hits[query].count;
-        kith_hit *copies = kith_arena_array(arena, count, sizeof *copies);
-        if (count > 0) memcpy(copies, hits[query].hits, count * sizeof *copies);
-        for (uint32_t i = 0; i < count; i++) {
-            kith_id *id = &copies[i].id;
-            if (id->type == KITH_ID_NUMBER) continue;
-            id->bytes = kith_arena_copy(arena, id->bytes, id->type == KITH_ID_UUID ? 16 : id->text_bytes);
-        }
-        kept[query] = (kith_hits){.hits = copies, .count = count};
-    }
-    return kept;
-}
+/* --- a shard --- */
 
 static void shard_fail(search_shard *shard, kith_status status, const char *message) {
     search_run *run = shard->run;
@@ -116,23 +139,70 @@ static void shard_fail(search_shard *shard, kith_status status, const char *mess
     kith_mutex_unlock(&run->mutex);
 }
 
+static kith_status hits_take(search_shard *shard, const kith_hits *hits, kith_err *err) {
+    search_run *run = shard->run;
+    if (run->request.shard_count == 1) return response_encode(run, hits, err);
+    shard->is_held = true;
+    kith_mutex_lock(&run->mutex);
+    kith_status status = kith_query_gather_add(&run->gather, hits, err);
+    kith_mutex_unlock(&run->mutex);
+    return status;
+}
+
+static void lane_run(search_lane *lane);
+
 static void shard_done(
     kith_shard_search *search, kith_status status, const kith_hits *hits, const kith_err *err) {
     search_shard *shard = (search_shard *)search;
-    search_run *run = shard->run;
-    if (status != KITH_OK) {
-        shard_fail(shard, status, err->text);
-    } else if (run->request.shard_count == 1) {
-        shard->status = KITH_OK;
-        response_encode(run, hits);
-    } else {
-        kith_mutex_lock(&run->mutex);
-        shard->status = KITH_OK;
-        shard->kept = hits_keep(run, hits);
-        kith_mutex_unlock(&run->mutex);
+    kith_err own_err;
+    if (status == KITH_OK) {
+        err = &own_err;
+        status = hits_take(shard, hits, &own_err);
+    }
+    if (status != KITH_OK) shard_fail(shard, status, err->text);
+    /* acq_rel: pairs with the exchange in lane_run. */
+    if (atomic_exchange_explicit(&shard->lane->passed, true, memory_order_acq_rel)) lane_run(shard->lane);
+}
+
+/* Small shards are searched here one after the other while that is quicker than waking other threads; the last one always,
+ * for then there is nothing left to hand out. */
+static bool inline_is_cheaper(const search_run *run, uint32_t index) {
+    if (index + 1 == run->request.shard_count) return true;
+    return kith_env_now_ns(run->own->serve->options.env) - run->began_ns < INLINE_NS_MAX;
+}
+
+static void shard_start(search_run *run, uint32_t index, search_lane *lane) {
+    search_shard *shard = &run->shards[index];
+    shard->lane = lane;
+    shard->search = (kith_shard_search){
+        .field_index = run->request.field_index,
+        .queries = run->request.queries,
+        .query_count = run->request.query_count,
+        .k = run->request.k,
+        .deadline_ns = run->own->request->deadline_ns,
+        .cancelled = run->own->request->cancelled,
+        .may_run_inline = inline_is_cheaper(run, index),
+        .hold_ids = run->request.shard_count > 1,
+        .done = shard_done,
+    };
+    kith_shard_search_start(shard->shard, &shard->search);
+}
+
+/* Starts shards until one is under way, or none is left. */
+static void lane_run(search_lane *lane) {
+    search_run *run = lane->run;
+    for (;;) {
+        uint32_t index = atomic_fetch_add_explicit(&run->shard_next, 1, memory_order_relaxed);
+        if (index >= run->request.shard_count) break;
+        if (run->shards[index].status != KITH_OK) continue;
+        atomic_store_explicit(&lane->passed, false, memory_order_relaxed);
+        shard_start(run, index, lane);
+        if (!atomic_exchange_explicit(&lane->passed, true, memory_order_acq_rel)) return;
     }
     run_part_done(run);
 }
+
+/* --- start --- */
 
 /* A peer may be of another opinion about the collection: what it sends must fit the shard. */
 static kith_status request_fits(const search_run *run, const kith_shard *shard, kith_err *err) {
@@ -148,36 +218,45 @@ static kith_status request_fits(const search_run *run, const kith_shard *shard, 
         err, KITH_INVALID, "queries have dim %u, the shard's field has %u", request->dim, dim);
 }
 
-/* Small shards are searched here one after the other while that is quicker than waking other threads; the last one always,
- * for then there is nothing left to hand out. */
-static bool inline_is_cheaper(const search_run *run, uint32_t index) {
-    if (index + 1 == run->request.shard_count) return true;
-    return kith_env_now_ns(run->own->serve->options.env) - run->began_ns < INLINE_NS_MAX;
-}
-
-static void shard_start(search_run *run, uint32_t index) {
+static void shard_find(search_run *run, uint32_t index) {
     search_shard *shard = &run->shards[index];
     kith_err err;
     shard->run = run;
     kith_status status =
         serve_shard_find(run->own->serve, run->request.shard_ids[index], &shard->shard, &err);
     if (status == KITH_OK) status = request_fits(run, shard->shard, &err);
-    if (status != KITH_OK) {
-        shard_fail(shard, status, err.text);
-        run_part_done(run);
-        return;
+    if (status != KITH_OK) shard_fail(shard, status, err.text);
+}
+
+/* Small shards make short lists, whatever k is; looked at only when it matters. */
+static uint32_t lane_count_of(const search_run *run) {
+    const kith_codec_shard_search_request *request = &run->request;
+    uint64_t hit_count = (uint64_t)request->query_count * request->k, rows_most = 0;
+    if (hit_count * request->shard_count <= KITH_QUERY_LANE_HITS_MAX) return request->shard_count;
+    for (uint32_t i = 0; i < request->shard_count && rows_most < request->k; i++) {
+        uint64_t rows = run->shards[i].shard ? kith_shard_count(run->shards[i].shard) : 0;
+        if (rows > rows_most) rows_most = rows;
     }
-    shard->search = (kith_shard_search){
-        .field_index = run->request.field_index,
-        .queries = run->request.queries,
-        .query_count = run->request.query_count,
-        .k = run->request.k,
-        .deadline_ns = run->own->request->deadline_ns,
-        .cancelled = run->own->request->cancelled,
-        .may_run_inline = inline_is_cheaper(run, index),
-        .done = shard_done,
-    };
-    kith_shard_search_start(shard->shard, &shard->search);
+    if (rows_most < request->k) hit_count = request->query_count * rows_most;
+    return kith_query_lane_count(hit_count, request->shard_count);
+}
+
+static void run_start(search_run *run) {
+    kith_arena *arena = &run->own->arena;
+    uint32_t shard_count = run->request.shard_count;
+    run->shards = kith_arena_alloc_zero(arena, shard_count * sizeof *run->shards);
+    kith_mutex_init(&run->mutex, KITH_RANK_QUERY);
+    kith_query_gather_init(&run->gather, run->request.query_count, run->request.k);
+    for (uint32_t i = 0; i < shard_count; i++)
+        shard_find(run, i);
+    uint32_t lane_count = lane_count_of(run);
+    run->lanes = kith_arena_alloc_zero(arena, lane_count * sizeof *run->lanes);
+    atomic_init(&run->remaining, lane_count + 1);
+    for (uint32_t i = 0; i < lane_count; i++) {
+        run->lanes[i].run = run;
+        lane_run(&run->lanes[i]);
+    }
+    run_part_done(run);
 }
 
 void serve_search(void *ctx, kith_transport_request *request) {
@@ -192,11 +271,5 @@ void serve_search(void *ctx, kith_transport_request *request) {
         serve_request_answer(own, status, &err);
         return;
     }
-    uint32_t shard_count = run->request.shard_count;
-    run->shards = kith_arena_alloc_zero(&own->arena, shard_count * sizeof *run->shards);
-    kith_mutex_init(&run->mutex, KITH_RANK_QUERY);
-    atomic_init(&run->remaining, shard_count + 1);
-    for (uint32_t i = 0; i < shard_count; i++)
-        shard_start(run, i);
-    run_part_done(run);
+    run_start(run);
 }

@@ -153,6 +153,19 @@ static kith_api_limits limits_of(const kith_config *config, uint32_t search_thre
     };
 }
 
+/* Points here. A shard that is not open has none to search. */
+static uint64_t api_points(void *ctx, const kith_collection *collection) {
+    kith_standalone *own = ctx;
+    uint64_t points = 0;
+    for (uint32_t i = 0; i < collection->shard_count; i++) {
+        kith_shard *shard = kith_shard_set_find(own->data.shards, collection->shard_id_first + i);
+        if (!shard) continue;
+        points += kith_shard_count(shard);
+        kith_shard_set_release(own->data.shards, shard);
+    }
+    return points;
+}
+
 static kith_status queries_start(kith_standalone *own, kith_err *err) {
     kith_status status = kith_transport_loop_create(own->env, LOOP_IN_FLIGHT_MAX, &own->transport, err);
     if (status != KITH_OK) return status;
@@ -171,6 +184,7 @@ static kith_status queries_start(kith_standalone *own, kith_err *err) {
         .limits = limits_of(&own->config, kith_executor_thread_count(own->data.search)),
         .message_bytes_max = own->config.message_bytes_max,
         .health = health,
+        .points = api_points,
         .searched = api_searched,
         .wrote = api_wrote,
         .ctx = own,

@@ -2,6 +2,7 @@
  * After all of them nothing was written and the service still serves. */
 #include <math.h>
 
+#include "host/api/api_internal.h"
 #include "tests/unit/api/api_fixture.h"
 
 #define assert_refused(fixture, wanted, got, ...)                                                            \
@@ -269,6 +270,33 @@ static void test_api__too_many_bytes_of_writes_are_busy_with_a_hint(void **state
     kith_api_limits_set(f->api, &limits);
 }
 
+/* Room is given back after the answer. */
+static uint64_t read_bytes_when_idle(api_fixture *f) {
+    while (kith_api_in_flight(f->api) > 0) {
+    }
+    return atomic_load(&f->api->admitted[KITH_API_READ].bytes);
+}
+
+/* Others are made up: all but a MiB of what is allowed is in use. */
+static void test_api_search__results_that_do_not_fit_are_busy(void **state) {
+    api_fixture *f = *state;
+    _Atomic uint64_t *bytes = &f->api->admitted[KITH_API_READ].bytes;
+    float *queries = kith_alloc_zero(256 * 16);
+    atomic_store(bytes, KITH_API_READ_BYTES_MAX - (1u << 20));
+    assert_int_equal(query_ask(f, "plain", queries, 16, 10), KITH_OK);
+    /* One point is there, so that no list is longer. */
+    assert_int_equal(query_ask(f, "plain", queries, 256 * 16, 16384), KITH_OK);
+    assert_int_equal(read_bytes_when_idle(f), KITH_API_READ_BYTES_MAX - (1u << 20));
+    f->api->options.points = NULL;
+    assert_refused(f, KITH_BUSY, query_ask(f, "plain", queries, 256 * 16, 16384), "256 queries", "k 16384",
+        "1073741824 allowed", "retry in");
+    assert_int_equal(read_bytes_when_idle(f), KITH_API_READ_BYTES_MAX - (1u << 20));
+    atomic_store(bytes, 0);
+    assert_int_equal(query_ask(f, "plain", queries, 256 * 16, 16384), KITH_OK);
+    assert_int_equal(read_bytes_when_idle(f), 0);
+    kith_free(queries);
+}
+
 int main(void) {
     FIXTURE_UNUSED;
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -282,6 +310,7 @@ int main(void) {
         CASE(test_api_write__refuses_duplicates_and_counts),
         CASE(test_api_upsert__refuses_payloads_that_are_no_objects),
         CASE(test_api_search__refusals),
+        CASE(test_api_search__results_that_do_not_fit_are_busy),
         CASE(test_api_points__refusals),
         CASE(test_api__a_deadline_in_the_past_does_nothing),
         CASE(test_api__too_many_bytes_of_writes_are_busy_with_a_hint),
