@@ -68,6 +68,7 @@ typedef struct kith_env_ops {
     kith_status (*file_bytes)(kith_file *file, uint64_t *bytes_out, kith_err *err);
     kith_status (*file_map)(kith_file *file, size_t bytes, const void **address_out, kith_err *err);
     void (*file_unmap)(kith_env *env, const void *address, size_t bytes);
+    void (*file_map_forget)(kith_env *env, const void *address, size_t bytes);
     kith_status (*path_rename)(kith_env *env, const char *from, const char *to, kith_err *err);
     kith_status (*path_remove)(kith_env *env, const char *path, kith_err *err);
     kith_status (*dir_make)(kith_env *env, const char *path, kith_err *err);
@@ -163,6 +164,11 @@ static inline KITH_CHECK kith_status kith_file_map(
 }
 static inline void kith_file_unmap(kith_env *env, const void *address, size_t bytes) {
     env->ops->file_unmap(env, address, bytes);
+}
+/* A hint: what was read of these bytes of a map need not stay in this process's memory; reading them again is as
+ * before. */
+static inline void kith_file_map_forget(kith_env *env, const void *address, size_t bytes) {
+    env->ops->file_map_forget(env, address, bytes);
 }
 /* Atomic; replaces `to`. Durable after kith_dir_sync of the folder. */
 static inline KITH_CHECK kith_status kith_path_rename(

@@ -71,6 +71,7 @@ const kith_env_ops posix_ops = {
     .file_bytes = posix_file_bytes,
     .file_map = posix_file_map,
     .file_unmap = posix_file_unmap,
+    .file_map_forget = posix_file_map_forget,
     .path_rename = posix_path_rename,
     .path_remove = posix_path_remove,
     .dir_make = posix_dir_make,

@@ -160,6 +160,15 @@ void posix_file_unmap(kith_env *env, const void *address, size_t bytes) {
     kith_assert(result == 0);
 }
 
+/* Whole pages only. The pages stay in the system's cache; MADV_DONTNEED takes them off this process's table. */
+void posix_file_map_forget(kith_env *env, const void *address, size_t bytes) {
+    (void)env;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t begin = ((uintptr_t)address + page - 1) / page * page;
+    uintptr_t end = ((uintptr_t)address + bytes) / page * page;
+    if (begin < end) (void)madvise((void *)begin, end - begin, MADV_DONTNEED);
+}
+
 /* --- the folder's lock --- */
 
 /* The pid that the holder wrote into its LOCK file. */

@@ -44,6 +44,7 @@ kith_status posix_file_truncate(kith_file *file, uint64_t bytes, kith_err *err);
 kith_status posix_file_bytes(kith_file *file, uint64_t *bytes_out, kith_err *err);
 kith_status posix_file_map(kith_file *file, size_t bytes, const void **address_out, kith_err *err);
 void posix_file_unmap(kith_env *env, const void *address, size_t bytes);
+void posix_file_map_forget(kith_env *env, const void *address, size_t bytes);
 
 kith_status posix_path_rename(kith_env *env, const char *from, const char *to, kith_err *err);
 kith_status posix_path_remove(kith_env *env, const char *path, kith_err *err);

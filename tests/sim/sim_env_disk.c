@@ -469,6 +469,12 @@ static void file_unmap(kith_env *env, const void *address, size_t bytes) {
     kith_free((void *)(uintptr_t)address);
 }
 
+static void file_map_forget(kith_env *env, const void *address, size_t bytes) {
+    (void)env;
+    (void)address;
+    (void)bytes;
+}
+
 /* --- names and folders --- */
 
 static kith_status path_rename(kith_env *env, const char *from, const char *to, kith_err *err) {
@@ -615,6 +621,7 @@ void sim_disk_ops_fill(kith_env_ops *ops) {
     ops->file_bytes = file_bytes;
     ops->file_map = file_map;
     ops->file_unmap = file_unmap;
+    ops->file_map_forget = file_map_forget;
     ops->path_rename = path_rename;
     ops->path_remove = path_remove;
     ops->dir_make = dir_make;
