@@ -84,11 +84,11 @@ typedef struct kith_segment_source {
 } kith_segment_source;
 
 /* Writes the sealed file of all live rows of the sources, sorted by id, to `path` (through path + ".tmp", fsync,
- * rename, fsync of the folder), in memory bounded by the row count, not by the vectors. Ids must not repeat among
- * live rows. `*cancel` true ends it with CANCELLED and removes what was written. Zero live rows: no file,
- * `*row_count_out` 0. */
+ * rename, fsync of the folder), in memory bounded by the row count, not by the vectors. Fields of many rows get codes
+ * where they pay (kernels/codes/codes.h), trained and made with `compute`. Ids must not repeat among live rows. `*cancel`
+ * true ends it with CANCELLED and removes what was written. Zero live rows: no file, `*row_count_out` 0. */
 KITH_CHECK kith_status kith_segment_build(kith_env *env, const char *path, const kith_schema *schema,
-    const kith_segment_source *sources, uint32_t source_count, const atomic_bool *cancel,
-    uint32_t *row_count_out, kith_err *err);
+    const kith_compute_ops *compute, const kith_segment_source *sources, uint32_t source_count,
+    const atomic_bool *cancel, uint32_t *row_count_out, kith_err *err);
 
 #endif

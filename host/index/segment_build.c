@@ -16,6 +16,7 @@
 #include "host/base/buf.h"
 #include "host/base/bytes.h"
 #include "host/index/segment_bloom.h"
+#include "host/index/segment_codes.h"
 #include "host/store/segment_file.h"
 
 #define BUILD_PATH_BYTES_MAX 4096u
@@ -32,6 +33,7 @@ typedef struct build_row {
 
 typedef struct build {
     const kith_schema *schema;
+    const kith_compute_ops *compute;
     const kith_segment_source *sources;
     const atomic_bool *cancel;
     kith_segment_writer *writer;
@@ -289,6 +291,22 @@ static kith_status presence_write(build *work, uint32_t field_index, kith_err *e
     return status;
 }
 
+static const void *row_vector(const void *ctx, uint32_t field_index, uint32_t row) {
+    const build *work = ctx;
+    const build_row *at = &work->rows[row];
+    return kith_segment_row_vector(work->sources[at->source].segment, field_index, at->row);
+}
+
+static kith_status codes_write(build *work, uint32_t field_index, kith_err *err) {
+    segment_codes_rows rows = {.field = &work->schema->fields[field_index],
+        .field_index = field_index,
+        .row_count = work->row_count,
+        .vector_at = row_vector,
+        .ctx = work,
+        .cancel = work->cancel};
+    return segment_codes_write(work->writer, work->compute, &rows, err);
+}
+
 static kith_status field_write(build *work, uint32_t index, kith_err *err) {
     column vectors = {
         .kind = KITH_SEGMENT_VECTORS, .field = index, .row_end = work->row_count, .append = vector_append};
@@ -297,6 +315,7 @@ static kith_status field_write(build *work, uint32_t index, kith_err *err) {
     kith_status status = column_write(work, &vectors, err);
     if (status == KITH_OK) status = presence_write(work, index, err);
     if (status == KITH_OK) status = column_write(work, &norms, err);
+    if (status == KITH_OK) status = codes_write(work, index, err);
     return status;
 }
 
@@ -336,11 +355,11 @@ static kith_status file_write(build *work, kith_env *env, const char *path, kith
 }
 
 kith_status kith_segment_build(kith_env *env, const char *path, const kith_schema *schema,
-    const kith_segment_source *sources, uint32_t source_count, const atomic_bool *cancel,
-    uint32_t *row_count_out, kith_err *err) {
+    const kith_compute_ops *compute, const kith_segment_source *sources, uint32_t source_count,
+    const atomic_bool *cancel, uint32_t *row_count_out, kith_err *err) {
     kith_assert(source_count <= BUILD_SOURCES_MAX);
     kith_assert(strlen(path) < BUILD_PATH_BYTES_MAX - sizeof ".tmp");
-    build work = {.schema = schema, .sources = sources, .cancel = cancel};
+    build work = {.schema = schema, .compute = compute, .sources = sources, .cancel = cancel};
     kith_status status = cancel_check(&work, err);
     if (status == KITH_OK) status = rows_collect(&work, source_count, err);
     if (status == KITH_OK && work.row_count > 0) status = file_write(&work, env, path, err);

@@ -10,6 +10,7 @@
 #include "host/base/bytes.h"
 #include "host/base/log.h"
 #include "host/index/segment_bloom.h"
+#include "host/index/segment_codes.h"
 #include "host/store/segment_file.h"
 
 /* Mapped arrays are read as they lie. */
@@ -20,6 +21,8 @@ typedef struct sealed_field {
     const float *norms;
     const uint64_t *presence; /* NULL: every row has the field */
     size_t vector_bytes;
+    kith_codes codes;
+    bool has_codes;
 } sealed_field;
 
 typedef struct sealed_segment {
@@ -105,6 +108,7 @@ static void sealed_rows_of(const kith_segment *segment, uint32_t field_index, ki
     rows->vectors = field->vectors;
     rows->norms = field->norms;
     rows->allow = field->presence;
+    rows->codes = field->has_codes ? &field->codes : NULL;
 }
 
 static bool sealed_any_missing(const kith_segment *segment, uint32_t field_index) {
@@ -312,10 +316,34 @@ static kith_status bloom_read(sealed_segment *sealed, kith_err *err) {
     return KITH_OK;
 }
 
+static kith_status presence_read(sealed_segment *sealed, uint32_t index, kith_err *err) {
+    if (!kith_segment_file_find(sealed->file, KITH_SEGMENT_PRESENCE, index)) return KITH_OK;
+    uint64_t rows = sealed->row_count;
+    size_t words = kith_bitset_words(rows);
+    const void *data = NULL;
+    kith_status status =
+        section_get(sealed, KITH_SEGMENT_PRESENCE, index, words * sizeof(uint64_t), &data, err);
+    if (status != KITH_OK) return status;
+    const uint64_t *presence = data;
+    if (rows % 64 != 0 && presence[words - 1] >> (rows % 64) != 0) {
+        return corrupt(sealed, KITH_SEGMENT_PRESENCE, "a bit is set past the last row", err);
+    }
+    sealed->fields[index].presence = presence;
+    return KITH_OK;
+}
+
+/* Opening touched every page of the vectors for their checksum. A scan reads codes and a few vectors, so those pages
+ * need not count as this process's until they are read again. */
+static void vectors_forget(const sealed_segment *sealed, uint32_t index) {
+    const kith_segment_section *section = kith_segment_file_find(sealed->file, KITH_SEGMENT_VECTORS, index);
+    kith_file_map_forget(sealed->env, section->data, section->bytes);
+}
+
 static kith_status field_read(sealed_segment *sealed, uint32_t index, kith_err *err) {
     sealed_field *field = &sealed->fields[index];
+    const kith_field *schema = &sealed->segment.schema.fields[index];
     uint64_t rows = sealed->row_count;
-    field->vector_bytes = kith_field_vector_bytes(&sealed->segment.schema.fields[index]);
+    field->vector_bytes = kith_field_vector_bytes(schema);
     const void *data = NULL;
     kith_status status =
         section_get(sealed, KITH_SEGMENT_VECTORS, index, rows * field->vector_bytes, &data, err);
@@ -324,15 +352,12 @@ static kith_status field_read(sealed_segment *sealed, uint32_t index, kith_err *
     status = section_get(sealed, KITH_SEGMENT_NORMS, index, rows * sizeof *field->norms, &data, err);
     if (status != KITH_OK) return status;
     field->norms = data;
-    if (!kith_segment_file_find(sealed->file, KITH_SEGMENT_PRESENCE, index)) return KITH_OK;
-    size_t words = kith_bitset_words(rows);
-    status = section_get(sealed, KITH_SEGMENT_PRESENCE, index, words * sizeof *field->presence, &data, err);
+    status = presence_read(sealed, index, err);
     if (status != KITH_OK) return status;
-    field->presence = data;
-    if (rows % 64 != 0 && field->presence[words - 1] >> (rows % 64) != 0) {
-        return corrupt(sealed, KITH_SEGMENT_PRESENCE, "a bit is set past the last row", err);
-    }
-    return KITH_OK;
+    status = segment_codes_read(
+        sealed->file, schema, index, sealed->row_count, &field->codes, &field->has_codes, err);
+    if (status == KITH_OK && field->has_codes) vectors_forget(sealed, index);
+    return status;
 }
 
 static kith_status sections_read(sealed_segment *sealed, kith_err *err) {

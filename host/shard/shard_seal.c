@@ -157,7 +157,7 @@ static void build_run(kith_task *task) {
     shard_build *build = (shard_build *)((char *)task - offsetof(shard_build, task));
     kith_shard *shard = build->shard;
     kith_shard_node *node = shard->node;
-    build->status = kith_segment_build(node->env, build->path, &shard->schema, build->sources,
+    build->status = kith_segment_build(node->env, build->path, &shard->schema, node->compute, build->sources,
         build->source_count, &build->cancel, &build->row_count, &build->err);
     if (build->status == KITH_OK && build->row_count > 0) {
         build->status = kith_segment_sealed_open(

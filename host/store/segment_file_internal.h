@@ -12,7 +12,7 @@
 #define SEGMENT_SECTIONS_MAX  256u
 
 _Static_assert(
-    SEGMENT_SECTIONS_MAX >= 7 + 3 * KITH_FIELDS_MAX, "every section of the widest schema has a place");
+    SEGMENT_SECTIONS_MAX >= 7 + 5 * KITH_FIELDS_MAX, "every section of the widest schema has a place");
 
 /* "KITHSEG1" */
 extern const char segment_file_magic[8];

@@ -13,8 +13,8 @@ import pytest
 from kith_client import Client, assert_exact
 from kithd import Kithd
 
-DIM = 16
-ROWS = 900
+DIM = 32
+ROWS = 4200  # enough for codes (host/index/segment_codes.h)
 
 
 def matrix_of(rows):
@@ -58,7 +58,7 @@ def damaged(kithd, pristine):
 
 
 def segment_of(server):
-    """The largest one: the collection with 900 points."""
+    """The largest one: the collection with thousands of points."""
     return max(server.data_dir.rglob("*.seg"), key=lambda path: path.stat().st_size)
 
 
@@ -116,6 +116,7 @@ def test_a_flipped_byte_in_any_part_of_a_segment_is_found(damaged, seed):
     rng = random.Random(seed)
     places = sections_of(pristine)
     assert sum(1 for what in places if what.startswith("section")) >= 4, places
+    assert {"section 19/0", "section 20/0"} <= places.keys(), "the field has codes"
     for what, (offset, size) in places.items():
         if size == 0:
             continue

@@ -309,7 +309,8 @@ static void test_segment__growing_refuses_a_row_too_many(void **state) {
 
 static kith_status build(fixture *f, const kith_segment_source *sources, uint32_t source_count,
     const char *path, uint32_t *row_count_out, kith_err *err) {
-    return kith_segment_build(f->env, path, &f->schema, sources, source_count, NULL, row_count_out, err);
+    return kith_segment_build(
+        f->env, path, &f->schema, kith_compute_ref(), sources, source_count, NULL, row_count_out, err);
 }
 
 static int point_compare(const void *a, const void *b) {
@@ -431,7 +432,8 @@ static void test_segment__cancel_and_failure_leave_nothing(void **state) {
     atomic_bool cancel = true;
     uint32_t rows;
     kith_err err;
-    assert_int_equal(kith_segment_build(f->env, SEALED_PATH, &f->schema, &source, 1, &cancel, &rows, &err),
+    assert_int_equal(kith_segment_build(f->env, SEALED_PATH, &f->schema, kith_compute_ref(), &source, 1,
+                         &cancel, &rows, &err),
         KITH_CANCELLED);
     for (int kind = SIM_FAIL_CREATE; kind <= SIM_FAIL_RENAME; kind++) {
         sim_env_fail_next(f->sim, (sim_fail_kind)kind, KITH_NO_SPACE);
