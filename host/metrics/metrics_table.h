@@ -16,7 +16,11 @@
     X(SEARCH_DURATION, "kith_search_duration_seconds", HISTOGRAM, "",                                        \
         "Time from a search call's arrival to its answer.")                                                  \
     X(SEARCH_ROWS_SCANNED, "kith_search_rows_scanned_total", COUNTER, "",                                    \
-        "Rows whose codes were compared with a query.")                                                      \
+        "Rows that were compared with a query.")                                                             \
+    X(SEARCH_ROWS_CODED, "kith_search_rows_coded_total", COUNTER, "",                                        \
+        "Rows scanned by their codes instead of their vectors.")                                             \
+    X(SEARCH_CODE_SURVIVORS, "kith_search_code_survivors_total", COUNTER, "",                                \
+        "Rows scanned by their codes that could not be ruled out by them.")                                  \
     X(SEARCH_ROWS_RESCORED, "kith_search_rows_rescored_total", COUNTER, "",                                  \
         "Rows that passed the scan and got an exact score.")                                                 \
     X(SEARCH_WIDE_SCANS, "kith_search_wide_scans_total", COUNTER, "",                                        \

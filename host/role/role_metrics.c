@@ -26,7 +26,8 @@ struct kith_role_metrics {
     kith_series *search_queries, *search_duration, *write_points, *write_duration;
     kith_series *sync_duration, *seal_duration, *log_bytes, *log_syncs;
     struct {
-        uint64_t rows_scanned, rows_rescored, wide_scans, read_slices, seals, merges;
+        uint64_t rows_scanned, rows_coded, code_survivors, rows_rescored, wide_scans, read_slices, seals,
+            merges;
     } carried; /* of the shards' counters: what the series have already */
 };
 
@@ -98,6 +99,9 @@ static void carry(kith_series *series, _Atomic uint64_t *counter, uint64_t *carr
 static void counters_carry(kith_role_metrics *own) {
     kith_shard_counters *from = &own->data->counters;
     carry(plain(own, KITH_METRIC_ID_SEARCH_ROWS_SCANNED), &from->rows_scanned, &own->carried.rows_scanned);
+    carry(plain(own, KITH_METRIC_ID_SEARCH_ROWS_CODED), &from->rows_coded, &own->carried.rows_coded);
+    carry(plain(own, KITH_METRIC_ID_SEARCH_CODE_SURVIVORS), &from->code_survivors,
+        &own->carried.code_survivors);
     carry(plain(own, KITH_METRIC_ID_SEARCH_ROWS_RESCORED), &from->rows_rescored, &own->carried.rows_rescored);
     carry(plain(own, KITH_METRIC_ID_SEARCH_WIDE_SCANS), &from->wide_scans, &own->carried.wide_scans);
     carry(plain(own, KITH_METRIC_ID_READ_SLICES), &from->read_slices, &own->carried.read_slices);

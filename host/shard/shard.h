@@ -53,8 +53,8 @@ typedef struct kith_shard_node {
 } kith_shard_node;
 
 typedef struct kith_shard_counters {
-    _Atomic uint64_t points_upserted, points_deleted, seals, merges, rows_scanned, rows_rescored, wide_scans,
-        segments_corrupt, read_slices;
+    _Atomic uint64_t points_upserted, points_deleted, seals, merges, rows_scanned, rows_coded, code_survivors,
+        rows_rescored, wide_scans, segments_corrupt, read_slices;
 } kith_shard_counters;
 
 typedef struct kith_shard_options {

@@ -190,10 +190,14 @@ static void run_count(search_run *run) {
     kith_top_k_stats total = {0};
     for (uint32_t i = 0; i < run->worker_count; i++) {
         total.rows_scanned += run->workers[i].stats.rows_scanned;
+        total.rows_coded += run->workers[i].stats.rows_coded;
+        total.code_survivors += run->workers[i].stats.code_survivors;
         total.rows_rescored += run->workers[i].stats.rows_rescored;
         total.wide_scans += run->workers[i].stats.wide_scans;
     }
     SHARD_COUNT(run->shard, rows_scanned, total.rows_scanned);
+    SHARD_COUNT(run->shard, rows_coded, total.rows_coded);
+    SHARD_COUNT(run->shard, code_survivors, total.code_survivors);
     SHARD_COUNT(run->shard, rows_rescored, total.rows_rescored);
     SHARD_COUNT(run->shard, wide_scans, total.wide_scans);
 }
