@@ -155,12 +155,68 @@ static void test_codes_bound__holds_for_rows_as_queries(void **state) {
     }
 }
 
+/* Along the axes, what a row's code leaves of it. */
+static void residual_of(const kernels_case *c, uint32_t row, float *residual_out) {
+    const kith_code_block *block = kith_code_block_at(&c->codes, row / KITH_CODE_BLOCK_ROWS);
+    const float *values = (const float *)c->vectors + (size_t)row * c->shape.dim;
+    uint32_t at = row % KITH_CODE_BLOCK_ROWS;
+    double square = 0;
+    for (uint32_t i = 0; c->shape.metric == KITH_METRIC_COSINE && i < c->shape.dim; i++)
+        square += (double)values[i] * values[i];
+    double length = c->shape.metric == KITH_METRIC_COSINE ? sqrt(square) : 1;
+    for (uint32_t i = 0; i < c->shape.dim; i++) {
+        uint32_t byte =
+            (i / KITH_CODE_GROUP * KITH_CODE_BLOCK_ROWS + at) * KITH_CODE_GROUP + i % KITH_CODE_GROUP;
+        double coded = (double)block->scale[at] * (block->codes[byte] - KITH_CODE_BIAS);
+        residual_out[i] = (float)(values[i] / length - c->codes.basis.mean[i] - coded);
+    }
+}
+
+/* Cauchy-Schwarz is an equality where the query lies along the row's residual; one large component makes that
+ * residual long. Nothing random comes near it. */
+static void test_codes_bound__holds_for_queries_along_the_residual(void **state) {
+    (void)state;
+    kith_rng rng;
+    kith_rng_init(&rng, seed);
+    for (uint64_t i = 0; i < test_scaled(120); i++) {
+        case_shape shape = {.metric = i % 3 == 0   ? KITH_METRIC_L2
+                                      : i % 3 == 1 ? KITH_METRIC_IP
+                                                   : KITH_METRIC_COSINE,
+            .type = KITH_TYPE_F32,
+            .data = DATA_NORMAL,
+            .dim = 256 << i % 5,
+            .row_count = 8,
+            .query_count = 8,
+            .k = 1,
+            .seed = kith_rng_next(&rng)};
+        kernels_case c;
+        case_create(&shape, &c);
+        for (uint32_t row = 0; row < shape.row_count; row++)
+            ((float *)c.vectors)[(size_t)row * shape.dim + kith_rng_below(&rng, shape.dim)] *= 100;
+        c.shape.codes = CODES_AXES;
+        case_codes_make(&c, &rng);
+        for (uint32_t q = 0; q < shape.query_count; q++) {
+            float *query = c.queries + (size_t)q * shape.dim;
+            residual_of(&c, q, query);
+            for (uint32_t d = 0; shape.metric == KITH_METRIC_L2 && d < shape.dim; d++)
+                query[d] += c.codes.basis.mean[d];
+        }
+        coded_queries queries = queries_make(&c, kith_compute_cpu());
+        for (uint32_t q = 0; q < shape.query_count; q++)
+            row_check(&c, &queries.made[q], q, q);
+        kith_free(queries.made);
+        kith_free(queries.levels);
+        case_destroy(&c);
+    }
+}
+
 int main(void) {
     seed = test_seed(20261121);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_codes_bound__holds_for_every_kind_of_data),
         cmocka_unit_test(test_codes_bound__holds_at_the_widest),
         cmocka_unit_test(test_codes_bound__holds_for_rows_as_queries),
+        cmocka_unit_test(test_codes_bound__holds_for_queries_along_the_residual),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
