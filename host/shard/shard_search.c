@@ -592,9 +592,11 @@ static void search_begin(kith_shard *shard, kith_shard_search *search, shard_vie
         search_end(shard, search, view, status, &err);
         return;
     }
-    /* This thread is the first worker: the run is not freed before it has ended. */
+    /* This thread is the first worker: the run is not freed before it has ended. The shard may be: workers posted here
+     * can do every job and answer while this thread still posts the others. */
+    kith_executor *executor = shard->node->search;
     for (uint32_t i = 1; i < plan.worker_count; i++)
-        kith_executor_post(shard->node->search, &run->workers[i].task);
+        kith_executor_post(executor, &run->workers[i].task);
     worker_do(&run->workers[0]);
 }
 
