@@ -76,7 +76,7 @@ KITH_CHECK kith_status kith_shard_open(
 /* During recovery, before any other use: applies one log entry of this shard (those already sealed are
  * skipped). */
 KITH_CHECK kith_status kith_shard_replay(kith_shard *shard, const kith_log_entry *entry, kith_err *err);
-/* Ends recovery: publishes the first view, removes unnamed files, begins background work. */
+/* Ends recovery: publishes the first view, begins background work. */
 KITH_CHECK kith_status kith_shard_start(kith_shard *shard, kith_err *err);
 /* Completes writes that were admitted and background work (cancelling builds), then calls `closed` on the
  * owner executor; after that kith_shard_destroy. New requests are CLOSED from the call on. */

@@ -190,6 +190,13 @@ void shard_count_add(kith_shard *shard, size_t counter_offset, uint64_t value);
 void shard_apply_post(kith_shard *shard);
 void shard_write_drain_closing(kith_shard *shard);
 
+/* --- shard_recover.c --- */
+
+/* Files that no manifest names, of the shards that `starting` gives (NULL for others), which are open and not yet
+ * started. One look at the folder for all of them: it has the files of thousands. */
+void shard_unnamed_files_remove(
+    kith_shard_node *node, kith_shard *(*starting)(void *ctx, uint64_t shard_id), void *ctx);
+
 /* --- shard_apply.c --- */
 
 /* Applies points [*next_point, ...) of `op` to the working state, and to `batch` unless the store has it

@@ -227,7 +227,9 @@ kith_status kith_shard_replay(kith_shard *shard, const kith_log_entry *entry, ki
 /* --- start --- */
 
 typedef struct sweep {
-    kith_shard *shard;
+    kith_shard_node *node;
+    kith_shard *(*starting)(void *ctx, uint64_t shard_id);
+    void *ctx;
     kith_arena arena;
     struct sweep_name {
         struct sweep_name *next;
@@ -243,10 +245,13 @@ static bool file_is_named(kith_shard *shard, const char *name, uint64_t segment_
 
 static void sweep_entry(void *ctx, const kith_dir_entry *entry) {
     sweep *found = ctx;
-    const char *dir = found->shard->node->segment_dir;
+    const char *dir = found->node->segment_dir;
     uint64_t shard_id, segment_id;
+    kith_err fault;
     if (entry->is_dir || !shard_segment_name_parse(entry->name, &shard_id, &segment_id)) return;
-    if (shard_id != found->shard->id || file_is_named(found->shard, entry->name, segment_id)) return;
+    kith_shard *shard = found->starting(found->ctx, shard_id);
+    if (!shard || shard_health_check(shard, &fault) != KITH_OK) return;
+    if (file_is_named(shard, entry->name, segment_id)) return;
     size_t bytes = strlen(dir) + 1 + strlen(entry->name) + 1;
     struct sweep_name *name = kith_arena_alloc(&found->arena, sizeof *name);
     name->path = kith_arena_alloc(&found->arena, bytes);
@@ -255,19 +260,25 @@ static void sweep_entry(void *ctx, const kith_dir_entry *entry) {
     found->names = name;
 }
 
-/* Removes files that the manifest does not name; a missing folder has none. */
-static kith_status unnamed_remove(kith_shard *shard, kith_err *err) {
-    sweep found = {.shard = shard};
-    kith_env *env = shard->node->env;
-    kith_arena_init(&found.arena);
-    kith_status status = kith_dir_list(env, shard->node->segment_dir, sweep_entry, &found, err);
+static kith_status sweep_run(sweep *found, kith_err *err) {
+    kith_env *env = found->node->env;
+    kith_status status = kith_dir_list(env, found->node->segment_dir, sweep_entry, found, err);
     if (status == KITH_NOT_FOUND) status = KITH_OK;
-    for (struct sweep_name *name = found.names; status == KITH_OK && name; name = name->next) {
+    for (struct sweep_name *name = found->names; status == KITH_OK && name; name = name->next) {
         status = kith_path_remove(env, name->path, err);
         if (status == KITH_NOT_FOUND) status = KITH_OK;
     }
-    kith_arena_fini(&found.arena);
     return status;
+}
+
+void shard_unnamed_files_remove(
+    kith_shard_node *node, kith_shard *(*starting)(void *ctx, uint64_t shard_id), void *ctx) {
+    kith_err err;
+    sweep found = {.node = node, .starting = starting, .ctx = ctx};
+    kith_arena_init(&found.arena);
+    if (sweep_run(&found, &err) != KITH_OK)
+        kith_log_warn("segment_files_left", kith_kv_text("error", err.text));
+    kith_arena_fini(&found.arena);
 }
 
 kith_status kith_shard_start(kith_shard *shard, kith_err *err) {
@@ -286,10 +297,6 @@ kith_status kith_shard_start(kith_shard *shard, kith_err *err) {
         return KITH_OK;
     }
     shard_publish(shard);
-    status = unnamed_remove(shard, &fault);
-    if (status != KITH_OK)
-        kith_log_warn(
-            "segment_files_left", kith_kv_u64("shard", shard->id), kith_kv_text("error", fault.text));
     shard->flush.wanted = true; /* then the log may be trimmed to what is sealed */
     shard_maintain_post(shard);
     return KITH_OK;

@@ -10,6 +10,7 @@
 #include "host/base/map.h"
 #include "host/base/thread.h"
 #include "host/shard/shard_eraser.h"
+#include "host/shard/shard_internal.h"
 
 typedef struct set_entry {
     kith_shard_set *set;
@@ -91,31 +92,49 @@ kith_status kith_shard_set_replay(void *ctx, const kith_log_entry *entry, kith_e
     return shard ? kith_shard_replay(shard, entry, err) : KITH_OK;
 }
 
-/* The next entry that is not started, or NULL. */
-static set_entry *unstarted_next(kith_shard_set *set) {
+static set_entry **unstarted_all(kith_shard_set *set, uint32_t *count_out) {
     size_t cursor = 0, key_bytes;
     const void *key;
     uint64_t value;
-    set_entry *found = NULL;
+    uint32_t count = 0;
     kith_mutex_lock(&set->mutex);
-    while (!found && kith_map_next(set->by_id, &cursor, &key, &key_bytes, &value)) {
+    set_entry **entries = kith_alloc_array(kith_map_count(set->by_id) + 1, sizeof(set_entry *));
+    while (kith_map_next(set->by_id, &cursor, &key, &key_bytes, &value)) {
         set_entry *entry = (set_entry *)(uintptr_t)value;
-        if (!entry->started) found = entry;
+        if (!entry->started) entries[count++] = entry;
     }
     kith_mutex_unlock(&set->mutex);
-    return found;
+    *count_out = count;
+    return entries;
+}
+
+static kith_shard *unstarted_find(void *ctx, uint64_t shard_id) {
+    kith_shard_set *set = ctx;
+    kith_mutex_lock(&set->mutex);
+    set_entry *entry = find_locked(set, shard_id);
+    kith_shard *shard = entry && !entry->started ? entry->shard : NULL;
+    kith_mutex_unlock(&set->mutex);
+    return shard;
+}
+
+static kith_status entry_start(kith_shard_set *set, set_entry *entry, kith_err *err) {
+    kith_status status = kith_shard_start(entry->shard, err);
+    if (status != KITH_OK) return status;
+    kith_mutex_lock(&set->mutex);
+    entry->started = true;
+    kith_mutex_unlock(&set->mutex);
+    return KITH_OK;
 }
 
 kith_status kith_shard_set_start(kith_shard_set *set, kith_err *err) {
-    set_entry *entry;
-    while ((entry = unstarted_next(set))) {
-        kith_status status = kith_shard_start(entry->shard, err);
-        if (status != KITH_OK) return status;
-        kith_mutex_lock(&set->mutex);
-        entry->started = true;
-        kith_mutex_unlock(&set->mutex);
-    }
-    return KITH_OK;
+    uint32_t count;
+    kith_status status = KITH_OK;
+    set_entry **entries = unstarted_all(set, &count);
+    if (count > 0) shard_unnamed_files_remove(set->node, unstarted_find, set);
+    for (uint32_t i = 0; status == KITH_OK && i < count; i++)
+        status = entry_start(set, entries[i], err);
+    kith_free(entries);
+    return status;
 }
 
 uint32_t kith_shard_set_count(kith_shard_set *set) {

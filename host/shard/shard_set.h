@@ -19,7 +19,8 @@ KITH_CHECK kith_status kith_shard_set_open(
 /* For kith_store_log_options.replay of a node whose log has only shards, or called by one that dispatches.
  * Entries of shards that are not open are skipped: they are dropped ones. */
 KITH_CHECK kith_status kith_shard_set_replay(void *set, const kith_log_entry *entry, kith_err *err);
-/* Starts every shard that was opened since. node->log must be set. */
+/* Starts every shard that was opened since, and removes files that their manifests do not name. node->log must be
+ * set. */
 KITH_CHECK kith_status kith_shard_set_start(kith_shard_set *set, kith_err *err);
 
 /* The started shard, or NULL. */
