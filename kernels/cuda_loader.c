@@ -5,7 +5,7 @@
 #include "host/base/alloc.h"
 
 struct kith_cuda {
-    void *library;
+    void *library; /* NULL: the table is this program's own */
     const kith_cuda_plugin *table;
     uint32_t device_count;
 };
@@ -28,21 +28,31 @@ static kith_status table_check(
     return status == KITH_OK ? KITH_OK : kith_err_wrap(err, status, "cuda plugin %s", path);
 }
 
+kith_status kith_cuda_open_table(
+    const char *name, const kith_cuda_plugin *table, kith_cuda **cuda_out, kith_err *err) {
+    uint32_t device_count;
+    kith_status status = table_check(name, table, &device_count, err);
+    if (status != KITH_OK) return status;
+    kith_cuda *cuda = kith_alloc(sizeof *cuda);
+    *cuda = (kith_cuda){.table = table, .device_count = device_count};
+    *cuda_out = cuda;
+    return KITH_OK;
+}
+
 kith_status kith_cuda_open(const char *path, kith_cuda **cuda_out, kith_err *err) {
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!library) return kith_err_set(err, KITH_UNAVAILABLE, "cuda plugin: %s", dlerror());
     kith_cuda_plugin_table_fn find = table_find(library);
+    kith_cuda *cuda;
     kith_status status;
     if (!find) {
         status = kith_err_set(
             err, KITH_UNAVAILABLE, "%s is not a cuda plugin: it has no " KITH_CUDA_PLUGIN_SYMBOL, path);
         goto err_close_library;
     }
-    uint32_t device_count;
-    status = table_check(path, find(), &device_count, err);
+    status = kith_cuda_open_table(path, find(), &cuda, err);
     if (status != KITH_OK) goto err_close_library;
-    kith_cuda *cuda = kith_alloc(sizeof *cuda);
-    *cuda = (kith_cuda){.library = library, .table = find(), .device_count = device_count};
+    cuda->library = library;
     *cuda_out = cuda;
     return KITH_OK;
 err_close_library:
@@ -52,7 +62,7 @@ err_close_library:
 
 void kith_cuda_close(kith_cuda *cuda) {
     if (!cuda) return;
-    dlclose(cuda->library);
+    if (cuda->library) dlclose(cuda->library);
     kith_free(cuda);
 }
 

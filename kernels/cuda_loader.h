@@ -12,6 +12,9 @@ typedef struct kith_cuda kith_cuda;
 
 /* `path`: the plugin's file, or a bare name that the dynamic linker looks up. UNAVAILABLE with the reason. */
 KITH_CHECK kith_status kith_cuda_open(const char *path, kith_cuda **cuda_out, kith_err *err);
+/* As open, with a plugin that is linked into this program (tests: the emulated one); `name` is for messages. */
+KITH_CHECK kith_status kith_cuda_open_table(
+    const char *name, const kith_cuda_plugin *table, kith_cuda **cuda_out, kith_err *err);
 /* Accepts NULL. */
 void kith_cuda_close(kith_cuda *cuda);
 

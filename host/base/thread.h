@@ -23,6 +23,7 @@ typedef enum kith_lock_rank {
     KITH_RANK_LOG_FILES = 80,
     KITH_RANK_TIMER = 85,
     KITH_RANK_EXECUTOR = 90,
+    KITH_RANK_CUDA = 95,
     KITH_RANK_METRICS = 100,
     KITH_RANK_LOG = 110,
 } kith_lock_rank;

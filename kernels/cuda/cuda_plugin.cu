@@ -14,6 +14,13 @@ kith_status cuda_fail(kith_err *err, kith_status status, const char *format, ...
     return status;
 }
 
+kith_status cuda_check(kith_err *err, cudaError_t error, const char *what) {
+    if (error == cudaSuccess) return KITH_OK;
+    (void)cudaGetLastError(); /* or the next launch check would report it again */
+    return cuda_fail(
+        err, KITH_INTERNAL, "%s: %s (cuda error %d)", what, cudaGetErrorString(error), (int)error);
+}
+
 kith_status cuda_launch_check(kith_err *err, const char *kernel_name) {
     cudaError_t error = cudaGetLastError();
     if (error == cudaSuccess) return KITH_OK;
@@ -25,7 +32,7 @@ static kith_status device_count(uint32_t *count_out, kith_err *err) {
     int count = 0;
     cudaError_t error = cudaGetDeviceCount(&count);
     if (error != cudaSuccess) {
-        (void)cudaGetLastError(); /* or the next launch check would report it again */
+        (void)cudaGetLastError();
         return cuda_fail(err, KITH_UNAVAILABLE, "no cuda device: %s (cuda error %d)",
             cudaGetErrorString(error), (int)error);
     }
@@ -40,6 +47,13 @@ extern "C" __attribute__((visibility("default"))) const kith_cuda_plugin *kith_c
         sizeof(kith_cuda_plugin),
         device_count,
         cuda_rescore,
+        cuda_device_open,
+        cuda_device_close,
+        cuda_device_memory,
+        cuda_segment_upload,
+        cuda_segment_release,
+        cuda_search_queries_max,
+        cuda_search,
     };
     return &table;
 }

@@ -3,8 +3,8 @@
  * Eight neighbouring threads take one (query, row) pair; thread j is lane j and sums terms j, j + 8, ... in
  * rising order. The tree is three shuffles: +4 makes l0+l4, l1+l5, l2+l6, l3+l7 in the first four threads, +2
  * and +1 the rest. Every operation is an explicitly rounded one (__dmul_rn and so on), which the compiler may
- * not fuse. A warp reads 4 rows, 32 consecutive bytes of each (f32) at a step. Grid: x over a query's rows, y
- * over queries. */
+ * not fuse. A warp reads 4 rows, 32 consecutive bytes of each (f32) at a step. Grid: x over a query's rows, in
+ * turns if there are more than threads, y over queries. */
 #include <cuda_fp16.h>
 
 #include "kernels/cuda/cuda_launch.h"
@@ -40,12 +40,10 @@ template <kith_metric metric> static __device__ double term(double q, double x) 
     return metric == KITH_METRIC_L1 ? fabs(difference) : __dmul_rn(difference, difference);
 }
 
+/* The closeness of the row at place `out`, in the thread of lane 0. */
 template <kith_metric metric, kith_vector_type type>
-static __global__ void rescore_kernel(kith_cuda_rescore_job job) {
-    const uint32_t query_index = blockIdx.y, lane = threadIdx.x % LANES;
-    const uint32_t at = blockIdx.x * BLOCK_ROWS + threadIdx.x / LANES;
-    const bool used = at < job.d_row_counts[query_index];
-    const size_t out = (size_t)query_index * job.rows_per_query_max + at;
+static __device__ double row_closeness(
+    const kith_cuda_rescore_job &job, uint32_t query_index, size_t out, bool used, uint32_t lane) {
     const float *query = job.d_queries + (size_t)query_index * job.dim;
     const size_t row_bytes = (size_t)job.dim * (type == KITH_TYPE_F32 ? 4 : type == KITH_TYPE_I8 ? 1 : 2);
     double sum = 0, query_square = 0, row_square = 0;
@@ -60,16 +58,30 @@ static __global__ void rescore_kernel(kith_cuda_rescore_job job) {
             }
         }
     }
-    /* All threads of the warp meet in the shuffles, used or not. */
     double closeness = lanes_sum(sum);
     if (metric == KITH_METRIC_L2 || metric == KITH_METRIC_L1) closeness = -closeness;
     if (metric == KITH_METRIC_COSINE)
         closeness = cosine(closeness, lanes_sum(query_square), lanes_sum(row_square));
-    if (used && lane == 0) job.d_closeness_out[out] = closeness;
+    return closeness;
+}
+
+template <kith_metric metric, kith_vector_type type>
+static __global__ void rescore_kernel(kith_cuda_rescore_job job) {
+    const uint32_t query_index = blockIdx.y, lane = threadIdx.x % LANES;
+    const uint32_t count = min(job.d_row_counts[query_index], job.rows_per_query_max);
+    /* The same number of turns in all threads of a block: they meet in the shuffles, used or not. */
+    for (uint32_t begin = blockIdx.x * BLOCK_ROWS; begin < count; begin += gridDim.x * BLOCK_ROWS) {
+        const uint32_t at = begin + threadIdx.x / LANES;
+        const size_t out = (size_t)query_index * job.rows_per_query_max + at;
+        double closeness = row_closeness<metric, type>(job, query_index, out, at < count, lane);
+        if (at < count && lane == 0) job.d_closeness_out[out] = closeness;
+    }
 }
 
 template <kith_metric metric> static void launch_metric(const kith_cuda_rescore_job &job) {
-    dim3 grid((job.rows_per_query_max + BLOCK_ROWS - 1) / BLOCK_ROWS, job.query_count);
+    uint32_t blocks = (job.rows_per_query_max + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    if (job.blocks_per_query && job.blocks_per_query < blocks) blocks = job.blocks_per_query;
+    dim3 grid(blocks, job.query_count);
     switch (job.type) {
     case KITH_TYPE_F32:
         KITH_LAUNCH((rescore_kernel<metric, KITH_TYPE_F32>), grid, BLOCK_THREADS, 0, job.stream, job);

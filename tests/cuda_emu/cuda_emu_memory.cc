@@ -296,6 +296,16 @@ ACCESSES(2)
 ACCESSES(4)
 ACCESSES(8)
 ACCESSES(16)
+/* Atomics of the host's parts of the source. */
+long __tsan_atomic64_load(const volatile long *at, int) {
+    return __atomic_load_n(at, __ATOMIC_SEQ_CST);
+}
+long __tsan_atomic64_fetch_add(volatile long *at, long value, int) {
+    return __atomic_fetch_add(at, value, __ATOMIC_SEQ_CST);
+}
+long __tsan_atomic64_fetch_sub(volatile long *at, long value, int) {
+    return __atomic_fetch_sub(at, value, __ATOMIC_SEQ_CST);
+}
 void __tsan_read_range(void *at, unsigned long bytes) {
     emu_access(at, bytes, false, false);
 }

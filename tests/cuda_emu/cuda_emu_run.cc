@@ -251,8 +251,11 @@ bool block_run(dim3 block) {
 
 } // namespace
 
+/* Of this thread of the host: others may meanwhile run host code of the same files. */
+static thread_local bool running;
+
 bool emu_running() {
-    return current != NULL;
+    return running;
 }
 
 emu_who emu_who_now() {
@@ -292,6 +295,7 @@ bool emu_kernel_run(const cuda_emu_kernel &launched) {
     launch_number++;
     thread_count = launched.block.x * launched.block.y * launched.block.z;
     aborted = false;
+    running = true;
     bool good = true;
     block_number = 0;
     for (uint32_t z = 0; good && z < launched.grid.z; z++) {
@@ -300,7 +304,7 @@ bool emu_kernel_run(const cuda_emu_kernel &launched) {
                 good = block_run(dim3(x, y, z));
         }
     }
-    current = NULL;
+    running = false;
     return good;
 }
 

@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <tuple>
+
 #define KITH_CUDA_EMU 1
 
 #define __global__
@@ -280,16 +282,23 @@ struct cuda_emu_kernel {
 };
 void cuda_emu_launch(const cuda_emu_kernel &kernel, cudaStream_t stream);
 
-template <typename F>
-static inline void cuda_emu_launch_of(const char *name, const void *code, dim3 grid, dim3 block,
-    size_t shared_bytes, cudaStream_t stream, const F &call) {
-    cuda_emu_kernel kernel = {name, code, grid, block, shared_bytes, new F(call), sizeof(F),
-        [](const void *closure) { (*(const F *)closure)(); },
-        [](const void *closure) { delete (const F *)closure; }};
+/* A kernel and its arguments as they are now. */
+template <typename... Parameters> struct cuda_emu_closure {
+    void (*code)(Parameters...);
+    std::tuple<Parameters...> arguments;
+};
+
+template <typename... Parameters, typename... Arguments>
+static inline void cuda_emu_launch_of(const char *name, void (*code)(Parameters...), dim3 grid, dim3 block,
+    size_t shared_bytes, cudaStream_t stream, Arguments... arguments) {
+    typedef cuda_emu_closure<Parameters...> closure;
+    cuda_emu_kernel kernel = {name, (const void *)code, grid, block, shared_bytes,
+        new closure{code, std::tuple<Parameters...>(arguments...)}, sizeof(closure),
+        [](const void *at) { std::apply(((const closure *)at)->code, ((const closure *)at)->arguments); },
+        [](const void *at) { delete (const closure *)at; }};
     cuda_emu_launch(kernel, stream);
 }
 #define KITH_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                          \
-    cuda_emu_launch_of(#kernel, (const void *)(kernel), grid, block, shared_bytes, (cudaStream_t)(stream),   \
-        [=]() { (kernel)(__VA_ARGS__); })
+    cuda_emu_launch_of(#kernel, (kernel), grid, block, shared_bytes, (cudaStream_t)(stream), __VA_ARGS__)
 
 #endif
