@@ -1,13 +1,24 @@
-/* The two ceilings of one core that kernels are measured against. Each takes the best of several passes, for
- * the machine's other work only ever slows a pass down. */
+/* What some cores of this machine can do at most, to hold kernels against: reading memory, f32 FMA, integer
+ * multiply-add. Each figure is the best of many short passes, for the machine's other work only ever slows one down. All
+ * threads work at once, since cores share memory channels and clock.
+ *
+ * Threads: one call at a time; it starts and ends its own. */
 #ifndef KITH_BENCH_MICRO_BENCH_CEILINGS_H
 #define KITH_BENCH_MICRO_BENCH_CEILINGS_H
 
 #include "host/env/env.h"
 
-/* Bytes a second at which `bytes` bytes of memory (far more than the caches) are read once, in order. */
-double bench_ceiling_read(kith_env *env, const void *memory, size_t bytes);
-/* f32 operations a second of fused multiply-adds that wait for nothing (an FMA is two). */
-double bench_ceiling_fma(kith_env *env);
+typedef struct bench_ceilings {
+    double read_bytes_per_s; /* memory far larger than the caches, in order, each thread its part */
+    double f32_ops_per_s;    /* fused multiply-adds that wait for nothing; one is two operations */
+    /* Multiply-adds of small integers into 32-bit sums, as the widest instruction set here makes them; one is two
+     * operations. 0 on machines that bench_ceilings.c does not know. */
+    double integer_ops_per_s;
+    const char *integer_instruction;
+    uint32_t integer_bits; /* of the smaller factor: 8 or 16 */
+} bench_ceilings;
+
+KITH_CHECK kith_status bench_ceilings_measure(
+    kith_env *env, uint32_t thread_count, bench_ceilings *ceilings_out, kith_err *err);
 
 #endif

@@ -1,13 +1,13 @@
-/* top_k on one thread against what the machine can do: the bandwidth of one streaming read (batch 1 reads
- * every row once) and the peak of f32 FMA (large batches). 1M x 128 f32 by default, in clusters, as
- * embeddings are.
+/* top_k on one thread against what the machine can do: reading memory (batch 1 reads everything once) and
+ * multiply-adds (large batches). 1M x 128 f32 by default, in clusters, as embeddings are.
  *
  *   bench_top_k [--rows N] [--dim N] [--k N] [--batch N] [--metric l2|ip|cosine|l1] [--type f32|f16|bf16|i8]
- *               [--base FILE.fvecs --queries FILE.fvecs] [--repeat N] [--seed N] [--json]
+ *               [--base FILE --queries FILE] [--repeat N] [--seed N] [--no-codes] [--json]
  *
- * GB/s counts the bytes of the stored rows once a scan of a batch; GFLOP/s two operations a component of each
- * query and row, whatever the metric. Best of `repeat` runs. The answers are those of ref: recall is 1 by
- * construction (tests/kernels). */
+ * FILE is .fvecs, or .npy of f32. Codes are trained on SAMPLE_ROWS rows and scanned where they pay; --no-codes scans the
+ * vectors. GB/s counts the bytes that a scan reads, codes or vectors, once a batch; G/s two operations a component of
+ * each query and row, of the code or of the vector. Best of `repeat` runs. The answers are those of ref: recall is 1
+ * by construction (tests/kernels). */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +19,9 @@
 #include "host/base/limits.h"
 #include "host/base/rng.h"
 #include "host/base/text.h"
-#include "kernels/compute.h"
+#include "kernels/codes/codes.h"
+
+enum { SAMPLE_ROWS = 4096 };
 
 typedef struct options {
     uint32_t rows, dim, k, batch, repeat;
@@ -27,7 +29,7 @@ typedef struct options {
     kith_metric metric;
     kith_vector_type type;
     const char *base_path, *queries_path;
-    bool json;
+    bool no_codes, json;
 } options;
 
 typedef struct data_set {
@@ -36,13 +38,17 @@ typedef struct data_set {
     float *norms;
     float *queries;
     uint32_t query_count;
+    kith_code_training training;
+    kith_codes codes;
+    uint8_t *blocks;
+    double train_seconds, encode_seconds;
 } data_set;
 
 typedef struct figure {
     uint32_t batch;
     double seconds;
     double bytes_per_s;
-    double flops_per_s;
+    double ops_per_s;
     kith_top_k_stats stats;
 } figure;
 
@@ -112,6 +118,8 @@ static options options_parse(int argc, char **argv) {
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--json") == 0) {
             o.json = true;
+        } else if (strcmp(argv[i], "--no-codes") == 0) {
+            o.no_codes = true;
         } else if (i + 1 < argc) {
             option_set(&o, argv[i], argv[i + 1]);
             i++;
@@ -165,48 +173,115 @@ static void data_synthesise(const options *o, data_set *data) {
     kith_free(vector);
 }
 
+/* Where a file's vectors lie. */
+typedef struct layout {
+    uint32_t dim;
+    uint64_t offset, stride, count;
+} layout;
+
 /* fvecs (Jegou et al., "Product quantization for nearest neighbor search", 2011, the TEXMEX sets): a vector
  * is its dim as i32 and then its floats, little-endian. */
-static float *fvecs_read(
+static layout fvecs_layout(const char *head, uint64_t file_bytes, const char *path) {
+    uint32_t dim = kith_load_u32((const uint8_t *)head);
+    uint64_t record = 4 + 4 * (uint64_t)dim;
+    if (dim == 0 || dim > KITH_DIM_MAX || file_bytes % record != 0) die(path, "is not an fvecs file");
+    return (layout){.dim = dim, .offset = 4, .stride = record, .count = file_bytes / record};
+}
+
+/* npy 1.0: magic, version, u16 length of the head, the head as a Python dictionary. */
+static layout npy_layout(const char *head, uint64_t file_bytes, const char *path) {
+    unsigned long long count = 0;
+    unsigned dim = 0;
+    const char *shape = strstr(head + 10, "'shape': (");
+    if (!shape || sscanf(shape, "'shape': (%llu, %u)", &count, &dim) != 2 || !strstr(head + 10, "<f4") ||
+        dim == 0)
+        die(path, "is not an npy file of rows of f32");
+    layout made = {.dim = dim, .stride = 4 * (uint64_t)dim, .count = count};
+    made.offset = 10 + (uint64_t)(uint8_t)head[8] + 256 * (uint64_t)(uint8_t)head[9];
+    if (made.offset + made.stride * made.count != file_bytes) die(path, "is shorter than its head says");
+    return made;
+}
+
+static float *vectors_read(
     kith_env *env, const char *path, uint32_t rows_most, uint32_t *dim_out, uint32_t *count_out) {
     kith_err err;
     kith_file *file;
     uint64_t bytes;
-    uint8_t head[4];
-    size_t read;
+    const void *mapped;
     if (kith_file_open(env, path, KITH_FILE_READ, &file, &err) != KITH_OK) die(path, err.text);
     if (kith_file_bytes(file, &bytes, &err) != KITH_OK) die(path, err.text);
-    if (kith_file_read_at(file, 0, head, 4, &read, &err) != KITH_OK || read != 4)
-        die(path, "is not an fvecs file");
-    uint32_t dim = kith_load_u32(head);
-    size_t record = 4 + 4 * (size_t)dim;
-    if (dim == 0 || dim > KITH_DIM_MAX || bytes % record != 0) die(path, "is not an fvecs file");
-    uint32_t count = bytes / record < rows_most ? (uint32_t)(bytes / record) : rows_most;
-    float *vectors = kith_try_alloc_aligned((size_t)count * dim * 4);
-    uint8_t *buffer = kith_try_alloc_aligned(count * record);
-    if (!vectors || !buffer) die("out of memory", path);
-    if (kith_file_read_at(file, 0, buffer, count * record, &read, &err) != KITH_OK ||
-        read != count * record) {
-        die(path, "could not be read whole");
-    }
+    if (bytes < 128) die(path, "is too short for vectors");
+    if (kith_file_map(file, bytes, &mapped, &err) != KITH_OK) die(path, err.text);
+    bool npy = memcmp(mapped, "\x93NUMPY\x01", 7) == 0;
+    layout lies = (npy ? npy_layout : fvecs_layout)(mapped, bytes, path);
+    uint32_t count = lies.count < rows_most ? (uint32_t)lies.count : rows_most;
+    float *vectors = kith_try_alloc_aligned((size_t)count * lies.dim * 4);
+    if (!vectors) die("out of memory", path);
     for (uint32_t i = 0; i < count; i++)
-        memcpy(vectors + (size_t)i * dim, buffer + i * record + 4, 4 * (size_t)dim);
-    kith_free(buffer);
+        memcpy(vectors + (size_t)i * lies.dim, (const char *)mapped + lies.offset + i * lies.stride,
+            4 * (size_t)lies.dim);
+    kith_file_unmap(env, mapped, bytes);
     kith_file_close(file);
-    *dim_out = dim;
+    *dim_out = lies.dim;
     *count_out = count;
     return vectors;
 }
 
 static void data_load(kith_env *env, options *o, data_set *data) {
     uint32_t query_dim;
-    float *base = fvecs_read(env, o->base_path, o->rows, &o->dim, &o->rows);
-    data->queries = fvecs_read(env, o->queries_path, KITH_QUERIES_MAX, &query_dim, &data->query_count);
+    float *base = vectors_read(env, o->base_path, o->rows, &o->dim, &o->rows);
+    data->queries = vectors_read(env, o->queries_path, KITH_QUERIES_MAX, &query_dim, &data->query_count);
     if (query_dim != o->dim) die(o->queries_path, "has another dim than the base");
     rows_allocate(o, data);
     for (uint32_t row = 0; row < o->rows; row++)
         row_store(o, data, row, base + (size_t)row * o->dim);
     kith_free(base);
+}
+
+/* --- codes --- */
+
+static void codes_train(const options *o, data_set *data) {
+    kith_err err;
+    size_t vector_bytes = o->dim * kith_vector_type_bytes(o->type);
+    uint32_t count = o->rows < SAMPLE_ROWS ? o->rows : SAMPLE_ROWS;
+    uint8_t *sample = kith_alloc_array(count, vector_bytes);
+    for (uint32_t i = 0; i < count; i++)
+        memcpy(sample + i * vector_bytes,
+            (const uint8_t *)data->vectors + (uint64_t)i * o->rows / count * vector_bytes, vector_bytes);
+    kith_status status = kith_codes_train(
+        kith_compute_cpu(), o->metric, o->type, o->dim, sample, count, &data->training, &err);
+    if (status != KITH_OK) die("training", err.text);
+    kith_free(sample);
+}
+
+static void codes_encode(const options *o, data_set *data) {
+    const kith_code_basis *basis = &data->training.basis;
+    size_t block_bytes = kith_code_block_bytes(basis->code_dim);
+    data->blocks = kith_try_alloc_aligned(kith_code_block_count(o->rows) * block_bytes);
+    void *scratch = kith_try_alloc_aligned(kith_codes_encode_scratch_bytes(basis));
+    if (!data->blocks || !scratch) die("out of memory", "codes");
+    for (uint32_t first = 0; first < o->rows; first += KITH_CODE_BLOCK_ROWS) {
+        const void *vectors[KITH_CODE_BLOCK_ROWS];
+        uint32_t count = o->rows - first < KITH_CODE_BLOCK_ROWS ? o->rows - first : KITH_CODE_BLOCK_ROWS;
+        for (uint32_t i = 0; i < count; i++)
+            vectors[i] =
+                (const char *)data->vectors + (size_t)(first + i) * o->dim * kith_vector_type_bytes(o->type);
+        kith_codes_encode(kith_compute_cpu(), basis, o->type, vectors, count, scratch,
+            (kith_code_block *)(data->blocks + first / KITH_CODE_BLOCK_ROWS * block_bytes));
+    }
+    kith_free(scratch);
+    data->codes = (kith_codes){.basis = *basis, .blocks = data->blocks};
+    data->rows.codes = &data->codes;
+}
+
+static void codes_make(kith_env *env, const options *o, data_set *data) {
+    uint64_t start = kith_env_now_ns(env);
+    codes_train(o, data);
+    uint64_t trained = kith_env_now_ns(env);
+    data->train_seconds = (double)(trained - start) * 1e-9;
+    if (!data->training.useful) return;
+    codes_encode(o, data);
+    data->encode_seconds = (double)(kith_env_now_ns(env) - trained) * 1e-9;
 }
 
 /* --- measuring --- */
@@ -230,51 +305,65 @@ static figure measure(kith_env *env, const options *o, const data_set *data, uin
         if (seconds < best.seconds) best.seconds = seconds;
         best.stats = stats;
     }
+    double bytes = (double)o->rows * o->dim * (double)kith_vector_type_bytes(o->type);
     double components = (double)o->rows * o->dim;
-    best.bytes_per_s = components * (double)kith_vector_type_bytes(o->type) / best.seconds;
-    best.flops_per_s = 2 * components * batch / best.seconds;
+    if (data->rows.codes) {
+        uint32_t code_dim = data->codes.basis.code_dim;
+        bytes = (double)kith_code_block_count(o->rows) * (double)kith_code_block_bytes(code_dim);
+        components = (double)o->rows * code_dim;
+    }
+    best.bytes_per_s = bytes / best.seconds;
+    best.ops_per_s = 2 * components * batch / best.seconds;
     kith_free(hits);
     kith_free(counts);
     kith_free(job.scratch);
     return best;
 }
 
-static void print_table(const options *o, double read, double fma, const figure *figures, int count) {
+/* What a scan's arithmetic is held against. */
+static double ops_ceiling(const data_set *data, const bench_ceilings *ceilings) {
+    if (!data->rows.codes) return ceilings->f32_ops_per_s;
+    /* A query's levels are wider than 8 bits: two planes where factors are bytes (kernels/codes/codes.h). */
+    return ceilings->integer_bits == 8 ? ceilings->integer_ops_per_s / 2 : ceilings->integer_ops_per_s;
+}
+
+static void print_table(const options *o, const data_set *data, const bench_ceilings *ceilings,
+    const figure *figures, int count) {
     printf("backend %s, %u x %u, k %u, one thread\n", kith_compute_cpu()->name, o->rows, o->dim, o->k);
-    printf("ceilings: read %.1f GB/s, f32 FMA %.1f GFLOP/s\n\n", read * 1e-9, fma * 1e-9);
-    printf("%6s %10s %12s %8s %6s %10s %6s %16s %6s\n", "batch", "ms", "queries/s", "GB/s", "of", "GFLOP/s",
-        "of", "rescored/query", "wide");
+    printf("ceilings: read %.1f GB/s, f32 FMA %.1f G/s, %s %.1f G/s\n", ceilings->read_bytes_per_s * 1e-9,
+        ceilings->f32_ops_per_s * 1e-9, ceilings->integer_instruction, ceilings->integer_ops_per_s * 1e-9);
+    if (data->rows.codes)
+        printf("codes of %u components%s, trained in %.2f s, made in %.2f s\n", data->codes.basis.code_dim,
+            data->codes.basis.vectors ? "" : " (the axes)", data->train_seconds, data->encode_seconds);
+    printf("\n%6s %10s %12s %8s %6s %10s %6s %16s %16s %6s\n", "batch", "ms", "queries/s", "GB/s", "of",
+        "G/s", "of", "survivors/query", "rescored/query", "wide");
     for (int i = 0; i < count; i++) {
         const figure *f = &figures[i];
-        printf("%6u %10.2f %12.1f %8.2f %5.0f%% %10.1f %5.0f%% %16.1f %6llu\n", f->batch, f->seconds * 1e3,
-            f->batch / f->seconds, f->bytes_per_s * 1e-9, 100 * f->bytes_per_s / read, f->flops_per_s * 1e-9,
-            100 * f->flops_per_s / fma, (double)f->stats.rows_rescored / f->batch,
+        printf("%6u %10.2f %12.1f %8.2f %5.0f%% %10.1f %5.0f%% %16.1f %16.1f %6llu\n", f->batch,
+            f->seconds * 1e3, f->batch / f->seconds, f->bytes_per_s * 1e-9,
+            100 * f->bytes_per_s / ceilings->read_bytes_per_s, f->ops_per_s * 1e-9,
+            100 * f->ops_per_s / ops_ceiling(data, ceilings), (double)f->stats.code_survivors / f->batch,
+            (double)f->stats.rows_rescored / f->batch, (unsigned long long)f->stats.wide_scans);
+    }
+}
+
+static void print_json(const options *o, const data_set *data, const bench_ceilings *ceilings,
+    const figure *figures, int count) {
+    printf("{\"backend\": \"%s\", \"rows\": %u, \"dim\": %u, \"k\": %u, \"metric\": %d, \"type\": %d, "
+           "\"code_dim\": %u, \"read_bytes_per_s\": %.0f, \"f32_ops_per_s\": %.0f, "
+           "\"integer_ops_per_s\": %.0f, \"figures\": [",
+        kith_compute_cpu()->name, o->rows, o->dim, o->k, o->metric, o->type,
+        data->rows.codes ? data->codes.basis.code_dim : 0, ceilings->read_bytes_per_s,
+        ceilings->f32_ops_per_s, ceilings->integer_ops_per_s);
+    for (int i = 0; i < count; i++) {
+        const figure *f = &figures[i];
+        printf("%s{\"batch\": %u, \"seconds\": %.6f, \"bytes_per_s\": %.0f, \"ops_per_s\": %.0f, "
+               "\"code_survivors\": %llu, \"rows_rescored\": %llu, \"wide_scans\": %llu}",
+            i ? ", " : "", f->batch, f->seconds, f->bytes_per_s, f->ops_per_s,
+            (unsigned long long)f->stats.code_survivors, (unsigned long long)f->stats.rows_rescored,
             (unsigned long long)f->stats.wide_scans);
     }
-}
-
-static void print_json(const options *o, double read, double fma, const figure *figures, int count) {
-    printf("{\"backend\": \"%s\", \"rows\": %u, \"dim\": %u, \"k\": %u, \"metric\": %d, \"type\": %d, "
-           "\"read_bytes_per_s\": %.0f, \"fma_flops_per_s\": %.0f, \"figures\": [",
-        kith_compute_cpu()->name, o->rows, o->dim, o->k, o->metric, o->type, read, fma);
-    for (int i = 0; i < count; i++) {
-        const figure *f = &figures[i];
-        printf("%s{\"batch\": %u, \"seconds\": %.6f, \"bytes_per_s\": %.0f, \"flops_per_s\": %.0f, "
-               "\"rows_rescored\": %llu, \"wide_scans\": %llu}",
-            i ? ", " : "", f->batch, f->seconds, f->bytes_per_s, f->flops_per_s,
-            (unsigned long long)f->stats.rows_rescored, (unsigned long long)f->stats.wide_scans);
-    }
     printf("]}\n");
-}
-
-static double read_ceiling(kith_env *env) {
-    const size_t bytes = 1u << 30;
-    char *memory = kith_try_alloc_aligned(bytes);
-    if (!memory) die("out of memory", "1 GiB to read");
-    memset(memory, 1, bytes); /* its own pages: untouched memory is one shared zero page */
-    double rate = bench_ceiling_read(env, memory, bytes);
-    kith_free(memory);
-    return rate;
 }
 
 int main(int argc, char **argv) {
@@ -295,7 +384,9 @@ int main(int argc, char **argv) {
         .dim = o.dim,
         .type = o.type,
         .metric = o.metric};
-    double read = read_ceiling(env), fma = bench_ceiling_fma(env);
+    if (!o.no_codes) codes_make(env, &o, &data);
+    bench_ceilings ceilings;
+    if (bench_ceilings_measure(env, 1, &ceilings, &err) != KITH_OK) die("ceilings", err.text);
     const uint32_t batches[] = {1, 32, 1024};
     figure figures[3];
     int count = 0;
@@ -304,7 +395,9 @@ int main(int argc, char **argv) {
         if (batch <= data.query_count) figures[count++] = measure(env, &o, &data, batch);
         if (o.batch) break;
     }
-    (o.json ? print_json : print_table)(&o, read, fma, figures, count);
+    (o.json ? print_json : print_table)(&o, &data, &ceilings, figures, count);
+    kith_codes_training_free(&data.training);
+    kith_free(data.blocks);
     kith_free(data.vectors);
     kith_free(data.norms);
     kith_free(data.queries);

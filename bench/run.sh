@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# The benchmarks by name; options go to the one named, --help says what they are.
+#
+#   bench/run.sh exact [options]     exact search side by side with FAISS, beside what the machine can do
+#   bench/run.sh served [options]    a server through the real client
+set -euo pipefail
+folder="$(cd "$(dirname "$0")" && pwd)"
+case "${1-}" in
+exact) exec python3 "$folder/exact/exact_bench.py" "${@:2}" ;;
+served) exec "$folder/served/run.sh" "${@:2}" ;;
+-h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" ;;
+*)
+    echo "bench/run.sh: ${1:+$1 is not a benchmark: }exact or served (--help says more)" >&2
+    exit 2
+    ;;
+esac
