@@ -100,6 +100,47 @@ static void test_env__file_map_outlives_close_and_removal(void **state) {
     assert_int_equal(kith_path_remove(fix->env, fix->path, &fix->err), KITH_NOT_FOUND);
 }
 
+/* Pages of files that are mapped into this process now. */
+static long mapped_pages(void) {
+    long all, resident, shared = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    assert_non_null(file);
+    assert_int_equal(fscanf(file, "%ld %ld %ld", &all, &resident, &shared), 3);
+    fclose(file);
+    return shared;
+}
+
+static uint64_t bytes_sum(const uint8_t *bytes, size_t count) {
+    uint64_t sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += bytes[i];
+    return sum;
+}
+
+static void test_env__file_map_forgets_whole_pages_and_no_data(void **state) {
+    fixture *fix = *state;
+    enum { BYTES = 8 << 20 };
+    uint8_t *bytes = kith_alloc(BYTES);
+    for (size_t i = 0; i < BYTES; i++)
+        bytes[i] = (uint8_t)(i * 31 + i / 4096);
+    kith_file *file = open_file(fix, KITH_FILE_CREATE_NEW);
+    assert_ok(kith_file_write_at(file, 0, bytes, BYTES, &fix->err), &fix->err);
+    const void *address = NULL;
+    assert_ok(kith_file_map(file, BYTES, &address, &fix->err), &fix->err);
+    kith_file_close(file);
+    uint64_t sum = bytes_sum(address, BYTES);
+    long before = mapped_pages();
+    kith_file_map_forget(fix->env, (const char *)address + 100, 200); /* less than a page: nothing */
+    kith_file_map_forget(fix->env, (const char *)address + 100, BYTES - 200);
+    long gone = before - mapped_pages();
+    long page = sysconf(_SC_PAGESIZE);
+    assert_true(gone > BYTES / page * 9 / 10 && gone <= BYTES / page);
+    assert_int_equal(bytes_sum(address, BYTES), sum);
+    assert_memory_equal(address, bytes, BYTES);
+    kith_file_unmap(fix->env, address, BYTES);
+    kith_free(bytes);
+}
+
 static void test_env__rename_replaces(void **state) {
     fixture *fix = *state;
     char other[300];
@@ -265,6 +306,7 @@ int main(void) {
         CASE(test_env__file_modes_say_what_must_be_there),
         CASE(test_env__file_offset_past_the_kernels_range_is_refused),
         CASE(test_env__file_map_outlives_close_and_removal),
+        CASE(test_env__file_map_forgets_whole_pages_and_no_data),
         CASE(test_env__rename_replaces),
         CASE(test_env__dir_list_is_in_name_order),
         CASE(test_env__dir_list_names_an_entry_it_cannot_look_at),
