@@ -57,6 +57,9 @@
         "Longest time a search may take; a client may ask for less.")                                        \
     X(search_queue_max, U32, 1024, 1, 1048576, NODE, RELOADABLE,                                             \
         "Searches that may wait for a thread; further ones are refused at once with a hint to retry.")       \
+    X(search_batch_window_us, U32, 0, 0, 10000, NODE, RESTART,                                               \
+        "How long a search on a GPU waits for others to share its work; those that wait for a thread share " \
+        "it anyway.")                                                                                        \
     SECTION("Writes")                                                                                        \
     X(write_timeout_ms, U32, 30000, 1, 3600000, NODE, RELOADABLE,                                            \
         "Longest time a write may take; a client may ask for less. A write that times out may still "        \

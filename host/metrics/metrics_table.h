@@ -25,6 +25,10 @@
         "Rows that passed the scan and got an exact score.")                                                 \
     X(SEARCH_WIDE_SCANS, "kith_search_wide_scans_total", COUNTER, "",                                        \
         "Scans whose bounds let too many rows pass, so that full vectors were read instead.")                \
+    X(SEARCH_BATCHES, "kith_search_batches_total", COUNTER, "",                                              \
+        "Runs over a shard, each for the searches that waited for it together; one alone counts too.")       \
+    X(SEARCH_BATCHED, "kith_search_batched_total", COUNTER, "",                                              \
+        "Searches of a shard in these runs; those done at once on the thread that took the call are not.")   \
     X(READ_SLICES, "kith_read_slices_total", COUNTER, "",                                                    \
         "Turns that reads of points took on the search threads; a long read takes many.")                    \
     X(WRITE_REQUESTS, "kith_write_requests_total", COUNTER, "code", "Write calls answered, by status.")      \

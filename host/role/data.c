@@ -10,6 +10,7 @@
 #include "host/base/log.h"
 #include "host/role/role_latch.h"
 
+#define US_NS 1000ULL
 #define MS_NS 1000000ULL
 
 static uint32_t core_count(void) {
@@ -62,6 +63,7 @@ static void node_fill(kith_role_data *data, const kith_role_data_options *option
         .search = data->search,
         .background = data->background,
         .compute = kith_compute_cpu(),
+        .search_batch_window_ns = config->search_batch_window_us * US_NS,
         .seal_bytes = config->segment_seal_bytes,
         .seal_rows = config->segment_seal_rows,
         .seal_idle_ns = config->segment_seal_idle_ms * MS_NS,

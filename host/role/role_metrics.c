@@ -26,8 +26,8 @@ struct kith_role_metrics {
     kith_series *search_queries, *search_duration, *write_points, *write_duration;
     kith_series *sync_duration, *seal_duration, *log_bytes, *log_syncs;
     struct {
-        uint64_t rows_scanned, rows_coded, code_survivors, rows_rescored, wide_scans, read_slices, seals,
-            merges;
+        uint64_t rows_scanned, rows_coded, code_survivors, rows_rescored, wide_scans, search_batches,
+            search_batched, read_slices, seals, merges;
     } carried; /* of the shards' counters: what the series have already */
 };
 
@@ -104,6 +104,8 @@ static void counters_carry(kith_role_metrics *own) {
         &own->carried.code_survivors);
     carry(plain(own, KITH_METRIC_ID_SEARCH_ROWS_RESCORED), &from->rows_rescored, &own->carried.rows_rescored);
     carry(plain(own, KITH_METRIC_ID_SEARCH_WIDE_SCANS), &from->wide_scans, &own->carried.wide_scans);
+    carry(plain(own, KITH_METRIC_ID_SEARCH_BATCHES), &from->search_batches, &own->carried.search_batches);
+    carry(plain(own, KITH_METRIC_ID_SEARCH_BATCHED), &from->search_batched, &own->carried.search_batched);
     carry(plain(own, KITH_METRIC_ID_READ_SLICES), &from->read_slices, &own->carried.read_slices);
     carry(plain(own, KITH_METRIC_ID_SEGMENT_MERGES), &from->merges, &own->carried.merges);
     carry(plain(own, KITH_METRIC_ID_SEGMENT_SEALS), &from->seals, &own->carried.seals);

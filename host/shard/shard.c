@@ -64,6 +64,7 @@ void kith_shard_destroy(kith_shard *shard) {
         shard_part_remove(shard, shard->part_count - 1);
     for (uint32_t i = 0; i < shard->retired_count; i++)
         kith_segment_release(shard->retired[i]);
+    shard_batcher_fini(shard);
     kith_hazard_destroy(shard->view_cell);
     kith_store_batch_destroy(shard->round.batch);
     kith_arena_fini(&shard->round.arena);

@@ -35,7 +35,8 @@ typedef struct kith_shard_node {
     kith_executor *search;     /* n threads: searches, reads of points */
     kith_executor *background; /* seals, merges, store flushes: may wait for the disk */
     const kith_compute_ops *compute;
-    uint64_t seal_bytes; /* of vectors */
+    uint64_t search_batch_window_ns; /* searches wait this long for others, on a GPU only */
+    uint64_t seal_bytes;             /* of vectors */
     uint32_t seal_rows;
     uint64_t seal_idle_ns;
     uint64_t merge_bytes_max;
@@ -54,7 +55,7 @@ typedef struct kith_shard_node {
 
 typedef struct kith_shard_counters {
     _Atomic uint64_t points_upserted, points_deleted, seals, merges, rows_scanned, rows_coded, code_survivors,
-        rows_rescored, wide_scans, segments_corrupt, read_slices;
+        rows_rescored, wide_scans, search_batches, search_batched, segments_corrupt, read_slices;
 } kith_shard_counters;
 
 typedef struct kith_shard_options {
@@ -127,7 +128,8 @@ struct kith_shard_search {
     void (*done)(kith_shard_search *search, kith_status status, const kith_hits *hits, const kith_err *err);
     void *impl[8]; /* the shard's */
 };
-/* Any thread. Splits the view into parts over the search executor. With `may_run_inline`, a search that is
+/* Any thread. Splits the view into parts over the search executor; searches that wait for the same field and k run as one
+ * (shard_batch.c). Those that wait when the shard closes are CLOSED. With `may_run_inline`, a search that is
  * small (rows x queries x dim) is done at once without another hop, `done` before this returns. */
 void kith_shard_search_start(kith_shard *shard, kith_shard_search *search);
 /* Any thread, also inside `done`. Until then the shard does not close, and files of the segments stay. */

@@ -7,6 +7,7 @@
 #include "host/base/hazard.h"
 #include "host/base/limits.h"
 #include "host/base/map.h"
+#include "host/base/thread.h"
 #include "host/shard/shard.h"
 #include "host/shard/shard_compact.h"
 #include "host/shard/shard_request_window.h"
@@ -21,6 +22,10 @@
 #define SHARD_BACKOFF_NS_LEAST (100ULL * 1000 * 1000)
 #define SHARD_BACKOFF_NS_MAX   (10ULL * 1000 * 1000 * 1000)
 #define SHARD_PATH_BYTES_MAX   4096u
+#define SHARD_RUNS_MAX         16u /* runs of searches of one shard at once */
+/* Queries and queries x k of a batch of several searches: what one reading of the rows serves. */
+#define SHARD_BATCH_QUERIES_MAX 256u
+#define SHARD_BATCH_RESULTS_MAX (256u << 10)
 
 typedef enum shard_part_kind { SHARD_PART_SEALED, SHARD_PART_FROZEN, SHARD_PART_GROWING } shard_part_kind;
 
@@ -110,6 +115,55 @@ typedef struct shard_flush {
     kith_err err;
 } shard_flush;
 
+/* What the shard keeps in kith_shard_search.impl. */
+typedef struct shard_search_state {
+    kith_task task;          /* of one that is not batched */
+    kith_shard_search *next; /* waiting, or in a batch */
+    kith_shard *shard;
+    shard_view *view; /* held for the ids */
+    bool alone;       /* there was no memory for its batch */
+} shard_search_state;
+
+static inline shard_search_state *shard_search_state_of(const kith_shard_search *search) {
+    return (shard_search_state *)search->impl;
+}
+
+typedef struct shard_search_list {
+    kith_shard_search *first, *last;
+} shard_search_list;
+
+/* A run of searches, from when it is posted until it has ended. */
+typedef struct shard_batch_slot {
+    kith_timer timer; /* its task begins the run; started only where searches are gathered for a while */
+    kith_shard *shard;
+    bool taken;
+} shard_batch_slot;
+
+/* Searches that wait. Any thread: a lock, because a message to an owner would cost every search another hop, and it is held
+ * for some pointers only. */
+typedef struct shard_batcher {
+    kith_mutex mutex; /* rank SHARD */
+    shard_search_list waiting;
+    uint32_t runs;             /* taken slots */
+    shard_batch_slot *pending; /* posted and not yet begun: what waits is taken by it */
+    bool gathers;              /* `pending` waits for its timer */
+    uint32_t gathered_queries;
+    shard_batch_slot slots[SHARD_RUNS_MAX];
+} shard_batcher;
+
+/* Searches of one field with one k that run as one; small, copied. */
+typedef struct shard_batch {
+    kith_shard *shard;
+    shard_batch_slot *slot;    /* NULL: run inside start */
+    shard_search_list members; /* in the order of their queries */
+    uint32_t member_count;
+    uint32_t query_count;
+    uint32_t field_index;
+    uint32_t k;
+    const float *queries; /* [query_count][dim] f32: those of the only member, or `block` */
+    float *block;
+} shard_batch;
+
 struct kith_shard {
     kith_shard_node *node;
     uint64_t id;
@@ -126,6 +180,7 @@ struct kith_shard {
     _Atomic int health; /* release, after the text; kith_status. The first fault stays. */
     char health_text[KITH_ERR_BYTES_MAX];
     kith_hazard_cell *view_cell;
+    shard_batcher batcher;
 
     kith_task start_task, close_task, closed_task;
     void (*closed)(void *ctx);
@@ -289,6 +344,26 @@ void shard_segment_path(
     const kith_shard_node *node, uint64_t shard_id, uint64_t segment_id, char path_out[SHARD_PATH_BYTES_MAX]);
 /* Shard and segment of a file name like "<shard>-<segment>.seg", also with ".tmp" behind it. */
 bool shard_segment_name_parse(const char *name, uint64_t *shard_id_out, uint64_t *segment_id_out);
+
+/* --- shard_search.c --- */
+
+/* On a search thread, or inside start: searches and, in the end, calls shard_batch_end. */
+void shard_search_begin(const shard_batch *batch);
+
+/* --- shard_batch.c --- */
+
+void shard_batcher_init(kith_shard *shard);
+void shard_batcher_fini(kith_shard *shard);
+/* Any thread. `search` holds a use of the shard, which ends with it. */
+void shard_batch_join(kith_shard *shard, kith_shard_search *search);
+/* Without a slot. */
+shard_batch shard_batch_of_one(kith_shard *shard, kith_shard_search *search);
+/* CANCELLED or DEADLINE once every member is over. `view`: what is searched; NULL before that. */
+kith_status shard_batch_check(const shard_batch *batch, const shard_view *view, kith_err *err);
+/* Answers every member; with NO_MEMORY several are run again, one by one. Takes `view`, which may be NULL unless OK.
+ * `lists` [query_count], borrowed. The shard may be gone afterwards. */
+void shard_batch_end(const shard_batch *batch, shard_view *view, kith_status status, const kith_hits *lists,
+    const kith_err *err);
 
 /* --- shard_read.c --- */
 

@@ -36,6 +36,7 @@ static kith_shard *shard_create(const kith_shard_options *options) {
     shard->row_bytes = kith_schema_row_bytes(options->schema);
     atomic_init(&shard->uses, 1);
     shard->next_segment_id = 1;
+    shard_batcher_init(shard);
     shard->view_cell = kith_hazard_create(shard_view_create(0), shard_view_destroy_cell);
     shard->round.batch = kith_store_batch_create(options->node->store);
     kith_arena_init(&shard->round.arena);

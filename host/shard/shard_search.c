@@ -1,4 +1,4 @@
-/* Searching a view.
+/* Searching a view: for one search, or for several at once (shard_batch.c), whose queries are then one list.
  *
  * The work is cut into units that worker tasks of the search executor pull from a counter, so that a slow
  * unit delays nobody else. There are two ways to cut, and which is better depends on how many queries there
@@ -22,11 +22,11 @@
 #define UNIT_BYTES         (16u << 20) /* of stored vectors; guess: some milliseconds of scanning */
 #define UNIT_ROWS_LEAST    4096u
 #define UNIT_ROWS_MOST     65536u
-#define TILE_QUERIES       256u         /* queries that share one reading of the rows */
-#define TILE_RESULTS       (256u << 10) /* a tile's queries x k: 4 MiB of running results a worker */
-#define RESULTS_MAX        (4u << 20)   /* workers x queries x k by rows: 128 MiB */
-#define WORKER_RESULTS_MAX (1u << 20)   /* queries x k by rows: 32 MiB of one worker */
-#define BY_QUERIES_FROM    32u          /* queries a thread, from which there are enough tiles; guess */
+#define TILE_QUERIES       SHARD_BATCH_QUERIES_MAX /* queries that share one reading of the rows */
+#define TILE_RESULTS       SHARD_BATCH_RESULTS_MAX /* a tile's queries x k: 4 MiB of running results a worker */
+#define RESULTS_MAX        (4u << 20)              /* workers x queries x k by rows: 128 MiB */
+#define WORKER_RESULTS_MAX (1u << 20)              /* queries x k by rows: 32 MiB of one worker */
+#define BY_QUERIES_FROM    32u /* queries a thread, from which there are enough tiles; guess */
 #define INLINE_WORK_MAX                                                                                      \
     (256ull << 10) /* multiplications; 20..50 us on one core, about what a hand-over costs */
 #define WORKERS_MAX 256u
@@ -63,7 +63,7 @@ typedef struct search_worker {
 
 struct search_run {
     kith_shard *shard;
-    kith_shard_search *search;
+    shard_batch batch;
     shard_view *view;
     uint32_t k;    /* at most the live rows */
     uint32_t tile; /* queries of one unit */
@@ -135,24 +135,6 @@ static size_t compute_scratch_bytes(
 }
 
 /* --- ending --- */
-
-static void view_and_use_release(kith_shard *shard, shard_view *view) {
-    if (view) shard_view_release(view);
-    shard_use_release(shard);
-}
-
-/* Before `done`, which may release. */
-static void search_hold(kith_shard_search *search, shard_view *view) {
-    search->impl[4] = view;
-}
-
-static kith_shard *search_shard(const kith_shard_search *search) {
-    return search->impl[3];
-}
-
-void kith_shard_search_release(kith_shard_search *search) {
-    view_and_use_release(search_shard(search), search->impl[4]);
-}
 
 static void run_fail(search_run *run, kith_status status, const kith_err *err) {
     if (atomic_exchange(&run->failure_taken, 1) == 0) {
@@ -282,30 +264,21 @@ static void floors_gather(search_worker *worker, uint32_t query_count) {
 
 /* --- units --- */
 
-static kith_status run_check(const search_run *run, kith_err *err) {
-    const kith_shard_search *search = run->search;
-    if (search->cancelled && atomic_load_explicit(search->cancelled, memory_order_relaxed))
-        return kith_err_set(err, KITH_CANCELLED, "the search was cancelled");
-    if (kith_env_now_ns(run->shard->node->env) < search->deadline_ns) return KITH_OK;
-    return kith_err_set(err, KITH_DEADLINE, "the deadline passed while %llu rows were searched",
-        (unsigned long long)run->view->row_count);
-}
-
 /* Queries [query_begin, + query_count) over one range of rows, into the running results. */
 static kith_status range_search(
     search_worker *worker, const unit *range, uint32_t query_begin, uint32_t query_count, kith_err *err) {
     search_run *run = worker->run;
     const shard_view_part *part = &run->view->parts[range->part];
-    uint32_t dim = run->shard->schema.fields[run->search->field_index].dim;
-    kith_status status = run_check(run, err);
+    uint32_t dim = run->shard->schema.fields[run->batch.field_index].dim;
+    kith_status status = shard_batch_check(&run->batch, run->view, err);
     if (status != KITH_OK) return status;
     floors_gather(worker, query_count);
     kith_segment_search job = {.compute = run->shard->node->compute,
-        .field_index = run->search->field_index,
+        .field_index = run->batch.field_index,
         .row_begin = range->row_begin,
         .row_end = range->row_end,
         .dead = part->dead ? part->dead->words : NULL,
-        .queries = run->search->queries + (size_t)query_begin * dim,
+        .queries = run->batch.queries + (size_t)query_begin * dim,
         .query_count = query_count,
         .k = run->k,
         .floors = worker->floors,
@@ -332,8 +305,7 @@ static void hits_write(search_run *run, uint32_t query, const found *best, uint3
 static kith_status tile_search(search_worker *worker, uint32_t tile_index, kith_err *err) {
     search_run *run = worker->run;
     uint32_t begin = tile_index * run->tile;
-    uint32_t count =
-        run->search->query_count - begin < run->tile ? run->search->query_count - begin : run->tile;
+    uint32_t count = run->batch.query_count - begin < run->tile ? run->batch.query_count - begin : run->tile;
     kith_status status = KITH_OK;
     memset(worker->best_counts, 0, count * sizeof *worker->best_counts);
     for (uint32_t i = 0; status == KITH_OK && i < run->unit_count; i++) {
@@ -391,13 +363,13 @@ static void results_merge(search_run *run) {
             first = worker;
             continue;
         }
-        for (uint32_t q = 0; q < run->search->query_count; q++) {
+        for (uint32_t q = 0; q < run->batch.query_count; q++) {
             size_t at = (size_t)q * run->k;
             first->best_counts[q] = found_merge(run, first->best + at, first->best_counts[q],
                 worker->best + at, worker->best_counts[q], first->merged);
         }
     }
-    for (uint32_t q = 0; first && q < run->search->query_count; q++) {
+    for (uint32_t q = 0; first && q < run->batch.query_count; q++) {
         hits_write(run, q, first->best + (size_t)q * run->k, first->best_counts[q]);
     }
 }
@@ -405,21 +377,12 @@ static void results_merge(search_run *run) {
 /* Every job is done, so no worker touches its block, the view or the shard any more. Worker tasks that are
  * still queued behind other searches find nothing left to pull; nobody waits for them. */
 static void run_answer(search_run *run) {
-    kith_shard *shard = run->shard;
-    kith_shard_search *search = run->search;
-    shard_view *view = run->view;
-    bool hold = search->hold_ids && run->status == KITH_OK;
     run_count(run);
     if (run->status == KITH_OK && !run->by_queries) results_merge(run);
     blocks_release(run);
-    if (hold) search_hold(search, view);
-    if (run->status == KITH_OK)
-        search->done(search, KITH_OK, run->lists, NULL);
-    else
-        search->done(search, run->status, NULL, &run->err);
-    /* From here on a held search is the caller's, who may have released it and freed it. */
+    if (run->status != KITH_OK) run_free_arrays(run);
+    shard_batch_end(&run->batch, run->view, run->status, run->lists, &run->err);
     run_free_arrays(run);
-    if (!hold) view_and_use_release(shard, view);
 }
 
 static kith_status job_do(search_worker *worker, uint32_t at, kith_err *err) {
@@ -427,7 +390,7 @@ static kith_status job_do(search_worker *worker, uint32_t at, kith_err *err) {
     kith_status status = worker->block ? KITH_OK : worker_begin(worker, err);
     if (status != KITH_OK) return status;
     if (run->by_queries) return tile_search(worker, at, err);
-    return range_search(worker, &run->units[at], 0, run->search->query_count, err);
+    return range_search(worker, &run->units[at], 0, run->batch.query_count, err);
 }
 
 /* After a failure the jobs left are pulled and dropped, so that the count reaches 0 whoever fails. */
@@ -483,24 +446,24 @@ static uint32_t least(uint32_t a, uint32_t b) {
 }
 
 /* Pure. `thread_count` of the search executor; `small`: one worker. */
-static search_plan plan_make(const kith_shard_search *search, const shard_view *view, const kith_field *field,
+static search_plan plan_make(const shard_batch *batch, const shard_view *view, const kith_field *field,
     uint32_t thread_count, bool small) {
-    search_plan plan = {.k = view->live_count < search->k ? (uint32_t)view->live_count : search->k};
+    search_plan plan = {.k = view->live_count < batch->k ? (uint32_t)view->live_count : batch->k};
     plan.unit_rows = unit_rows(field);
     plan.unit_count = units_count(view, plan.unit_rows);
     uint32_t threads = small ? 1 : least(thread_count, WORKERS_MAX);
     plan.job_count = plan.unit_count;
     plan.worker_count = least(threads, plan.job_count);
-    bool too_much = (uint64_t)plan.worker_count * search->query_count * plan.k > RESULTS_MAX;
-    too_much = too_much || (uint64_t)search->query_count * plan.k > WORKER_RESULTS_MAX;
-    plan.by_queries = too_much || search->query_count > TILE_QUERIES ||
-                      (threads > 1 && search->query_count >= BY_QUERIES_FROM * threads);
-    plan.tile = search->query_count;
+    bool too_much = (uint64_t)plan.worker_count * batch->query_count * plan.k > RESULTS_MAX;
+    too_much = too_much || (uint64_t)batch->query_count * plan.k > WORKER_RESULTS_MAX;
+    plan.by_queries = too_much || batch->query_count > TILE_QUERIES ||
+                      (threads > 1 && batch->query_count >= BY_QUERIES_FROM * threads);
+    plan.tile = batch->query_count;
     if (!plan.by_queries) return plan;
-    plan.tile = least(TILE_QUERIES, (search->query_count + threads - 1) / threads);
+    plan.tile = least(TILE_QUERIES, (batch->query_count + threads - 1) / threads);
     if ((uint64_t)plan.tile * plan.k > TILE_RESULTS) plan.tile = TILE_RESULTS / plan.k;
     if (plan.tile < 1) plan.tile = 1;
-    plan.job_count = (search->query_count + plan.tile - 1) / plan.tile;
+    plan.job_count = (batch->query_count + plan.tile - 1) / plan.tile;
     plan.worker_count = least(threads, plan.job_count);
     return plan;
 }
@@ -509,7 +472,7 @@ static void floors_init(search_run *run) {
     double none = -INFINITY;
     uint64_t bits;
     memcpy(&bits, &none, sizeof bits);
-    for (uint32_t q = 0; q < run->search->query_count; q++)
+    for (uint32_t q = 0; q < run->batch.query_count; q++)
         atomic_init(&run->floor_bits[q], bits);
 }
 
@@ -527,13 +490,13 @@ static search_run *run_allocate(const search_plan *plan, uint32_t query_count) {
 }
 
 /* Takes `view`. */
-static search_run *run_create(
-    kith_shard *shard, kith_shard_search *search, shard_view *view, const search_plan *plan) {
-    const kith_field *field = &shard->schema.fields[search->field_index];
-    search_run *run = run_allocate(plan, search->query_count);
+static search_run *run_create(const shard_batch *batch, shard_view *view, const search_plan *plan) {
+    kith_shard *shard = batch->shard;
+    const kith_field *field = &shard->schema.fields[batch->field_index];
+    search_run *run = run_allocate(plan, batch->query_count);
     if (!run) return NULL;
     run->shard = shard;
-    run->search = search;
+    run->batch = *batch;
     run->view = view;
     run->k = plan->k;
     run->tile = plan->tile;
@@ -544,7 +507,7 @@ static search_run *run_create(
     run->job_count = plan->job_count;
     atomic_init(&run->jobs_left, plan->job_count);
     atomic_init(&run->workers_left, plan->worker_count);
-    memset(run->lists, 0, search->query_count * sizeof *run->lists);
+    memset(run->lists, 0, batch->query_count * sizeof *run->lists);
     units_fill(view, plan->unit_rows, run->units);
     floors_init(run);
     for (uint32_t i = 0; i < plan->worker_count; i++) {
@@ -556,63 +519,62 @@ static search_run *run_create(
 
 /* --- start --- */
 
-static void search_end(
-    kith_shard *shard, kith_shard_search *search, shard_view *view, kith_status status, const kith_err *err) {
-    search->done(search, status, NULL, err);
-    view_and_use_release(shard, view);
+static bool is_small(
+    const kith_shard *shard, uint32_t field_index, uint32_t query_count, const shard_view *view) {
+    uint64_t dim = shard->schema.fields[field_index].dim;
+    return view->row_count < UNIT_ROWS_MOST && view->row_count * query_count * dim <= INLINE_WORK_MAX;
 }
 
-static void search_end_empty(kith_shard *shard, kith_shard_search *search, shard_view *view) {
-    kith_hits *lists = kith_alloc_zero(search->query_count * sizeof *lists);
-    bool hold = search->hold_ids;
-    if (hold) search_hold(search, view);
-    search->done(search, KITH_OK, lists, NULL);
+/* Nothing is live. Takes `view`. */
+static void search_end_empty(const shard_batch *batch, shard_view *view) {
+    kith_hits *lists = kith_alloc_zero(batch->query_count * sizeof *lists);
+    shard_batch_end(batch, view, KITH_OK, lists, NULL);
     kith_free(lists);
-    if (!hold) view_and_use_release(shard, view);
 }
 
-static bool is_small(const kith_shard *shard, const kith_shard_search *search, const shard_view *view) {
-    uint64_t dim = shard->schema.fields[search->field_index].dim;
-    return view->row_count < UNIT_ROWS_MOST && view->row_count * search->query_count * dim <= INLINE_WORK_MAX;
-}
-
-/* On a search thread, with a view. */
-static void search_begin(kith_shard *shard, kith_shard_search *search, shard_view *view, bool small) {
-    kith_err err = {0};
-    if (view->live_count == 0) {
-        search_end_empty(shard, search, view);
-        return;
-    }
-    search_plan plan = plan_make(search, view, &shard->schema.fields[search->field_index],
+/* Takes `view`. */
+static void view_search(const shard_batch *batch, shard_view *view) {
+    kith_shard *shard = batch->shard;
+    bool small = is_small(shard, batch->field_index, batch->query_count, view);
+    search_plan plan = plan_make(batch, view, &shard->schema.fields[batch->field_index],
         kith_executor_thread_count(shard->node->search), small);
-    search_run *run = run_create(shard, search, view, &plan);
+    search_run *run = run_create(batch, view, &plan);
     if (!run) {
-        kith_status status = kith_err_set(
-            &err, KITH_NO_MEMORY, "results of %u queries with k %u", search->query_count, plan.k);
-        search_end(shard, search, view, status, &err);
+        kith_err err;
+        kith_status status =
+            kith_err_set(&err, KITH_NO_MEMORY, "results of %u queries with k %u", batch->query_count, plan.k);
+        shard_batch_end(batch, view, status, NULL, &err);
         return;
     }
-    /* This thread is the first worker: the run is not freed before it has ended. The shard may be: workers posted here
-     * can do every job and answer while this thread still posts the others. */
-    kith_executor *executor = shard->node->search;
+    /* This thread is the first worker: the run is not freed before it has ended. */
     for (uint32_t i = 1; i < plan.worker_count; i++)
-        kith_executor_post(executor, &run->workers[i].task);
+        kith_executor_post(shard->node->search, &run->workers[i].task);
     worker_do(&run->workers[0]);
 }
 
-static void search_run_task(kith_task *task) {
-    kith_shard_search *search = (kith_shard_search *)((char *)task - offsetof(kith_shard_search, impl));
-    kith_shard *shard = search_shard(search);
+/* A writer can be stopped by a health fault while its view stays good, so health is asked here. */
+void shard_search_begin(const shard_batch *batch) {
     kith_err err = {0};
-    kith_status status = shard_readable_check(shard, &err);
-    if (status == KITH_OK && kith_env_now_ns(shard->node->env) >= search->deadline_ns)
-        status = kith_err_set(&err, KITH_DEADLINE, "the deadline passed before the search began");
+    kith_status status = shard_readable_check(batch->shard, &err);
     if (status != KITH_OK) {
-        search_end(shard, search, NULL, status, &err);
+        shard_batch_end(batch, NULL, status, NULL, &err);
         return;
     }
-    shard_view *view = shard_view_acquire(shard->view_cell);
-    search_begin(shard, search, view, is_small(shard, search, view));
+    shard_view *view = shard_view_acquire(batch->shard->view_cell);
+    if (view->live_count == 0)
+        search_end_empty(batch, view);
+    else
+        view_search(batch, view);
+}
+
+static void search_inline(kith_shard *shard, kith_shard_search *search) {
+    shard_batch batch = shard_batch_of_one(shard, search);
+    kith_err err;
+    kith_status status = shard_batch_check(&batch, NULL, &err);
+    if (status == KITH_OK)
+        shard_search_begin(&batch);
+    else
+        shard_batch_end(&batch, NULL, status, NULL, &err);
 }
 
 static void search_closed_task(kith_task *task) {
@@ -625,21 +587,25 @@ static void search_closed_task(kith_task *task) {
 static bool may_end_inline(kith_shard *shard, const kith_shard_search *search) {
     if (!search->may_run_inline) return false;
     shard_view *view = shard_view_acquire(shard->view_cell);
-    bool small = is_small(shard, search, view);
+    bool small = is_small(shard, search->field_index, search->query_count, view);
     shard_view_release(view);
     return small;
 }
 
-/* A writer can be stopped by a health fault while its view stays good, so health is asked on the search
- * thread. */
 void kith_shard_search_start(kith_shard *shard, kith_shard_search *search) {
-    bool open = shard_use_try_acquire(shard);
-    kith_task *task = (kith_task *)search->impl;
-    *task = (kith_task){.run = open ? search_run_task : search_closed_task};
-    search->impl[3] = shard;
-    if (open && may_end_inline(shard, search)) {
-        search_run_task(task);
-        return;
-    }
-    kith_executor_post(shard->node->search, task);
+    shard_search_state *state = shard_search_state_of(search);
+    *state = (shard_search_state){.task = {.run = search_closed_task}, .shard = shard};
+    if (!shard_use_try_acquire(shard))
+        kith_executor_post(shard->node->search, &state->task);
+    else if (may_end_inline(shard, search))
+        search_inline(shard, search);
+    else
+        shard_batch_join(shard, search);
+}
+
+void kith_shard_search_release(kith_shard_search *search) {
+    shard_search_state *state = shard_search_state_of(search);
+    kith_shard *shard = state->shard;
+    shard_view_release(state->view);
+    shard_use_release(shard);
 }

@@ -58,6 +58,12 @@ shard_view *shard_view_acquire(kith_hazard_cell *cell) {
     return view;
 }
 
+shard_view *shard_view_hold(shard_view *view) {
+    /* relaxed: who calls this holds a reference already. */
+    atomic_fetch_add_explicit(&view->references, 1, memory_order_relaxed);
+    return view;
+}
+
 void shard_view_release(shard_view *view) {
     if (atomic_fetch_sub_explicit(&view->references, 1, memory_order_acq_rel) != 1) return;
     for (uint32_t i = 0; i < view->part_count; i++) {

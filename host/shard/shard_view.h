@@ -46,6 +46,8 @@ shard_view *shard_view_create(uint32_t part_capacity);
 void shard_view_add(
     shard_view *view, kith_segment *segment, shard_dead *dead, uint32_t row_count, uint32_t dead_count);
 shard_view *shard_view_acquire(kith_hazard_cell *cell);
+/* One more reference, for who has one. */
+shard_view *shard_view_hold(shard_view *view);
 void shard_view_release(shard_view *view);
 /* For kith_hazard_create: drops the cell's reference. */
 void shard_view_destroy_cell(void *view);
