@@ -12,8 +12,8 @@
 enum {
     WORKERS_DEFAULT = 4,
     WORKERS_MOST = 64,
-    UPLOAD_BYTES = 8 << 20, /* of each pinned buffer; guess */
 };
+static const size_t upload_bytes_default = (size_t)8 << 20; /* guess */
 static const size_t queries_bytes_default = (size_t)32 << 20;
 static const size_t results_bytes_default = (size_t)32 << 20;
 static const size_t scratch_bytes_default = (size_t)192 << 20;
@@ -53,6 +53,7 @@ kith_status kith_cuda_backend_create(
     if (own.worker_count == 0) own.worker_count = WORKERS_DEFAULT;
     if (own.worker_count > WORKERS_MOST)
         return kith_err_set(err, KITH_INVALID, "%u workers are more than %d", own.worker_count, WORKERS_MOST);
+    if (own.upload_bytes == 0) own.upload_bytes = upload_bytes_default;
     if (own.worker_queries_bytes == 0) own.worker_queries_bytes = queries_bytes_default;
     if (own.worker_results_bytes == 0) own.worker_results_bytes = results_bytes_default;
     if (own.worker_scratch_bytes == 0) own.worker_scratch_bytes = scratch_bytes_default;
@@ -63,7 +64,7 @@ kith_status kith_cuda_backend_create(
         .worker_queries_bytes = own.worker_queries_bytes,
         .worker_results_bytes = own.worker_results_bytes,
         .worker_scratch_bytes = own.worker_scratch_bytes,
-        .upload_bytes = UPLOAD_BYTES,
+        .upload_bytes = own.upload_bytes,
         .scan = own.scan,
     };
     const kith_cuda_plugin *plugin = kith_cuda_table(own.cuda);

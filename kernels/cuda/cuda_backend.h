@@ -31,6 +31,7 @@ typedef struct kith_cuda_backend_options {
     size_t memory_bytes_max; /* of the device; 0: nine tenths of what is free */
     /* Of the device, for each worker: what it is given, what it answers, rows that survive. 0: 32, 32, 192 MiB. */
     size_t worker_queries_bytes, worker_results_bytes, worker_scratch_bytes;
+    size_t upload_bytes; /* pinned, twice: what uploads go through; 0: 8 MiB */
     kith_cuda_scan scan;
     /* Told once, by the thread that met the fault, why the device is used no more; may be NULL. */
     void (*retired)(void *ctx, const char *reason);

@@ -41,7 +41,7 @@ static char *cut(char **at, size_t bytes) {
     return piece;
 }
 
-/* The pieces from `scratch` on; returns their end. NULL for `scratch` asks how long they are. */
+/* The pieces from `scratch` on; returns their end. */
 static char *group_place(char *scratch, uint32_t dim, uint32_t query_count, uint32_t k, group_memory *out) {
     uint32_t queries = query_count < GROUP_QUERIES ? query_count : GROUP_QUERIES;
     uint32_t coded = query_count < CODE_QUERIES ? query_count : CODE_QUERIES;
@@ -58,10 +58,13 @@ static char *group_place(char *scratch, uint32_t dim, uint32_t query_count, uint
     return at;
 }
 
+/* At least what the CPU needs for the job: it takes the ones that are declined, with the same scratch. */
 size_t cuda_backend_scratch_bytes(uint32_t dim, uint32_t query_count, uint32_t k) {
     group_memory memory;
     static char origin[1]; /* only differences count */
-    return (size_t)((uintptr_t)group_place(origin, dim, query_count, k, &memory) - (uintptr_t)origin);
+    size_t own = (uintptr_t)group_place(origin, dim, query_count, k, &memory) - (uintptr_t)origin;
+    size_t cpu = kith_compute_cpu()->scratch_bytes(dim, query_count, k);
+    return own > cpu ? own : cpu;
 }
 
 kith_status cuda_backend_job_check(const kith_top_k_job *job, kith_err *err) {

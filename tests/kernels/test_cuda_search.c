@@ -50,6 +50,7 @@ static void random_check(bool emulated) {
             /* From plenty to so little that survivors run over and groups are cut up. */
             cuda_fixture_open(&f, emulated, kith_rng_next(&rng),
                 &(kith_cuda_backend_options){.worker_count = 1,
+                    .upload_bytes = 10000,
                     .worker_queries_bytes = (size_t)(8 << 10) << kith_rng_below(&rng, 5),
                     .worker_results_bytes = (size_t)(8 << 10) << kith_rng_below(&rng, 5),
                     .worker_scratch_bytes = (size_t)(8 << 10) << kith_rng_below(&rng, 7),
@@ -69,9 +70,198 @@ static void test_cuda_search__random_shapes(void **state) {
     each_device(random_check);
 }
 
+static void shapes_check(bool emulated, kith_cuda_scan scan, const case_shape *shapes, uint32_t count,
+    const kith_cuda_backend_options *options, kith_top_k_stats *stats) {
+    kith_cuda_backend_options own = *options;
+    own.scan = scan;
+    cuda_fixture f;
+    cuda_fixture_open(&f, emulated, seed, &own);
+    for (uint32_t i = 0; i < count; i++)
+        cuda_fixture_check(&f, &shapes[i], stats);
+    cuda_fixture_close(&f);
+}
+
+static const kith_cuda_backend_options small_device = {.worker_count = 1,
+    .upload_bytes = 10000,
+    .worker_queries_bytes = 1 << 20,
+    .worker_results_bytes = 1 << 20,
+    .worker_scratch_bytes = 8 << 20};
+
+/* Ordinary rows, enough of them for every stage: hardly any of them are kept. */
+static void filter_check(bool emulated) {
+    for (uint32_t m = 0; m < 3; m++) {
+        case_shape shape = {.metric = metrics[m],
+            .type = KITH_TYPE_F32,
+            .codes = m == 1 ? CODES_BASIS : CODES_AXES,
+            .dim = 32,
+            .row_count = 17000,
+            .query_count = 2,
+            .k = 5,
+            .seed = seed + m};
+        if (m == 1) shape.dim = 16; /* half of it is coded; of more, the bound would tell too little */
+        kith_top_k_stats stats = {0};
+        shapes_check(emulated, KITH_CUDA_SCAN_AUTO, &shape, 1, &small_device, &stats);
+        print_message("metric %d: %llu survivors, %llu rescored\n", shape.metric,
+            (unsigned long long)stats.code_survivors, (unsigned long long)stats.rows_rescored);
+        assert_int_equal(stats.rows_scanned, 2 * 17000);
+        assert_int_equal(stats.rows_coded, 2 * 17000);
+        assert_int_equal(stats.wide_scans, 0);
+        if (m != 1) assert_in_range(stats.code_survivors, 2 * 5, 2 * 600);
+    }
+}
+
+static void test_cuda_search__ordinary_rows_are_hardly_rescored(void **state) {
+    (void)state;
+    each_device(filter_check);
+}
+
+/* All rows equal, in too little room: nothing tells them apart, and the CPU answers. */
+static void equal_rows_check(bool emulated) {
+    case_shape shape = {.metric = KITH_METRIC_L2,
+        .type = KITH_TYPE_F32,
+        .data = DATA_EQUAL,
+        .codes = CODES_AXES,
+        .dim = 20,
+        .row_count = 3000,
+        .query_count = 3,
+        .k = 10,
+        .seed = seed};
+    kith_cuda_backend_options options = small_device;
+    options.worker_scratch_bytes = 16 << 10;
+    kith_top_k_stats stats = {0};
+    shapes_check(emulated, KITH_CUDA_SCAN_AUTO, &shape, 1, &options, &stats);
+    assert_int_equal(stats.wide_scans, 3);
+}
+
+static void test_cuda_search__queries_without_room_are_answered_by_the_cpu(void **state) {
+    (void)state;
+    each_device(equal_rows_check);
+}
+
+/* Tiles of queries that are not full, more queries than a tile, than a group, than a worker has room for. */
+static void batches_check(bool emulated) {
+    static const uint32_t query_counts[] = {1, 2, 8, 9, 31, 33, 64, 65, 130, 1030};
+    case_shape shapes[10];
+    for (uint32_t i = 0; i < 10; i++)
+        shapes[i] = (case_shape){.metric = metrics[i % 3],
+            .type = KITH_TYPE_F32,
+            .data = i % 2 ? DATA_INTEGERS : DATA_NORMAL,
+            .codes = CODES_AXES,
+            .dim = i % 2 ? 40 : 16,
+            .row_count = query_counts[i] > 200 ? 70 : 650,
+            .query_count = query_counts[i],
+            .k = 7,
+            .dead = i % 2,
+            .seed = seed + i};
+    kith_top_k_stats stats = {0};
+    shapes_check(emulated, KITH_CUDA_SCAN_AUTO, shapes, 10, &small_device, &stats);
+    shapes_check(emulated, KITH_CUDA_SCAN_DP4A, shapes, 10, &small_device, &stats);
+}
+
+static void test_cuda_search__batches_of_any_size(void **state) {
+    (void)state;
+    each_device(batches_check);
+}
+
+/* k beyond the rows, k of more than shared memory sorts, the widest vectors. */
+static void extremes_check(bool emulated) {
+    const case_shape shapes[] = {
+        {.metric = KITH_METRIC_L2, .dim = 4, .row_count = 3000, .k = 2500, .data = DATA_INTEGERS},
+        {.metric = KITH_METRIC_IP, .dim = 4, .row_count = 2100, .k = 16384, .data = DATA_NORMAL},
+        {.metric = KITH_METRIC_COSINE, .dim = 16384, .row_count = 33, .k = 3, .data = DATA_NORMAL},
+        {.metric = KITH_METRIC_L2, .dim = 700, .row_count = 90, .k = 90, .data = DATA_OFFSET},
+    };
+    for (uint32_t i = 0; i < 4; i++) {
+        case_shape shape = shapes[i];
+        shape.type = KITH_TYPE_F32;
+        shape.codes = CODES_AXES;
+        shape.query_count = i == 3 ? 12 : 2;
+        shape.seed = seed + i;
+        kith_top_k_stats stats = {0};
+        shapes_check(emulated, KITH_CUDA_SCAN_AUTO, &shape, 1, &small_device, &stats);
+    }
+}
+
+static void test_cuda_search__extremes(void **state) {
+    (void)state;
+    each_device(extremes_check);
+}
+
+/* --- what is declined --- */
+
+static void declined(const kernels_case *c, const kith_rows *rows,
+    int (*tie_compare)(const void *, uint32_t, uint32_t), const char *why) {
+    kith_row_hit hits[8];
+    uint32_t counts[1];
+    kith_top_k_stats stats = {0};
+    kith_err err;
+    kith_top_k_job job = c->job;
+    job.rows = rows;
+    job.tie_compare = tie_compare;
+    job.scratch_bytes = kith_compute_cuda()->scratch_bytes(rows->dim, 1, job.k);
+    job.scratch = kith_try_alloc_aligned(job.scratch_bytes);
+    assert_int_equal(kith_compute_cuda()->top_k(&job, hits, counts, &stats, &err), KITH_UNIMPLEMENTED);
+    assert_string_equal(err.text, why);
+    assert_int_equal(stats.rows_scanned, 0);
+    kith_free(job.scratch);
+}
+
+static int by_nothing(const void *ctx, uint32_t row_a, uint32_t row_b) {
+    (void)ctx;
+    (void)row_a;
+    (void)row_b;
+    return 0;
+}
+
+static void test_cuda_search__what_is_not_for_the_device_is_declined(void **state) {
+    (void)state;
+    if (!(cuda_fixture_kinds() & 1)) skip();
+    kernels_case c;
+    case_create(&(case_shape){.metric = KITH_METRIC_L2,
+                    .type = KITH_TYPE_F32,
+                    .codes = CODES_AXES,
+                    .dim = 8,
+                    .row_count = 100,
+                    .query_count = 1,
+                    .k = 8,
+                    .seed = seed},
+        &c);
+    declined(&c, &c.rows, NULL, "no device is in use");
+    cuda_fixture f;
+    cuda_fixture_open(&f, true, seed, &small_device);
+    declined(&c, &c.rows, NULL, "the rows are not on the device");
+    kith_err err;
+    assert_ok(kith_cuda_backend_upload(f.backend, &c.rows, &err), &err);
+    declined(&c, &c.rows, by_nothing, "ties by anything but row number are not for the device");
+    kith_rows other = c.rows;
+    other.codes = NULL;
+    declined(&c, &other, NULL, "rows without codes are not for the device");
+    assert_int_equal(kith_cuda_backend_upload(f.backend, &other, &err), KITH_UNIMPLEMENTED);
+    other = c.rows;
+    other.metric = KITH_METRIC_L1;
+    declined(&c, &other, NULL, "l1 has no codes");
+    other = c.rows;
+    other.metric = KITH_METRIC_IP; /* other rows at the same address */
+    declined(&c, &other, NULL, "the rows are not on the device");
+    kith_cuda_backend_drop(f.backend, c.rows.vectors);
+    declined(&c, &c.rows, NULL, "the rows are not on the device");
+    kith_cuda_backend_counts counts;
+    kith_cuda_backend_count(f.backend, &counts);
+    assert_int_equal(counts.declined, 6);
+    assert_int_equal(counts.declined_away, 3);
+    assert_int_equal(counts.searches, 0);
+    cuda_fixture_close(&f);
+    case_destroy(&c);
+}
+
 int main(void) {
     seed = test_seed(20261121);
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cuda_search__ordinary_rows_are_hardly_rescored),
+        cmocka_unit_test(test_cuda_search__queries_without_room_are_answered_by_the_cpu),
+        cmocka_unit_test(test_cuda_search__batches_of_any_size),
+        cmocka_unit_test(test_cuda_search__extremes),
+        cmocka_unit_test(test_cuda_search__what_is_not_for_the_device_is_declined),
         cmocka_unit_test(test_cuda_search__random_shapes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
