@@ -50,6 +50,7 @@ static void list_concat(shard_search_list *list, shard_search_list tail) {
 
 /* --- slots: runs that are posted or under way; each holds a use of the shard --- */
 
+/* Not under the lock: the thread that takes it would wait for it, and the slot's use of the shard goes with it. */
 static void slot_post(kith_shard *shard, shard_batch_slot *slot) {
     kith_executor_post(shard->node->search, &slot->timer.task);
 }
@@ -72,20 +73,19 @@ static shard_batch_slot *slot_take_locked(kith_shard *shard) {
     return slot;
 }
 
-/* Sees to it that searches wait for something: a run that begins, or one that ends. */
-static void run_start_locked(kith_shard *shard, uint64_t window_ns) {
+/* Sees to it that searches wait for something: a run that begins, or one that ends. What it returns, unless NULL, is to be
+ * posted. */
+static shard_batch_slot *run_start_locked(kith_shard *shard, uint64_t window_ns) {
     shard_batcher *batcher = &shard->batcher;
-    if (batcher->pending || !may_start_locked(shard)) return;
+    if (batcher->pending || !may_start_locked(shard)) return NULL;
     batcher->pending = slot_take_locked(shard);
-    if (window_ns == 0) {
-        slot_post(shard, batcher->pending);
-        return;
-    }
+    if (window_ns == 0) return batcher->pending;
     batcher->gathers = true;
     batcher->gathered_queries = 0;
     batcher->pending->timer.executor = shard->node->search;
     batcher->pending->timer.due_ns = kith_env_now_ns(shard->node->env) + window_ns;
     kith_timer_start(&batcher->pending->timer);
+    return NULL;
 }
 
 /* The slot's run is over, or had nothing to do. */
@@ -101,7 +101,6 @@ static void slot_end(shard_batch_slot *slot) {
         batcher->runs--;
     }
     kith_mutex_unlock(&batcher->mutex);
-    /* Not under the lock: the use of the shard goes with it. */
     if (goes_on)
         slot_post(shard, slot);
     else
@@ -326,8 +325,9 @@ static void slot_run(kith_task *task) {
     batcher->pending = NULL;
     batcher->gathers = false;
     shard_batch batch = batch_take(shard, &batcher->waiting);
-    if (batcher->waiting.first) run_start_locked(shard, 0);
+    shard_batch_slot *more = batcher->waiting.first ? run_start_locked(shard, 0) : NULL;
     kith_mutex_unlock(&batcher->mutex);
+    if (more) slot_post(shard, more);
     batch.slot = slot;
     batch_begin(&batch);
 }
@@ -340,22 +340,23 @@ static uint64_t window_of(const kith_shard_node *node) {
     return strcmp(node->compute->name, "cuda") == 0 ? node->search_batch_window_ns : 0;
 }
 
-/* Enough for a batch, if they are of one kind: it does not wait on. */
-static void gathered_count_locked(kith_shard *shard, uint32_t query_count) {
+/* The run to be posted when there is enough for a batch, if all are of one kind: it does not wait on. */
+static shard_batch_slot *gathered_count_locked(kith_shard *shard, uint32_t query_count) {
     shard_batcher *batcher = &shard->batcher;
     batcher->gathered_queries += query_count;
-    if (batcher->gathered_queries < SHARD_BATCH_QUERIES_MAX) return;
+    if (batcher->gathered_queries < SHARD_BATCH_QUERIES_MAX) return NULL;
     batcher->gathers = false;
-    if (kith_timer_cancel(&batcher->pending->timer)) slot_post(shard, batcher->pending);
+    return kith_timer_cancel(&batcher->pending->timer) ? batcher->pending : NULL;
 }
 
 void shard_batch_join(kith_shard *shard, kith_shard_search *search) {
     shard_batcher *batcher = &shard->batcher;
     kith_mutex_lock(&batcher->mutex);
     list_append(&batcher->waiting, search);
-    run_start_locked(shard, window_of(shard->node));
-    if (batcher->gathers) gathered_count_locked(shard, search->query_count);
+    shard_batch_slot *begun = run_start_locked(shard, window_of(shard->node));
+    if (batcher->gathers) begun = gathered_count_locked(shard, search->query_count);
     kith_mutex_unlock(&batcher->mutex);
+    if (begun) slot_post(shard, begun);
 }
 
 void shard_batcher_init(kith_shard *shard) {
