@@ -1,6 +1,7 @@
 /* Whatever the device does, searches are answered, and rightly: each call of the CUDA runtime fails in turn, memory
  * runs out, threads meet. On the emulator. */
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -191,13 +192,19 @@ static const kith_cuda_backend_options small_device = {.worker_count = 1,
     .worker_results_bytes = 64 << 10,
     .worker_scratch_bytes = 256 << 10};
 
+enum { WORKER_BYTES = 384 << 10, VECTOR_BYTES = 700 * 16 * 4, BLOCKS = 22 };
+
+static size_t code_bytes(void) {
+    return BLOCKS * kith_code_block_bytes(16);
+}
+
 static void test_cuda_faults__the_oldest_segment_makes_room(void **state) {
     (void)state;
     cuda_fixture f;
     kith_err err;
     kith_cuda_backend_options options = small_device;
     /* The worker and the larger segment, not both segments. */
-    options.memory_bytes_max = (384 << 10) + 70000;
+    options.memory_bytes_max = WORKER_BYTES + VECTOR_BYTES + code_bytes();
     cuda_fixture_open(&f, true, seed, &options);
     assert_ok(kith_cuda_backend_upload(f.backend, &cases[0].rows, &err), &err);
     assert_true(search_check(0));
@@ -209,8 +216,8 @@ static void test_cuda_faults__the_oldest_segment_makes_room(void **state) {
     assert_int_equal(counts.evictions, 1);
     assert_int_equal(counts.segments, 1);
     assert_int_equal(counts.refusals, 0);
-    assert_int_equal(counts.used_bytes[KITH_CUDA_MEMORY_VECTORS], 700 * 16 * 2);
-    assert_int_equal(counts.used_bytes[KITH_CUDA_MEMORY_CODES], 22 * (512 + 32 * 16));
+    assert_int_equal(counts.used_bytes[KITH_CUDA_MEMORY_VECTORS], VECTOR_BYTES / 2);
+    assert_int_equal(counts.used_bytes[KITH_CUDA_MEMORY_CODES], code_bytes());
     assert_int_equal(counts.used_bytes[KITH_CUDA_MEMORY_SCRATCH], 256 << 10);
     assert_int_equal(counts.memory_bytes_max, options.memory_bytes_max);
     cuda_fixture_close(&f);
@@ -221,11 +228,14 @@ static void test_cuda_faults__what_does_not_fit_is_refused(void **state) {
     cuda_fixture f;
     kith_err err;
     kith_cuda_backend_options options = small_device;
-    options.memory_bytes_max = (384 << 10) + 50000;
+    options.memory_bytes_max = WORKER_BYTES + VECTOR_BYTES + code_bytes() - 1;
     cuda_fixture_open(&f, true, seed, &options);
     assert_int_equal(kith_cuda_backend_upload(f.backend, &cases[0].rows, &err), KITH_NO_MEMORY);
-    assert_string_equal(
-        err.text, "device memory for codes: 22528 bytes beside 438016 are above the limit of 443216");
+    char text[KITH_ERR_BYTES_MAX];
+    (void)snprintf(text, sizeof text,
+        "device memory for codes: %zu bytes beside %d are above the limit of %zu", code_bytes(),
+        WORKER_BYTES + VECTOR_BYTES, options.memory_bytes_max);
+    assert_string_equal(err.text, text);
     assert_false(search_check(0));
     assert_ok(kith_cuda_backend_upload(f.backend, &cases[1].rows, &err), &err);
     assert_true(search_check(1));
@@ -243,7 +253,7 @@ static void test_cuda_faults__memory_that_others_took_is_refused(void **state) {
     cuda_fixture f;
     kith_err err;
     cuda_fixture_open(&f, true, seed, &small_device);
-    cuda_emu_memory_limit((384 << 10) + 50000);
+    cuda_emu_memory_limit(WORKER_BYTES + VECTOR_BYTES + code_bytes() - 1);
     assert_int_equal(kith_cuda_backend_upload(f.backend, &cases[0].rows, &err), KITH_NO_MEMORY);
     assert_false(search_check(0));
     assert_true(kith_cuda_backend_usable(f.backend, &err));
