@@ -115,6 +115,50 @@ static void test_cuda_search__ordinary_rows_are_hardly_rescored(void **state) {
     each_device(filter_check);
 }
 
+/* Rows that must not be returned are the nearest: one that any stage looks at raises the threshold above all others. */
+static void nearest_hidden_check(bool emulated) {
+    kernels_case c;
+    case_create(&(case_shape){.metric = KITH_METRIC_L2,
+                    .type = KITH_TYPE_F32,
+                    .dim = 16,
+                    .row_count = 26000,
+                    .query_count = 1,
+                    .k = 5,
+                    .dead = true,
+                    .allow = true,
+                    .part = true,
+                    .seed = seed},
+        &c);
+    for (uint32_t row = 0; row < c.shape.row_count; row++) {
+        bool hidden = c.dead[row / 64] >> row % 64 & 1 || !(c.allow[row / 64] >> row % 64 & 1);
+        if (hidden || row < c.job.row_begin || row >= c.job.row_end)
+            memcpy((float *)c.vectors + (size_t)row * 16, c.queries, 16 * sizeof(float));
+    }
+    kith_compute_ref()->norms(c.vectors, KITH_TYPE_F32, 16, c.shape.row_count, c.norms);
+    c.shape.codes = CODES_AXES;
+    kith_rng rng;
+    kith_rng_init(&rng, seed);
+    case_codes_make(&c, &rng);
+    cuda_fixture f;
+    kith_err err;
+    cuda_fixture_open(&f, emulated, seed, &small_device);
+    assert_ok(kith_cuda_backend_upload(f.backend, &c.rows, &err), &err);
+    cuda_answer want, got;
+    cuda_answer_make(&c, kith_compute_ref(), &want);
+    cuda_answer_make(&c, kith_compute_cuda(), &got);
+    assert_true(cuda_answers_equal(&c, &want, &got));
+    assert_int_equal(got.counts[0], 5);
+    cuda_answer_free(&want);
+    cuda_answer_free(&got);
+    cuda_fixture_close(&f);
+    case_destroy(&c);
+}
+
+static void test_cuda_search__rows_that_are_hidden_do_not_raise_the_threshold(void **state) {
+    (void)state;
+    each_device(nearest_hidden_check);
+}
+
 /* All rows equal, in too little room: nothing tells them apart, and the CPU answers. */
 static void equal_rows_check(bool emulated) {
     case_shape shape = {.metric = KITH_METRIC_L2,
@@ -258,6 +302,7 @@ int main(void) {
     seed = test_seed(20261121);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cuda_search__ordinary_rows_are_hardly_rescored),
+        cmocka_unit_test(test_cuda_search__rows_that_are_hidden_do_not_raise_the_threshold),
         cmocka_unit_test(test_cuda_search__queries_without_room_are_answered_by_the_cpu),
         cmocka_unit_test(test_cuda_search__batches_of_any_size),
         cmocka_unit_test(test_cuda_search__extremes),
