@@ -5,43 +5,64 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/base/alloc.h"
 #include "host/base/limits.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/ref/ref.h"
 #include "kernels/score.h"
 
-/* Best first. A machine that runs one also runs those after it, so every answer is a tail of this list. */
+/* Best first. */
 static const kith_compute_ops *const backends[] = {
-#ifdef KITH_CPU_X86
+#if defined(KITH_CPU_X86)
+    &kith_cpu_avx512vnni,
     &kith_cpu_avx512,
+    &kith_cpu_avxvnni,
     &kith_cpu_avx2,
+#elif defined(KITH_CPU_ARM64)
+    &kith_cpu_neondot,
+    &kith_cpu_neon,
 #endif
     &kith_ref,
 };
 enum { BACKEND_COUNT = sizeof backends / sizeof backends[0] };
 
-static uint32_t best_detect(void) {
+typedef struct backend_list {
+    uint32_t count;
+    const kith_compute_ops *ops[BACKEND_COUNT];
+} backend_list;
+
+static void list_detect(backend_list *list_out) {
     const char *cap = getenv("KITH_CPU_ISA");
     uint32_t best = 0;
     for (uint32_t i = 0; cap && i < BACKEND_COUNT; i++) {
         if (strcmp(cap, backends[i]->name) == 0) best = i;
     }
-    while (best + 1 < BACKEND_COUNT && !kith_cpu_can_run(backends[best]->name))
-        best++;
-    return best;
+    list_out->count = 0;
+    for (uint32_t i = best; i < BACKEND_COUNT; i++) {
+        if (kith_cpu_can_run(backends[i]->name)) list_out->ops[list_out->count++] = backends[i];
+    }
+}
+
+/* A fact about the process, found once because CPUID is slow in virtual machines. Threads that race find the same;
+ * the first to publish its list wins, and it stays. */
+static const backend_list *list_get(void) {
+    static _Atomic(backend_list *) published;
+    /* acquire: pairs with the release below; what the list holds is seen with it. */
+    backend_list *list = atomic_load_explicit(&published, memory_order_acquire);
+    if (list) return list;
+    backend_list *found = kith_alloc(sizeof *found);
+    list_detect(found);
+    if (atomic_compare_exchange_strong_explicit(
+            &published, &list, found, memory_order_acq_rel, memory_order_acquire))
+        return found;
+    kith_free(found);
+    return list;
 }
 
 const kith_compute_ops *const *kith_compute_cpu_list(uint32_t *count_out) {
-    /* A fact about the process, found once because CPUID is slow in virtual machines. Threads that race find
-     * the same number, and nothing else is published with it: relaxed suffices. */
-    static atomic_uint best_plus_one;
-    uint32_t best = atomic_load_explicit(&best_plus_one, memory_order_relaxed);
-    if (best == 0) {
-        best = best_detect() + 1;
-        atomic_store_explicit(&best_plus_one, best, memory_order_relaxed);
-    }
-    *count_out = BACKEND_COUNT - (best - 1);
-    return &backends[best - 1];
+    const backend_list *list = list_get();
+    *count_out = list->count;
+    return list->ops;
 }
 
 const kith_compute_ops *kith_compute_cpu(void) {

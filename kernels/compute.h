@@ -73,7 +73,8 @@ typedef struct kith_top_k_stats {
 } kith_top_k_stats;
 
 typedef struct kith_compute_ops {
-    const char *name; /* "ref", "avx2", "avx512", "cuda" */
+    const char
+        *name; /* "ref", "cuda", or the ISA: "avx2", "avxvnni", "avx512", "avx512vnni", "neon", "neondot" */
 
     /* Exact top k: hits_out [query_count][k], best first; counts_out [query_count] of them are filled. */
     kith_status (*top_k)(const kith_top_k_job *job, kith_row_hit *hits_out, uint32_t *counts_out,
@@ -105,7 +106,7 @@ static inline double kith_products_error(uint32_t stride) {
 /* The scalar meaning. */
 const kith_compute_ops *kith_compute_ref(void);
 /* Every CPU backend that this machine can run, best first, ref last; `*count_out` of them.
- * KITH_CPU_ISA=ref|avx2|avx512 in the environment caps the list. */
+ * KITH_CPU_ISA=NAME in the environment (the name of one, as above) caps the list: it begins there. */
 const kith_compute_ops *const *kith_compute_cpu_list(uint32_t *count_out);
 /* The best CPU backend. */
 const kith_compute_ops *kith_compute_cpu(void);

@@ -90,7 +90,11 @@ size_t cpu_scratch_bytes(uint32_t dim, uint32_t query_count, uint32_t k);
 
 /* May be looked at on any machine; only kith_cpu_can_run says whether the operations may be called. */
 extern const kith_compute_ops kith_cpu_avx2;
+extern const kith_compute_ops kith_cpu_avxvnni;
 extern const kith_compute_ops kith_cpu_avx512;
+extern const kith_compute_ops kith_cpu_avx512vnni;
+extern const kith_compute_ops kith_cpu_neon;
+extern const kith_compute_ops kith_cpu_neondot;
 
 /* True when processor and operating system support everything that backend `name` was compiled for. */
 bool kith_cpu_can_run(const char *name);

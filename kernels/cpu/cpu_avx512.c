@@ -2,55 +2,10 @@
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/cpu_x86_load.h"
+#include "kernels/cpu/cpu_avx512_vector.h"
 
 #define LANES       16
 #define QUERY_BLOCK 6 /* 6 queries x 4 rows = 24 sums; with 6 queries' vectors and a row's, 31 registers */
-
-typedef __m512 vector;
-
-static inline vector vector_zero(void) {
-    return _mm512_setzero_ps();
-}
-static inline vector vector_set(float value) {
-    return _mm512_set1_ps(value);
-}
-static inline vector vector_load(const float *at) {
-    return _mm512_loadu_ps(at);
-}
-static inline void vector_store(float *at, vector a) {
-    _mm512_storeu_ps(at, a);
-}
-static inline vector vector_add(vector a, vector b) {
-    return _mm512_add_ps(a, b);
-}
-static inline vector vector_sub(vector a, vector b) {
-    return _mm512_sub_ps(a, b);
-}
-static inline vector vector_mul(vector a, vector b) {
-    return _mm512_mul_ps(a, b);
-}
-/* a * b + c */
-static inline vector vector_fma(vector a, vector b, vector c) {
-    return _mm512_fmadd_ps(a, b, c);
-}
-static inline vector vector_abs(vector a) {
-    return _mm512_abs_ps(a);
-}
-/* A bit a lane: not (a < b), so set where either is NaN. */
-static inline uint32_t vector_not_less(vector a, vector b) {
-    return (uint32_t)_mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ);
-}
-static inline __m256 halves_add(vector a) {
-    __m256 high = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(a), 1));
-    return _mm256_add_ps(_mm512_castps512_ps256(a), high);
-}
-/* The four sums of lanes. */
-static inline void vector_sum_4(vector a, vector b, vector c, vector d, float *sums_out) {
-    __m256 ab = _mm256_hadd_ps(halves_add(a), halves_add(b));
-    __m256 halves = _mm256_hadd_ps(ab, _mm256_hadd_ps(halves_add(c), halves_add(d)));
-    _mm_storeu_ps(sums_out, _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
-}
 
 /* Eight f64 lanes, as compute.h numbers them. */
 typedef __m512d wide;
@@ -79,11 +34,53 @@ static inline double wide_sum(wide a) {
     return _mm_cvtsd_f64(_mm_add_sd(pairs, _mm_unpackhi_pd(pairs, pairs)));
 }
 
+/* Codes: 16 rows a vector, in two parts of 16-bit pairs as in cpu_avx2.c. 12 queries x 2 vectors = 24 sums, 2 parts of
+ * rows, one of a query and a product: 28 of 32 registers (GCC 12 still keeps two sums of 12 queries in memory: 4 of the
+ * loop's 143 instructions). */
+#define CODE_LANES       16
+#define CODE_QUERIES     12
+#define CODE_ROWS        2
+#define CODE_ROWS_SINGLE 2
+#define CODE_FEW         2
+#define CODE_PARTS       2
+
+typedef __m512i code_part;
+typedef __m512i code_sum;
+
+static inline code_part code_part_load(const uint8_t *at) {
+    return _mm512_loadu_si512(at);
+}
+static inline void code_part_store(code_part part, uint8_t *at) {
+    _mm512_storeu_si512(at, part);
+}
+static inline code_part code_part_of(const uint8_t *at, uint32_t part) {
+    __m512i four = code_part_load(at);
+    return part == 0 ? _mm512_and_si512(four, _mm512_set1_epi16(255)) : _mm512_srli_epi16(four, 8);
+}
+static inline code_sum code_sum_start(int32_t start) {
+    return _mm512_set1_epi32(start);
+}
+static inline code_sum code_sum_step(code_sum sum, code_part rows, const int32_t *words, uint32_t part) {
+    sum = _mm512_add_epi32(sum, _mm512_madd_epi16(rows, _mm512_set1_epi32(words[part])));
+#ifndef KITH_CPU_SIMDE
+    __asm__("" : "+v"(sum)); /* as in cpu_avx2.c */
+#endif
+    return sum;
+}
+static inline vector code_sum_finish(code_sum sum) {
+    return _mm512_cvtepi32_ps(sum);
+}
+static inline void code_pack(const int16_t *levels, int32_t *words_out) {
+    memcpy(words_out, (int16_t[4]){levels[0], levels[2], levels[1], levels[3]}, 8);
+}
+
 #ifdef KITH_CPU_SIMDE
-#define BACKEND      kith_cpu_avx512_simde
-#define BACKEND_NAME "avx512-simde"
+#define BACKEND        kith_cpu_avx512_simde
+#define BACKEND_LEAVES kith_cpu_avx512_simde_leaves
+#define BACKEND_NAME   "avx512-simde"
 #else
-#define BACKEND      kith_cpu_avx512
-#define BACKEND_NAME "avx512"
+#define BACKEND        kith_cpu_avx512
+#define BACKEND_LEAVES kith_cpu_avx512_leaves
+#define BACKEND_NAME   "avx512"
 #endif
 #include "kernels/cpu/cpu_leaves.inc"

@@ -18,6 +18,8 @@
 #include "kernels/codes/codes.h"
 #include "kernels/cpu/cpu.h"
 
+#define INLINE static inline __attribute__((always_inline)) /* leaves, in the files of ISAs */
+
 enum {
     CPU_CODE_GROUP_MAX = 252, /* queries; a multiple of every query_block */
     CPU_CODE_QUERY_BLOCK_MAX = 12,
@@ -28,7 +30,9 @@ enum {
 typedef struct cpu_code_query {
     float threshold; /* upper below it: out */
     float error_weight, tail_weight, offset_weight;
-    int32_t sum_start; /* -bias */
+    float look_tail_weight; /* of the first look */
+    int32_t look_start;     /* what its sums start from: minus the bias */
+    int32_t rest_start;     /* the same of the components after it */
     uint32_t candidate_count;
     float *candidate_upper;   /* [capacity] */
     uint32_t *candidate_rows; /* [capacity] */
@@ -61,10 +65,13 @@ struct cpu_code_scan {
     uint32_t group_max; /* queries of a group */
     uint32_t capacity;  /* candidates of a query */
     uint32_t query_count;
-    uint64_t rows_seen; /* by this group */
-    int32_t *packed;    /* blocks of query_block queries (the last may be smaller, n): [code_dim / 4][n][2] */
-    void *operand;      /* 64 bytes a component: a block's codes as the leaf wants them */
-    int16_t *levels;    /* [code_dim] */
+    uint32_t look_dim;      /* components of the first look; code_dim: the only one */
+    uint32_t pause;         /* how long the first look has been left out */
+    uint64_t looks, passed; /* first looks at row vectors, and those that a row passed */
+    uint64_t rows_seen;     /* by this group */
+    int32_t *packed;        /* blocks of n queries (cpu_code_block_width): [code_dim / 4][n][2] */
+    void *operand;          /* 64 bytes a component: a block's codes as the leaf wants them */
+    int16_t *levels;        /* [code_dim] */
     void *query_scratch;
     cpu_code_query queries[CPU_CODE_GROUP_MAX];
 };
@@ -85,6 +92,13 @@ uint32_t cpu_codes_top_k(const cpu_leaves *leaves, const kith_top_k_job *job, vo
 
 /* Rescores the best candidates until at most `left_most` are left; the threshold rises. */
 void cpu_code_settle(cpu_code_scan *scan, cpu_code_query *query, uint32_t left_most);
+
+/* Queries are cut into as few blocks as the leaf allows, of widths as equal as can be; `begin` is the first of a block. */
+static inline uint32_t cpu_code_block_width(uint32_t query_count, uint32_t query_block, uint32_t begin) {
+    uint32_t blocks = (query_count + query_block - 1) / query_block;
+    uint32_t width = query_count / blocks, wider = query_count % blocks;
+    return width + (begin < wider * (width + 1));
+}
 
 /* Appends the rows of `mask`; uppers [32], of the block's rows. */
 static inline void cpu_code_append(

@@ -2,13 +2,30 @@
 #ifndef KITH_KERNELS_CPU_CPU_X86_LOAD_H
 #define KITH_KERNELS_CPU_CPU_X86_LOAD_H
 
+#include "host/base/vector_types.h"
 #include "kernels/cpu/cpu_simd_include.h"
+
+typedef __m256 eight;
+
+static inline eight eight_zero(void) {
+    return _mm256_setzero_ps();
+}
+static inline eight eight_load(const float *at) {
+    return _mm256_loadu_ps(at);
+}
+static inline void eight_store(float *at, eight a) {
+    _mm256_storeu_ps(at, a);
+}
+/* The first four. */
+static inline void eight_store_low(float *at, eight a) {
+    _mm_storeu_ps(at, _mm256_castps256_ps128(a));
+}
 
 static inline __m128i load_16_bytes(const void *stored) {
     return _mm_loadu_si128((const __m128i *)stored);
 }
 
-static inline __attribute__((always_inline)) __m256 load_8(const void *stored, kith_vector_type type) {
+static inline __attribute__((always_inline)) eight load_8(const void *stored, kith_vector_type type) {
     switch (type) {
     case KITH_TYPE_F16:
         return _mm256_cvtph_ps(load_16_bytes(stored));

@@ -59,7 +59,7 @@ typedef struct kernels_case {
     void *code_memory[3]; /* blocks, mean, directions */
 } kernels_case;
 
-/* The backends to test: this machine's CPU list without ref, and the emulated AVX-512. */
+/* The backends to test: this machine's CPU list without ref, and the emulated ones. */
 const kith_compute_ops *const *case_backends(uint32_t *count_out);
 
 void case_create(const case_shape *shape, kernels_case *out);

@@ -69,6 +69,25 @@ static void test_conformance__widest_vectors(void **state) {
     }
 }
 
+/* Each number of queries has code of its own, up to a block of them and what is left over; 1100 rows are enough for
+ * codes to be scanned. */
+static void test_conformance__codes_of_every_number_of_queries(void **state) {
+    (void)state;
+    static const uint32_t dims[] = {40, 70, 300};
+    for (uint32_t count = 1; count <= 26; count++) {
+        case_shape shape = {.metric = metrics[count % 3],
+            .type = types[count % 2],
+            .dim = dims[count % 5 % 3],
+            .row_count = 1100 + count,
+            .query_count = count,
+            .k = 1 + count % 4,
+            .codes = (case_codes)(CODES_AXES + count % 2),
+            .dead = count % 7 == 3,
+            .seed = seed + count};
+        case_check(&shape);
+    }
+}
+
 /* More queries than a group holds, and candidates of many queries at once. */
 static void test_conformance__large_batches(void **state) {
     (void)state;
@@ -294,6 +313,37 @@ static void test_conformance__ordinary_data_is_hardly_rescored(void **state) {
     each_backend(filter_check);
 }
 
+/* So are codes: sums that are too large would keep every row, and the answer would still be right. */
+static void codes_filter_check(const kith_compute_ops *ops) {
+    enum { ROWS = 5000, QUERIES = 13, K = 10 };
+    if (ops == kith_compute_ref()) return;
+    for (uint32_t m = 0; m < 3; m++) {
+        kernels_case c;
+        case_create(&(case_shape){.metric = metrics[m],
+                        .type = KITH_TYPE_F32,
+                        .dim = 96,
+                        .row_count = ROWS,
+                        .query_count = QUERIES,
+                        .k = K,
+                        .codes = CODES_AXES,
+                        .seed = seed},
+            &c);
+        kith_row_hit hits[QUERIES * K];
+        uint32_t found[QUERIES];
+        kith_top_k_stats stats = {0};
+        case_top_k(&c, ops, hits, found, &stats);
+        assert_int_equal(stats.rows_coded, ROWS * QUERIES);
+        assert_int_equal(stats.wide_scans, 0);
+        assert_true(stats.rows_rescored <= QUERIES * 150); /* about 95 a query */
+        case_destroy(&c);
+    }
+}
+
+static void test_conformance__codes_leave_little_to_rescore(void **state) {
+    (void)state;
+    each_backend(codes_filter_check);
+}
+
 static void refused_check(const kith_compute_ops *ops, kith_top_k_job job, const char *message) {
     kith_row_hit hit;
     uint32_t found;
@@ -371,6 +421,8 @@ int main(void) {
     for (uint32_t i = 0; i < count; i++)
         print_message("backend %s\n", backends[i]->name);
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_conformance__codes_of_every_number_of_queries),
+        cmocka_unit_test(test_conformance__codes_leave_little_to_rescore),
         cmocka_unit_test(test_conformance__grid_of_shapes),
         cmocka_unit_test(test_conformance__widest_vectors),
         cmocka_unit_test(test_conformance__large_batches),

@@ -36,6 +36,8 @@ static void test_cpu_detect__backends_run_where_all_their_instructions_are(void 
                   has(flags, "avx512vl");
     assert_int_equal(kith_cpu_can_run("avx2"), avx2);
     assert_int_equal(kith_cpu_can_run("avx512"), avx512);
+    assert_int_equal(kith_cpu_can_run("avxvnni"), avx2 && has(flags, "avx_vnni"));
+    assert_int_equal(kith_cpu_can_run("avx512vnni"), avx512 && has(flags, "avx512_vnni"));
     assert_true(kith_cpu_can_run("ref"));
     assert_false(kith_cpu_can_run("nosuch"));
     free(flags);

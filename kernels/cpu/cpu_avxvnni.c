@@ -1,0 +1,59 @@
+/* AVX-VNNI, for processors that have vpdpbusd but not AVX-512: codes by it, all else as AVX2. */
+#include "kernels/cpu/cpu_avx2_vector.h"
+#include "kernels/cpu/cpu_code_planes.h"
+#include "kernels/cpu/cpu_codes.h"
+
+/* 8 rows a vector; the stored bytes are the unsigned operand. 3 queries x 2 vectors x 2 planes = 12 sums, 2 vectors
+ * of rows and a plane of a query: 15 of 16 registers. */
+#define CODE_LANES       8
+#define CODE_QUERIES     3
+#define CODE_ROWS        2
+#define CODE_ROWS_SINGLE 4
+#define CODE_FEW         2
+#define CODE_PARTS       1
+
+typedef __m256i code_part;
+typedef struct code_sum {
+    __m256i low, high;
+} code_sum;
+
+static inline code_part code_part_load(const uint8_t *at) {
+    return _mm256_loadu_si256((const void *)at);
+}
+static inline void code_part_store(code_part part, uint8_t *at) {
+    _mm256_storeu_si256((void *)at, part);
+}
+static inline code_part code_part_of(const uint8_t *at, uint32_t part) {
+    (void)part;
+    return code_part_load(at);
+}
+static inline code_sum code_sum_start(int32_t start) {
+    return (code_sum){_mm256_set1_epi32(start), _mm256_setzero_si256()};
+}
+static inline code_sum code_sum_step(code_sum sum, code_part rows, const int32_t *words, uint32_t part) {
+    (void)part;
+    sum.low = _mm256_dpbusd_avx_epi32(sum.low, rows, _mm256_set1_epi32(words[0]));
+    sum.high = _mm256_dpbusd_avx_epi32(sum.high, rows, _mm256_set1_epi32(words[1]));
+#ifndef KITH_CPU_SIMDE
+    /* Without it GCC 12 sums into copies, and spills them. */
+    __asm__("" : "+x"(sum.low), "+x"(sum.high));
+#endif
+    return sum;
+}
+static inline vector code_sum_finish(code_sum sum) {
+    return _mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_slli_epi32(sum.high, 7), sum.low));
+}
+static inline void code_pack(const int16_t *levels, int32_t *words_out) {
+    code_planes_pack(levels, words_out);
+}
+
+#define BASE        kith_cpu_avx2
+#define BASE_LEAVES kith_cpu_avx2_leaves
+#ifdef KITH_CPU_SIMDE
+#define BACKEND      kith_cpu_avxvnni_simde
+#define BACKEND_NAME "avxvnni-simde"
+#else
+#define BACKEND      kith_cpu_avxvnni
+#define BACKEND_NAME "avxvnni"
+#endif
+#include "kernels/cpu/cpu_codes_only.inc"
