@@ -23,6 +23,18 @@ static void test_cuda_loader__another_library_is_not_a_plugin(void **state) {
     assert_string_equal(err.text, "libm.so.6 is not a cuda plugin: it has no kith_cuda_plugin_table");
 }
 
+static void test_cuda_loader__another_version_is_refused(void **state) {
+    (void)state;
+    kith_cuda *cuda = NULL;
+    kith_err err;
+    const kith_cuda_plugin older = {
+        .version = KITH_CUDA_PLUGIN_VERSION - 1, .table_bytes = sizeof(kith_cuda_plugin)};
+    assert_int_equal(kith_cuda_open_table("older", &older, &cuda, &err), KITH_UNAVAILABLE);
+    assert_null(cuda);
+    assert_non_null(strstr(err.text, "cuda plugin older has version 1 of "));
+    assert_non_null(strstr(err.text, ", this kith needs 2 of "));
+}
+
 #ifdef KITH_TEST_CUDA_PLUGIN
 static void test_cuda_loader__opens_where_there_is_a_device_and_else_says_why(void **state) {
     (void)state;
@@ -47,6 +59,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cuda_loader__a_missing_plugin_is_named),
         cmocka_unit_test(test_cuda_loader__another_library_is_not_a_plugin),
+        cmocka_unit_test(test_cuda_loader__another_version_is_refused),
 #ifdef KITH_TEST_CUDA_PLUGIN
         cmocka_unit_test(test_cuda_loader__opens_where_there_is_a_device_and_else_says_why),
 #endif
