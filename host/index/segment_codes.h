@@ -1,6 +1,6 @@
 /* Codes of a sealed segment's field (kernels/codes/codes.h) as sections of its file. Private to host/index.
  *
- * CODE_BASIS is: u32 dim, u32 code_dim, u32 kind (0: the axes, 1: directions), u32 0, f64 defect, zeros up to 64
+ * CODE_BASIS is: u32 dim, u32 code_dim, u32 kind (0: the axes, 1: directions), u32 lead_dim, f64 defect, zeros up to 64
  * bytes; f32 mean [stride]; directions f32 [code_dim][stride] if the kind is 1. stride is dim rounded up to a multiple
  * of 16, what is past dim is zero. CODES is the blocks as a scan reads them.
  *

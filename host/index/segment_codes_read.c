@@ -37,8 +37,10 @@ static kith_status header_read(const section_reader *reader, const kith_field *f
     if (reader->section->bytes < SEGMENT_CODE_BASIS_HEADER_BYTES)
         return corrupt(reader, 0, "it is shorter than its header", err);
     const uint8_t *header = reader->section->data;
-    *basis = (kith_code_basis){
-        .dim = kith_load_u32(header), .code_dim = kith_load_u32(header + 4), .metric = field->metric};
+    *basis = (kith_code_basis){.dim = kith_load_u32(header),
+        .code_dim = kith_load_u32(header + 4),
+        .lead_dim = kith_load_u32(header + 12),
+        .metric = field->metric};
     memcpy(&basis->defect, header + 16, sizeof basis->defect);
     *kind_out = kith_load_u32(header + 8);
     if (basis->dim != field->dim) return corrupt(reader, 0, "its dim is not the field's", err);
@@ -47,6 +49,9 @@ static kith_status header_read(const section_reader *reader, const kith_field *f
                                                : basis->code_dim > 0 && basis->code_dim <= basis->dim &&
                                                      basis->code_dim % KITH_CODE_DIM_STEP == 0;
     if (!fits) return corrupt(reader, 4, "its code_dim does not fit its dim", err);
+    if (basis->lead_dim == 0 || basis->lead_dim > basis->code_dim ||
+        basis->lead_dim % KITH_CODE_DIM_STEP != 0)
+        return corrupt(reader, 12, "its lead_dim does not fit its code_dim", err);
     double most = *kind_out == SEGMENT_CODE_AXES ? 0 : SEGMENT_CODE_DEFECT_MAX;
     if (!(basis->defect >= 0 && basis->defect <= most))
         return corrupt(reader, 16, "its defect is out of range", err);
@@ -100,6 +105,7 @@ static bool block_fits(const kith_code_block *block, uint32_t code_dim) {
         fit &= block->scale[i] >= 0 && block->scale[i] <= FLT_MAX;
         fit &= block->error[i] >= 0;
         fit &= block->tail[i] >= 0;
+        fit &= block->lead_tail[i] >= 0;
         fit &= block->offset[i] <= 0 && block->offset[i] >= -FLT_MAX;
     }
     return fit && !memchr(block->codes, 0, (size_t)code_dim * KITH_CODE_BLOCK_ROWS);

@@ -81,6 +81,7 @@ static kith_status basis_write(
     kith_store_u32(header, basis->dim);
     kith_store_u32(header + 4, basis->code_dim);
     kith_store_u32(header + 8, basis->vectors ? SEGMENT_CODE_DIRECTIONS : SEGMENT_CODE_AXES);
+    kith_store_u32(header + 12, basis->lead_dim);
     memcpy(header + 16, &basis->defect, sizeof basis->defect);
     size_t stride_bytes = kith_code_stride(basis->dim) * sizeof(float);
     kith_status status = kith_segment_writer_begin(writer, KITH_SEGMENT_CODE_BASIS, field_index, err);

@@ -28,6 +28,10 @@
  * and keeps a row unless upper < kith_code_threshold(). codes_bound.h has the slack for every rounding on the way;
  * a row whose upper is not a number is kept.
  *
+ * Two looks. The same bound holds for the first lead_dim directions alone, with the tail of what they do not see. Where
+ * they see most, a scan looks at these first and at the others only for the few rows that pass: less arithmetic, and
+ * less memory read. lead_tail is the row's tail for them; error serves both.
+ *
  * After: Cauchy-Schwarz on the quantisation residual is the usual error bound of scalar quantisation; the split
  * in a principal subspace and its complement bounded by norms is that of partial-distance search in a rotated
  * space (e.g. Weber and Blott, "An approximation-based data structure for similarity search", 1997, for bounds
@@ -55,6 +59,7 @@ enum {
 typedef struct kith_code_basis {
     uint32_t dim;
     uint32_t code_dim;
+    uint32_t lead_dim; /* of the first look; a multiple of 16; code_dim: there is one look only */
     kith_metric metric;
     const float *mean;    /* [stride] */
     const float *vectors; /* [code_dim][stride], rows b_j; NULL: the axes */
@@ -62,9 +67,9 @@ typedef struct kith_code_basis {
 } kith_code_basis;
 
 /* Codes of the rows of one field of one segment.
- * A block of 32 rows is: float scale[32], error[32], tail[32], offset[32]; uint8 codes[code_dim/4][32][4]: four
+ * A block of 32 rows is: float scale[32], error[32], tail[32], offset[32], lead_tail[32]; uint8 codes[code_dim/4][32][4]: four
  * neighbouring components of row 0, of row 1, ...; what SIMD lanes, dp4a and the fragments of mma read as it
- * lies. Rows past the last have scale, error, tail, offset 0 and codes 128. */
+ * lies. Rows past the last have constants of 0 and codes of 128. */
 typedef struct kith_codes {
     kith_code_basis basis;
     const uint8_t
@@ -76,6 +81,7 @@ typedef struct kith_code_block {
     float error[KITH_CODE_BLOCK_ROWS];
     float tail[KITH_CODE_BLOCK_ROWS];
     float offset[KITH_CODE_BLOCK_ROWS];
+    float lead_tail[KITH_CODE_BLOCK_ROWS];
     uint8_t codes[]; /* [code_dim / 4][32][4] */
 } kith_code_block;
 
@@ -117,9 +123,10 @@ void kith_codes_training_free(kith_code_training *training);
 /* --- queries --- */
 
 typedef struct kith_code_query {
-    int16_t *levels; /* [code_dim], |level| <= min(KITH_CODE_LEVEL_MAX, (2^31 - 1) / (127 code_dim)) */
-    int32_t bias;    /* 128 * sum of levels: what biased codes add to the dot product */
-    float error_weight, tail_weight, offset_weight;
+    int16_t *levels;   /* [code_dim], |level| <= min(KITH_CODE_LEVEL_MAX, (2^31 - 1) / (127 code_dim)) */
+    int32_t bias;      /* 128 * sum of levels: what biased codes add to the dot product */
+    int32_t lead_bias; /* the same for the first lead_dim levels */
+    float error_weight, tail_weight, offset_weight, lead_tail_weight;
     /* How a threshold becomes the scan's: (threshold - constant - slack) * inverse. */
     double constant, inverse, slack;
 } kith_code_query;

@@ -56,9 +56,10 @@ static inline double code_projection_error(const kith_code_basis *basis, double 
     return sqrt(basis->code_dim) * each + stretch * deviation;
 }
 
-/* At least the length of what the basis does not see. */
-static inline double code_tail(const kith_code_basis *basis, double length, double projected, double error) {
-    if (!basis->vectors) return 0;
+/* At least the length of what the first `code_dim` directions do not see; `projected` is what they do. */
+static inline double code_tail(
+    const kith_code_basis *basis, uint32_t code_dim, double length, double projected, double error) {
+    if (!basis->vectors && code_dim == basis->code_dim) return 0;
     double seen = fmax(0, projected * (1 - CODE_F64) - error);
     double square = length * length * (1 + CODE_F64) - (1 - basis->defect) * seen * seen;
     return sqrt(fmax(0, square)) * (1 + CODE_F64);

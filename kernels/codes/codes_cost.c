@@ -1,9 +1,12 @@
 /* Choosing code_dim by what a scan would cost. A longer code takes longer to read, a shorter one lets more rows pass
  * that must be scored in full:
  *
- *   cost of a row, in cycles = code_dim/32 + 1 + passing * (dim/2 + 150)
+ *   cost of a row in a batch, in cycles = look/32 + 1 + again * ((code_dim - look)/2 + 100)/16 + passing * (dim + 500)
  *
- * code_dim/32 is an AVX2 multiply-add of 32 bytes a cycle and 1 what the bound's three terms add; dim/2 + 150 is
+ * with look = code_dim and again = 0 where all components are looked at at once; else look = lead_dim, and again is the
+ * part of vectors of 16 rows that have a row which passes the first look, 1 - (1 - passing(lead_dim))^16.
+ *
+ * look/32 is an AVX2 multiply-add of 32 bytes a cycle and 1 what the bound's three terms add; dim + 500 is
  * `rescore` in f64 and the cache misses of a lone row. They are guesses within a factor of two, which moves code_dim
  * by a step or two, where the cost is flat.
  *
@@ -18,9 +21,12 @@
  * where q'.z^ is modelled by w.y and the quantisation residual by its expectation: each component errs uniformly
  * within half a step, sqrt(1/12) = 0.29 steps of max|y|/127.
  *
- * A fraction of a few thousand rows over a few queries is noisy and falls with code_dim, so of all candidates within
- * a tenth of the cheapest the longest is taken. The plain code of the axes costs no projection at encoding and has no
- * tail: it stands as the longest candidate. */
+ * A single query is bound by the bytes it reads, at about 6.6 a cycle (21 GB/s at 3.2 GHz):
+ *
+ *   cost of a row, alone = (code_dim + 20)/6.6 + passing * (dim + 500)
+ *
+ * The code_dim with the least product of both costs is taken: neither is bought dearly with the other. The plain code of
+ * the axes costs no projection at encoding and has no tail; it stands as the longest candidate. */
 #include "kernels/codes/codes_cost.h"
 
 #include <math.h>
@@ -31,10 +37,12 @@
 
 #define COST_QUERIES_MAX    48u
 #define COST_STEPS_MAX      64u /* of code_dim */
-#define COST_TOLERANCE      1.1
+#define COST_BYTES_CYCLE    6.6
 #define COST_ERROR_OF_STEP  0.29
 #define COST_CODE_MAX       127.0f
-#define COST_BLOCK_CONSTANT (4 * sizeof(float)) /* scale, error, tail and offset of a row */
+#define COST_VECTOR_ROWS    16.0
+#define COST_AGAIN          100                 /* mispredicted branches, mostly */
+#define COST_BLOCK_CONSTANT (5 * sizeof(float)) /* scale, error, tail, offset and lead_tail of a row */
 
 typedef struct cost_work {
     const code_sample *sample;
@@ -206,31 +214,68 @@ static void passing_count(cost_work *work) {
 
 /* --- the choice --- */
 
+static uint32_t step_dim(const cost_work *work, uint32_t step) {
+    return step < work->steps ? (step + 1) * KITH_CODE_DIM_STEP : work->sample->stride;
+}
+
+static double passing_of(const cost_work *work, uint32_t step) {
+    return (double)work->passed[step] / ((double)work->row_count * work->query_count);
+}
+
+static double look_cost(const cost_work *work, uint32_t look, uint32_t step) {
+    uint32_t look_dim = step_dim(work, look), code_dim = step_dim(work, step);
+    double cost = look_dim / 32.0 + 1;
+    if (look == step) return cost;
+    double again = 1 - pow(1 - passing_of(work, look), COST_VECTOR_ROWS);
+    return cost + again * ((code_dim - look_dim) / 2.0 + COST_AGAIN) / COST_VECTOR_ROWS;
+}
+
+/* The cheapest first look. The axes are not in order: they have one look only. */
+static uint32_t look_choose(const cost_work *work, uint32_t step) {
+    uint32_t best = step;
+    for (uint32_t look = 0; step < work->steps && look < step; look++) {
+        if (look_cost(work, look, step) < look_cost(work, best, step)) best = look;
+    }
+    return best;
+}
+
+static double rescore_cost(const cost_work *work, uint32_t step) {
+    return passing_of(work, step) * (work->sample->dim + 500.0);
+}
+
+/* In a batch. */
+static double batch_cost(const cost_work *work, uint32_t step) {
+    return look_cost(work, look_choose(work, step), step) + rescore_cost(work, step);
+}
+
+static double alone_cost(const cost_work *work, uint32_t step) {
+    return (step_dim(work, step) + COST_BLOCK_CONSTANT) / COST_BYTES_CYCLE + rescore_cost(work, step);
+}
+
 /* Infinite when the code is no shorter than the row. */
 static double step_cost(const cost_work *work, uint32_t step) {
     const code_sample *sample = work->sample;
-    uint32_t code_dim = step < work->steps ? (step + 1) * KITH_CODE_DIM_STEP : sample->stride;
-    if (code_dim + COST_BLOCK_CONSTANT >= sample->dim * kith_vector_type_bytes(sample->type)) return INFINITY;
-    double passing = (double)work->passed[step] / ((double)work->row_count * work->query_count);
-    return code_dim / 32.0 + 1 + passing * (sample->dim / 2.0 + 150);
+    if (step_dim(work, step) + COST_BLOCK_CONSTANT >= sample->dim * kith_vector_type_bytes(sample->type))
+        return INFINITY;
+    return batch_cost(work, step) * alone_cost(work, step);
 }
 
-/* What a scan of the vectors costs: 16 f32 multiply-adds a cycle and as much beside as codes have, twice. */
+/* What a scan of the vectors costs: 16 f32 multiply-adds a cycle, of which two thirds are reached, and as much beside
+ * as codes have; doubled, because `passing` is counted high and queries whose bounds fail go over to vectors anyway. */
 static double vectors_cost(const cost_work *work) {
-    return work->sample->dim / 16.0 + 2;
+    return work->sample->dim / 8.0 + 4;
 }
 
 static code_choice choose(const cost_work *work) {
-    double least = INFINITY;
-    for (uint32_t step = 0; step <= work->steps; step++)
-        least = fmin(least, step_cost(work, step));
-    code_choice choice = {.useful = least < vectors_cost(work)};
-    for (uint32_t step = 0; step <= work->steps; step++) {
-        if (!(step_cost(work, step) <= least * COST_TOLERANCE)) continue;
-        choice.axes = step == work->steps;
-        choice.code_dim = choice.axes ? work->sample->stride : (step + 1) * KITH_CODE_DIM_STEP;
+    uint32_t best = 0;
+    for (uint32_t step = 1; step <= work->steps; step++) {
+        if (step_cost(work, step) < step_cost(work, best)) best = step;
     }
-    return choice;
+    bool shorter = isfinite(step_cost(work, best));
+    return (code_choice){.useful = shorter && batch_cost(work, best) < vectors_cost(work),
+        .axes = best == work->steps,
+        .code_dim = step_dim(work, best),
+        .lead_dim = step_dim(work, look_choose(work, best))};
 }
 
 kith_status code_choice_make(const kith_compute_ops *ops, code_sample *sample, const float *directions,

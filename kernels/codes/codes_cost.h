@@ -21,6 +21,7 @@ typedef struct code_choice {
     bool useful;       /* false: a scan of vectors is cheaper */
     bool axes;         /* the plain 8-bit code of each component */
     uint32_t code_dim; /* else that many leading directions */
+    uint32_t lead_dim; /* of which a scan looks at these first */
 } code_choice;
 
 /* directions [direction_count][stride], orthonormal; direction_count a multiple of 16, 0 for none. Puts the rows in

@@ -14,6 +14,7 @@ typedef struct block_parts {
     float scale[KITH_CODE_BLOCK_ROWS];
     float inverse[KITH_CODE_BLOCK_ROWS];    /* 1 / scale, or 0 */
     double projected[KITH_CODE_BLOCK_ROWS]; /* |y~|^2 */
+    double lead[KITH_CODE_BLOCK_ROWS];      /* the same of the first lead_dim components */
     double residual[KITH_CODE_BLOCK_ROWS];  /* |y~ - y^|^2 */
 } block_parts;
 
@@ -84,6 +85,7 @@ static void rows_quantise(
     const kith_code_basis *basis, const float *projections, block_parts *parts, kith_code_block *block) {
     scales_find(basis, projections, parts);
     for (uint32_t i = 0; i < basis->code_dim; i++) {
+        if (i == basis->lead_dim) memcpy(parts->lead, parts->projected, sizeof parts->lead);
         const float *values = projections + (size_t)i * KITH_CODE_BLOCK_ROWS;
         int32_t codes[KITH_CODE_BLOCK_ROWS];
         for (uint32_t row = 0; row < KITH_CODE_BLOCK_ROWS; row++) {
@@ -102,6 +104,7 @@ static void rows_quantise(
 /* Sets a row's constants to nothing and its codes to 0. */
 static void row_clear(const kith_code_basis *basis, kith_code_block *block, uint32_t row) {
     block->scale[row] = block->error[row] = block->tail[row] = block->offset[row] = 0;
+    block->lead_tail[row] = 0;
     for (uint32_t i = 0; i < basis->code_dim; i++)
         *code_at(block, i, row) = KITH_CODE_BIAS;
 }
@@ -120,7 +123,13 @@ static void row_finish(const kith_code_basis *basis, const block_parts *parts, d
     double projected_most = projected * (1 + CODE_F64) + projection_error;
     block->scale[row] = parts->scale[row];
     block->error[row] = kith_round_up(error + KITH_CODE_SLOPE * projected_most);
-    block->tail[row] = kith_round_up(code_tail(basis, longest, projected, projection_error));
+    double tail = code_tail(basis, basis->code_dim, longest, projected, projection_error);
+    block->tail[row] = block->lead_tail[row] = kith_round_up(tail);
+    if (basis->lead_dim < basis->code_dim) {
+        double lead = sqrt(parts->lead[row]);
+        block->lead_tail[row] =
+            kith_round_up(code_tail(basis, basis->lead_dim, longest, lead, projection_error));
+    }
     block->offset[row] = 0;
     if (basis->metric == KITH_METRIC_L2) {
         double shortest = fmax(0, length * (1 - CODE_F64) - deviation);

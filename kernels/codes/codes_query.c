@@ -53,8 +53,8 @@ static double level_most(uint32_t code_dim) {
 /* Every row is kept. */
 static void query_keep_all(const kith_code_basis *basis, kith_code_query *out) {
     memset(out->levels, 0, basis->code_dim * sizeof *out->levels);
-    out->bias = 0;
-    out->error_weight = out->tail_weight = out->offset_weight = 0;
+    out->bias = out->lead_bias = 0;
+    out->error_weight = out->tail_weight = out->offset_weight = out->lead_tail_weight = 0;
     out->constant = out->inverse = out->slack = 0;
 }
 
@@ -65,9 +65,10 @@ static void query_finish(
         most = fmax(most, fabs((double)projection[i]));
     /* A query at the mean, or outside the basis, has levels of 0 under any unit. */
     double unit = fmax(most, parts->length * 0x1p-20) / level_most(basis->code_dim);
-    double projected = 0, coded = 0, residual = 0;
-    int32_t level_sum = 0;
+    double projected = 0, coded = 0, residual = 0, lead = 0;
+    int32_t level_sum = 0, lead_sum = 0;
     for (uint32_t i = 0; i < basis->code_dim; i++) {
+        if (i == basis->lead_dim) lead = projected, lead_sum = level_sum;
         double level = rint(projection[i] / unit), rest = projection[i] - unit * level;
         projected += (double)projection[i] * projection[i];
         coded += level * level;
@@ -84,11 +85,17 @@ static void query_finish(
     double projected_most = projected * (1 + CODE_F64) + projection_error;
     double rounding = 16 * CODE_F32 * coded + 4 * CODE_F64 * length;
     double error = fmax(coded, (difference + basis->defect * projected_most + rounding) / KITH_CODE_SLOPE);
-    double tail = code_tail(basis, length + deviation, projected, projection_error) + 4 * CODE_F64 * length;
+    double tail = code_tail(basis, basis->code_dim, length + deviation, projected, projection_error);
+    double lead_tail = tail;
+    if (basis->lead_dim < basis->code_dim)
+        lead_tail = code_tail(basis, basis->lead_dim, length + deviation, sqrt(lead), projection_error);
+    double beyond = 4 * CODE_F64 * length, raised = (1 + 32 * CODE_F32) / unit;
     double weight = basis->metric == KITH_METRIC_L2 ? 2 : 1;
     out->bias = KITH_CODE_BIAS * level_sum;
-    out->error_weight = kith_round_up(error * (1 + 32 * CODE_F32) / unit);
-    out->tail_weight = kith_round_up(tail * (1 + 32 * CODE_F32) / unit);
+    out->lead_bias = basis->lead_dim < basis->code_dim ? KITH_CODE_BIAS * lead_sum : out->bias;
+    out->error_weight = kith_round_up(error * raised);
+    out->tail_weight = kith_round_up((tail + beyond) * raised);
+    out->lead_tail_weight = kith_round_up((lead_tail + beyond) * raised);
     out->offset_weight = kith_round_down((1 - CODE_F64) / (weight * unit));
     out->constant = parts->constant;
     out->inverse = 1 / (weight * unit);

@@ -110,6 +110,7 @@ static kith_status training_fill(const code_sample *sample, const code_choice *c
     *training_out = (kith_code_training){.useful = true, .memory = memory};
     training_out->basis = (kith_code_basis){.dim = sample->dim,
         .code_dim = choice->code_dim,
+        .lead_dim = choice->lead_dim,
         .metric = sample->metric,
         .mean = memory,
         .vectors = choice->axes ? NULL : memory + stride};

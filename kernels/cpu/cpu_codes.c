@@ -16,9 +16,15 @@ enum {
     SAMPLE_WORDS = 32,   /* one word of 64 rows in so many is scanned first */
     ROWS_LEAST = 1024,   /* fewer are scanned as vectors */
     RESCORE_CHUNK = 256,
-    SETTLE_LEAST = 32, /* candidates that are rescored at once */
-    WIDE_ROWS = 12,    /* rescoring a row costs about as much as scanning so many as f32 */
+    PREFETCH_BYTES_MOST = 1024, /* of a row; 256 of them fill half of a usual L2 */
+    SETTLE_AT = 96,             /* candidates beside k that are left to gather; few, for a late threshold lets
+                                  more rows pass */
+    SETTLE_LEAST = 32,          /* candidates that are rescored at once */
+    WIDE_ROWS = 12,             /* rescoring a row costs about as much as scanning so many as f32 */
     WIDE_RESCORED_LEAST = 2048,
+    LOOKS_LEAST = 1024,
+    LOOKS_PASSED_MOST = 4, /* one in so many may pass the first look */
+    LOOK_PAUSE = 3,        /* times SAMPLE_WORDS words */
 };
 
 /* --- which jobs --- */
@@ -54,7 +60,7 @@ static size_t size_min(size_t a, size_t b) {
 }
 
 static uint32_t capacity_of(uint32_t k) {
-    return 2 * k + 1024; /* room for what a good threshold keeps of a million rows; guess */
+    return k + SETTLE_AT + KITH_CODE_BLOCK_ROWS;
 }
 
 static size_t candidate_bytes(uint32_t k) {
@@ -148,6 +154,14 @@ static void rows_rescore(cpu_code_scan *scan, cpu_code_query *query, const uint3
     query->rescored += count;
 }
 
+/* A row to rescore lies anywhere in memory: it is asked for while others are still being picked. */
+static void row_prefetch(const kith_rows *rows, uint32_t row) {
+    size_t bytes = (size_t)rows->dim * kith_vector_type_bytes(rows->type);
+    const char *at = (const char *)rows->vectors + row * bytes;
+    for (size_t line = 0; line < bytes && line < PREFETCH_BYTES_MOST; line += 64)
+        __builtin_prefetch(at + line, 0, 2);
+}
+
 /* The `take` candidates with the best bounds (more, if bounds are equal). */
 static void best_rescore(cpu_code_scan *scan, cpu_code_query *query, uint32_t take) {
     float least = cpu_kth_largest(query->candidate_upper, query->candidate_count, take);
@@ -161,6 +175,7 @@ static void best_rescore(cpu_code_scan *scan, cpu_code_query *query, uint32_t ta
             continue;
         }
         rows[count++] = query->candidate_rows[i];
+        row_prefetch(scan->job->rows, query->candidate_rows[i]);
         if (count == RESCORE_CHUNK) rows_rescore(scan, query, rows, count), count = 0;
     }
     if (count > 0) rows_rescore(scan, query, rows, count);
@@ -191,15 +206,24 @@ void cpu_code_settle(cpu_code_scan *scan, cpu_code_query *query, uint32_t left_m
 
 /* --- queries --- */
 
+/* The first query of the block that has query `index`. */
+static uint32_t block_begin(const cpu_code_scan *scan, uint32_t index) {
+    uint32_t begin = 0, most = scan->leaves->codes->query_block;
+    for (;;) {
+        uint32_t width = cpu_code_block_width(scan->query_count, most, begin);
+        if (index < begin + width) return begin;
+        begin += width;
+    }
+}
+
 static void query_pack(cpu_code_scan *scan, uint32_t index) {
-    uint32_t block = index / scan->leaves->codes->query_block * scan->leaves->codes->query_block;
-    uint32_t left = scan->query_count - block;
-    uint32_t width = left < scan->leaves->codes->query_block ? left : scan->leaves->codes->query_block;
-    uint32_t groups = scan->code_dim / KITH_CODE_GROUP;
-    int32_t *words = scan->packed + ((size_t)block * groups + (index - block)) * CPU_CODE_WORDS;
+    const cpu_code_leaf *leaf = scan->leaves->codes;
+    uint32_t begin = block_begin(scan, index), groups = scan->code_dim / KITH_CODE_GROUP;
+    uint32_t width = cpu_code_block_width(scan->query_count, leaf->query_block, begin);
+    int32_t *words = scan->packed + ((size_t)begin * groups + (index - begin)) * CPU_CODE_WORDS;
+    const int16_t *levels = scan->queries[index].code.levels;
     for (uint32_t g = 0; g < groups; g++)
-        scan->leaves->codes->pack(scan->queries[index].code.levels + g * KITH_CODE_GROUP,
-            words + (size_t)g * width * CPU_CODE_WORDS);
+        leaf->pack(levels + g * KITH_CODE_GROUP, words + (size_t)g * width * CPU_CODE_WORDS);
 }
 
 static void query_start(cpu_code_scan *scan, uint32_t index, uint32_t job_index, kith_row_hit *hits_out) {
@@ -210,7 +234,6 @@ static void query_start(cpu_code_scan *scan, uint32_t index, uint32_t job_index,
     query->error_weight = query->code.error_weight;
     query->tail_weight = query->code.tail_weight;
     query->offset_weight = query->code.offset_weight;
-    query->sum_start = -query->code.bias;
     query->candidate_count = query->hit_count = 0;
     query->hits = hits_out + (size_t)job_index * job->k;
     query->rescored = 0;
@@ -242,6 +265,34 @@ static void group_start(cpu_code_scan *scan, uint32_t first, kith_row_hit *hits_
 
 /* --- rows --- */
 
+/* All components at once, or the first first. */
+static void look_set(cpu_code_scan *scan, uint32_t look_dim) {
+    bool whole = look_dim == scan->code_dim;
+    scan->look_dim = look_dim;
+    scan->looks = scan->passed = 0;
+    scan->pause = 0;
+    for (uint32_t i = 0; i < scan->query_count; i++) {
+        cpu_code_query *query = &scan->queries[i];
+        query->look_tail_weight = whole ? query->code.tail_weight : query->code.lead_tail_weight;
+        query->look_start = whole ? -query->code.bias : -query->code.lead_bias;
+        query->rest_start = query->code.lead_bias - query->code.bias;
+    }
+}
+
+/* A first look that passes too often costs more than it saves: all components are looked at for a while. Thresholds
+ * rise meanwhile, so it is tried again. */
+static void look_check(cpu_code_scan *scan) {
+    uint32_t lead_dim = scan->job->rows->codes->basis.lead_dim;
+    if (lead_dim == scan->code_dim) return;
+    if (scan->look_dim == scan->code_dim) {
+        if (++scan->pause == LOOK_PAUSE) look_set(scan, lead_dim);
+        return;
+    }
+    if (scan->looks < LOOKS_LEAST) return;
+    if (scan->passed * LOOKS_PASSED_MOST > scan->looks) look_set(scan, scan->code_dim);
+    scan->looks = scan->passed = 0;
+}
+
 static void word_scan(cpu_code_scan *scan, uint32_t word) {
     uint64_t live = kith_score_live_word(scan->job, word);
     for (uint32_t half = 0; half < 2; half++, live >>= 32) {
@@ -263,13 +314,16 @@ static bool all_wide(const cpu_code_scan *scan) {
 
 static void rows_scan(cpu_code_scan *scan) {
     uint32_t begin = scan->job->row_begin / 64, end = (scan->job->row_end + 63) / 64;
+    look_set(scan, scan->code_dim);
     for (uint32_t word = begin; word < end; word += SAMPLE_WORDS)
         word_scan(scan, word);
     for (uint32_t i = 0; i < scan->query_count; i++)
         cpu_code_settle(scan, &scan->queries[i], scan->job->k + SETTLE_LEAST);
+    look_set(scan, scan->job->rows->codes->basis.lead_dim);
     for (uint32_t word = begin; word < end; word++) {
         bool sampled = (word - begin) % SAMPLE_WORDS == 0;
         if (sampled && all_wide(scan)) return;
+        if (sampled) look_check(scan);
         if (!sampled) word_scan(scan, word);
     }
 }

@@ -32,7 +32,7 @@ const kith_compute_ops *const *case_backends(uint32_t *count_out) {
 
 /* Backends that are another one but for their codes: their other leaves have been tested under its name. */
 static bool differs_in_codes_only(const kith_compute_ops *ops) {
-    return strstr(ops->name, "vnni") != NULL;
+    return strstr(ops->name, "vnni") || strstr(ops->name, "dot");
 }
 
 /* --- data --- */

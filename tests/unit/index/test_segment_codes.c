@@ -270,8 +270,11 @@ static void golden_basis(uint32_t field, float *mean, float *vectors, kith_code_
     uint32_t dim = golden_schema.fields[field].dim;
     for (uint32_t i = 0; i < dim; i++)
         mean[i] = (float)i / 64;
-    *basis_out = (kith_code_basis){
-        .dim = dim, .code_dim = 16, .metric = golden_schema.fields[field].metric, .mean = mean};
+    *basis_out = (kith_code_basis){.dim = dim,
+        .code_dim = 16,
+        .lead_dim = 16,
+        .metric = golden_schema.fields[field].metric,
+        .mean = mean};
     if (field == 1) return;
     for (uint32_t i = 0; i < 16; i++)
         vectors[i * 32 + (i ^ 1)] = i % 2 ? -1 : 1;
@@ -326,6 +329,7 @@ static void codes_put(kith_segment_writer *writer, const kith_segment *segment, 
     kith_store_u32(bytes, basis.dim);
     kith_store_u32(bytes + 4, 16);
     kith_store_u32(bytes + 8, basis.vectors ? 1 : 0);
+    kith_store_u32(bytes + 12, basis.lead_dim);
     memcpy(bytes + 16, &basis.defect, 8);
     memcpy(bytes + 64, mean, stride_bytes);
     memcpy(bytes + 64 + stride_bytes, vectors, sizeof vectors);
@@ -412,6 +416,9 @@ static void test_segment_codes__numbers_out_of_range_are_corrupt(void **state) {
         {BASIS, 0, 8, 4, 2},                             /* kind */
         {BASIS, 0, 8, 4, 0},                             /* the axes, but directions follow */
         {BASIS, 1, 8, 4, 1},                             /* directions that are not there */
+        {BASIS, 0, 12, 4, 0},                            /* lead_dim */
+        {BASIS, 0, 12, 4, 8},                            /* no multiple of 16 */
+        {BASIS, 0, 12, 4, 32},                           /* more than code_dim */
         {BASIS, 0, 16, 8, 0x3f60624dd2f1a9fd},           /* defect just over 0.002 */
         {BASIS, 0, 16, 8, 0x7ff8000000000000},           /* NaN */
         {BASIS, 0, 16, 8, 0xbfb999999999999a},           /* negative */
@@ -426,9 +433,10 @@ static void test_segment_codes__numbers_out_of_range_are_corrupt(void **state) {
         {CODES, 0, 4, 4, nan}, {CODES, 0, 4, 4, infinite}, {CODES, 0, 128, 4, nan}, /* error */
         {CODES, 0, 132, 4, minus}, {CODES, 1, 256, 4, nan},                         /* tail */
         {CODES, 1, 256, 4, minus}, {CODES, 1, 384, 4, nan},                         /* offset */
-        {CODES, 1, 384, 4, two}, {CODES, 0, 512, 1, 0},                             /* a code */
-        {CODES, 0, 2 * 1024 - 1, 1, 0},                                             /* the last one */
-        {CODES, 1, 1024 + 4 * 31, 4, minus},                                        /* the second block */
+        {CODES, 1, 384, 4, two}, {CODES, 1, 512, 4, nan},                           /* lead_tail */
+        {CODES, 1, 512, 4, minus}, {CODES, 0, 640, 1, 0},                           /* a code */
+        {CODES, 0, 2 * 1152 - 1, 1, 0},                                             /* the last one */
+        {CODES, 1, 1152 + 4 * 31, 4, minus},                                        /* the second block */
     };
     kith_err err;
     assert_ok(spoiled_open(f, NULL, 0, &err), &err);
