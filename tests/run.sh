@@ -64,10 +64,15 @@ suite_lint() {
     check "lint: includes" python3 tests/lint/lint.py
     check "lint: format" tests/lint/format.sh
     check "lint: cppcheck" tests/lint/cppcheck.sh
-    check "lint: scripts" bash -n quickstart.sh install-deps.sh tests/run.sh
+    check "lint: scripts" bash -n quickstart.sh install-deps.sh tests/run.sh tests/kernels/arm64/run.sh
 }
 suite_unit() { run_ctest unit "$preset" '^unit$'; }
-suite_kernels() { run_ctest kernels "$preset" '^kernels$'; }
+suite_kernels() {
+    run_ctest kernels "$preset" '^kernels$'
+    local status=0
+    tests/kernels/arm64/run.sh "build/$preset/arm64" || status=$?
+    [ "$status" -eq 77 ] || check "kernels: arm64" test "$status" -eq 0
+}
 suite_fuzz() { run_ctest fuzz "$preset" '^fuzz$'; }
 suite_sim() { run_ctest sim "$preset" '^sim$'; }
 suite_integration() {
