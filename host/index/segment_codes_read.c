@@ -82,7 +82,7 @@ static kith_status basis_read(
     uint64_t floats = (1 + (uint64_t)vector_count) * stride;
     status = bytes_check(reader, SEGMENT_CODE_BASIS_HEADER_BYTES + floats * sizeof(float), err);
     if (status != KITH_OK) return status;
-    basis->mean = (const float *)(reader->section->data + SEGMENT_CODE_BASIS_HEADER_BYTES);
+    basis->mean = (const float *)(const void *)(reader->section->data + SEGMENT_CODE_BASIS_HEADER_BYTES);
     const float *vectors = basis->mean + stride;
     if (!rows_fit(basis->mean, 1, basis->dim, FLT_MAX))
         return corrupt(

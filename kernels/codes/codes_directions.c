@@ -220,8 +220,8 @@ kith_status code_directions_find(const kith_compute_ops *ops, const float *rows,
     size_t doubles = block_floats + direction_count;
     char *memory = kith_try_alloc_aligned(doubles * sizeof(double) + floats * sizeof(float));
     if (!memory) return kith_err_set(err, KITH_NO_MEMORY, "no memory to find directions of dim %u", dim);
-    double *vectors = (double *)memory;
-    float *matrix = (float *)(vectors + doubles);
+    double *vectors = (double *)(void *)memory;
+    float *matrix = (float *)(void *)(vectors + doubles);
     moments of = {.ops = ops, .dim = dim, .stride = stride, .matrix = matrix};
     of.transposed = of.matrix + (size_t)stride * stride;
     of.sums = of.transposed + (size_t)stride * chunk;

@@ -172,7 +172,7 @@ kith_status kith_codes_train(const kith_compute_ops *ops, kith_metric metric, ki
     if (!means)
         return kith_err_set(
             err, KITH_NO_MEMORY, "no memory to train codes on %u rows of dim %u", sample_count, dim);
-    float *mean = (float *)(means + stride);
+    float *mean = (float *)(void *)(means + stride);
     sample.mean = mean + stride;
     sample.rows = sample.mean + stride;
     float *directions = sample.rows + (size_t)sample_count * stride;
