@@ -62,6 +62,24 @@ static void thread_end_calls(kith_grpc_thread *thread) {
     }
 }
 
+/* Whoever comes first asks gRPC to say when the call is closed. An answer that is given while the call begins does so in
+ * its own batch: one batch and one event less. */
+static bool close_claim(kith_grpc_call *call) {
+    return !atomic_exchange_explicit(&call->close_is_asked, true, memory_order_relaxed);
+}
+
+static grpc_op close_op(kith_grpc_call *call) {
+    return (grpc_op){
+        .op = GRPC_OP_RECV_CLOSE_ON_SERVER, .data.recv_close_on_server.cancelled = &call->was_cancelled};
+}
+
+/* A call that is not answered yet: its client may go away first. */
+static void call_watch(kith_grpc_call *call) {
+    if (!close_claim(call)) return;
+    grpc_op op = close_op(call);
+    kith_grpc_call_start_batch(call, &op, 1, &call->closed);
+}
+
 static void call_arrived(kith_grpc_tag *tag, bool ok) {
     kith_grpc_call *call = call_of_arrived(tag);
     kith_grpc_thread *thread = call->thread;
@@ -74,10 +92,8 @@ static void call_arrived(kith_grpc_tag *tag, bool ok) {
     kith_series *series = thread->server->calls_series[call->method_index];
     if (series) kith_series_add(series, 1);
     call_list(call);
-    grpc_op closed = {
-        .op = GRPC_OP_RECV_CLOSE_ON_SERVER, .data.recv_close_on_server.cancelled = &call->was_cancelled};
-    kith_grpc_call_start_batch(call, &closed, 1, &call->closed);
     call->method->kind->begin(call);
+    call_watch(call);
     /* One that was matched before the stop can come out of the queue after what told of it. */
     if (thread->ending && call->method->kind->is_long) call->method->kind->end(call);
 }
@@ -93,6 +109,7 @@ static void call_finished(kith_grpc_tag *tag, bool ok) {
     (void)ok; /* the client is gone: nothing is left to tell it */
     kith_grpc_call *call = call_of_finished(tag);
     call->is_finished = true;
+    if (call->closes_with_answer) call->is_closed = true;
     kith_grpc_call_sent(call);
     kith_grpc_call_settle(call);
 }
@@ -155,7 +172,7 @@ static grpc_slice message_slice(const char *message) {
 void kith_grpc_call_finish(kith_grpc_call *call, kith_status status, const char *message, kith_buf *reply) {
     grpc_metadata retry; /* copied before start_batch returns */
     memset(&retry, 0, sizeof retry);
-    grpc_op ops[3];
+    grpc_op ops[4];
     size_t count = 0;
     memset(ops, 0, sizeof ops);
     if (!call->has_sent_metadata) ops[count++].op = GRPC_OP_SEND_INITIAL_METADATA;
@@ -174,8 +191,11 @@ void kith_grpc_call_finish(kith_grpc_call *call, kith_status status, const char 
         ops[count].data.send_status_from_server.trailing_metadata_count = 1;
         ops[count].data.send_status_from_server.trailing_metadata = &retry;
     }
+    count++;
+    call->closes_with_answer = close_claim(call);
+    if (call->closes_with_answer) ops[count++] = close_op(call);
     kith_grpc_call_sending(call);
-    kith_grpc_call_start_batch(call, ops, count + 1, &call->finished);
+    kith_grpc_call_start_batch(call, ops, count, &call->finished);
 }
 
 void kith_grpc_call_sending(kith_grpc_call *call) {
@@ -222,6 +242,8 @@ void kith_grpc_call_settle(kith_grpc_call *call) {
     slice_reset(&call->details.host);
     call->metadata.count = 0; /* its slices were the call's; the array is kept */
     call->is_closed = call->is_finished = call->has_sent_metadata = false;
+    call->closes_with_answer = false;
+    atomic_store_explicit(&call->close_is_asked, false, memory_order_relaxed);
     call->was_cancelled = 0;
     call_recycle(call);
 }

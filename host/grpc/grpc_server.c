@@ -163,7 +163,7 @@ static kith_grpc_server_options options_filled(const kith_grpc_server_options *o
 kith_status kith_grpc_server_start(
     const kith_grpc_server_options *options, kith_grpc_server **server_out, kith_err *err) {
     if (!getenv("GRPC_VERBOSITY")) gpr_set_log_function(core_log);
-    grpc_init();
+    kith_grpc_core_init();
     kith_grpc_server *server = kith_alloc_zero(sizeof *server);
     server->options = options_filled(options);
     kith_mutex_init(&server->idle_mutex, KITH_RANK_API);

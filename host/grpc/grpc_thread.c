@@ -39,16 +39,20 @@ static void idle_after_last_call(kith_grpc_thread *thread) {
     kith_mutex_unlock(&thread->server->idle_mutex);
 }
 
+static void run_event(const grpc_event *event) {
+    kith_grpc_tag *tag = event->tag;
+    (void)atomic_load_explicit(&tag->posted, memory_order_acquire);
+    tag->run(tag, event->success != 0);
+}
+
 void kith_grpc_thread_run(void *ctx) {
     kith_grpc_thread *thread = ctx;
+    kith_grpc_events events;
     for (;;) {
-        grpc_event event = grpc_completion_queue_next(thread->queue, next_wait(thread), NULL);
-        if (event.type == GRPC_QUEUE_SHUTDOWN) return;
-        if (event.type == GRPC_OP_COMPLETE) {
-            kith_grpc_tag *tag = event.tag;
-            (void)atomic_load_explicit(&tag->posted, memory_order_acquire);
-            tag->run(tag, event.success != 0);
-        }
+        kith_grpc_events_take(thread->queue, next_wait(thread), &events);
+        for (uint32_t i = 0; i < events.count; i++)
+            run_event(&events.taken[i]);
+        if (events.is_end) return;
         tick_calls(thread);
         idle_after_last_call(thread);
     }
