@@ -23,7 +23,7 @@ static int silent_server_open(char target[32]) {
     return fd;
 }
 
-static void test_grpc_client__a_slow_server_has_the_whole_timeout(void **state) {
+static void test_grpc_client__a_slow_server_is_waited_for(void **state) {
     (void)state;
     kith_err err;
     kith_env *env;
@@ -100,7 +100,7 @@ static void test_grpc_client__destroy_waits_for_what_was_taken(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_grpc_client__a_slow_server_has_the_whole_timeout),
+        cmocka_unit_test(test_grpc_client__a_slow_server_is_waited_for),
         cmocka_unit_test(test_grpc_client__many_calls_at_once_are_all_answered),
         cmocka_unit_test(test_grpc_client__a_callback_may_wait_for_another_call),
         cmocka_unit_test(test_grpc_client__destroy_waits_for_what_was_taken),
