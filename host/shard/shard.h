@@ -51,6 +51,9 @@ typedef struct kith_shard_node {
     void *sealed_ctx;
     /* Scratch of searches, kept for the next one. Zero at start; freed by kith_shard_node_fini. */
     _Atomic(void *) scratch[KITH_SHARD_SCRATCH_MAX];
+    /* Reads of points under way, and those that wait; the owner's. */
+    uint32_t reads_running;
+    struct shard_reading *reads_first, *reads_last;
 } kith_shard_node;
 
 typedef struct kith_shard_counters {

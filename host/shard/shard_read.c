@@ -1,7 +1,8 @@
 /* Reading points by id and in id order, beside the writes: the owner only takes the moment (the published view and a
  * snapshot of the store, which agree there because a round changes both or neither), the points are read on the search
  * executor. A long read goes in slices, so that searches and other reads come between, and so that a read that nobody waits
- * for any more ends. */
+ * for any more ends. Only so many are under way at once: each holds a page of points, and all would hold theirs until the
+ * last slice of the last one. The others wait in the order they came; who counts them is the owner. */
 #include <string.h>
 
 #include "host/base/alloc.h"
@@ -12,6 +13,8 @@
 
 #define SLICE_POINTS 256u                 /* some ms at 10 to 40 us a point from a cold store */
 #define SLICE_NS_MAX (2ULL * 1000 * 1000) /* a guess: as long as a search may well wait for a thread */
+
+#define READS_MAX 16u /* pages of some MiB; more would not be read faster: a guess */
 
 /* --- finding --- */
 
@@ -34,8 +37,10 @@ bool shard_view_find(const shard_view *view, const kith_id *id, uint32_t *part_o
 
 /* --- collecting --- */
 
-typedef struct shard_reading {
+typedef struct shard_reading shard_reading;
+struct shard_reading {
     kith_task task;
+    shard_reading *waits_after; /* the next that waits */
     kith_shard *shard;
     kith_shard_read *read;
     /* The moment. */
@@ -53,7 +58,7 @@ typedef struct shard_reading {
     const kith_id *next; /* the first point left out */
     kith_status status;
     kith_err err;
-} shard_reading;
+};
 
 static void reading_add(shard_reading *reading, const kith_shard_point *point) {
     if (reading->count == reading->capacity) {
@@ -200,24 +205,41 @@ static kith_status patience_check(const shard_reading *reading, const char *when
     return kith_err_set(err, KITH_DEADLINE, "the deadline passed %s", when);
 }
 
-static void reading_free(shard_reading *reading) {
+static void moment_take(kith_task *task);
+
+/* On the owner: the place goes to who waits longest. */
+static void reading_leave(kith_task *task) {
+    shard_reading *reading = (shard_reading *)(void *)task;
+    kith_shard *shard = reading->shard;
+    kith_shard_node *node = shard->node;
+    shard_reading *next = node->reads_first;
+    node->reads_running--;
+    if (next) {
+        node->reads_first = next->waits_after;
+        if (!node->reads_first) node->reads_last = NULL;
+        moment_take(&next->task);
+    }
+    kith_free(reading);
+    shard_use_release(shard);
+}
+
+static void reading_fini(shard_reading *reading) {
     kith_store_iterator_close(reading->iterator);
     kith_store_snapshot_destroy(reading->snapshot);
     if (reading->view) shard_view_release(reading->view);
     kith_buf_fini(&reading->value);
     kith_arena_fini(&reading->arena);
-    kith_free(reading);
 }
 
 static void reading_finish(shard_reading *reading) {
-    kith_shard *shard = reading->shard;
     kith_shard_read *read = reading->read;
     if (reading->status == KITH_OK)
         read->done(read, KITH_OK, reading->points, reading->count, reading->next, NULL);
     else
         read->done(read, reading->status, NULL, 0, NULL, &reading->err);
-    reading_free(reading);
-    shard_use_release(shard);
+    reading_fini(reading);
+    reading->task.run = reading_leave;
+    kith_executor_post(reading->shard->node->owner, &reading->task);
 }
 
 static kith_status slice_read(shard_reading *reading, kith_err *err) {
@@ -247,10 +269,12 @@ static void slice_run(kith_task *task) {
 
 /* --- start --- */
 
+/* On the owner. */
 static void moment_take(kith_task *task) {
     shard_reading *reading = (shard_reading *)(void *)task;
     kith_shard *shard = reading->shard;
     const kith_shard_read *read = reading->read;
+    shard->node->reads_running++;
     reading->status = shard_readable_check(shard, &reading->err);
     if (reading->status == KITH_OK)
         reading->status = patience_check(reading, "before the read began", &reading->err);
@@ -261,6 +285,20 @@ static void moment_take(kith_task *task) {
     }
     task->run = slice_run;
     kith_executor_post(shard->node->search, task);
+}
+
+static void reading_enter(kith_task *task) {
+    shard_reading *reading = (shard_reading *)(void *)task;
+    kith_shard_node *node = reading->shard->node;
+    if (node->reads_running < READS_MAX) {
+        moment_take(task);
+        return;
+    }
+    if (node->reads_last)
+        node->reads_last->waits_after = reading;
+    else
+        node->reads_first = reading;
+    node->reads_last = reading;
 }
 
 static void read_closed(kith_task *task) {
@@ -278,7 +316,7 @@ void kith_shard_read_start(kith_shard *shard, kith_shard_read *read) {
         return;
     }
     shard_reading *reading = kith_alloc_zero(sizeof *reading);
-    reading->task.run = moment_take;
+    reading->task.run = reading_enter;
     reading->shard = shard;
     reading->read = read;
     kith_buf_init(&reading->value);
