@@ -94,6 +94,13 @@ typedef struct kith_compute_ops {
      * dim on; stride a multiple of 16. |sum - exact| <= kith_products_error(stride) |q| |x| + stride 2^-148. */
     void (*products)(const float *queries, uint32_t query_count, const float *rows, uint32_t row_count,
         uint32_t stride, float *sums_out);
+
+    /* Both or neither; NULL where rows are read where they lie (ref, CPU). attach: these rows, with codes and without
+     * dead bits, do not change until they are detached, so they may be copied to where they are searched. Waits for the
+     * copy. Rows that could not be copied are declined by top_k, as before the attach. */
+    void (*attach)(const kith_rows *rows);
+    /* The memory of the rows at this address goes away; no search of them is under way. */
+    void (*detach)(const void *vectors);
 } kith_compute_ops;
 
 /* gamma_m (N. Higham, "Accuracy and Stability of Numerical Algorithms", lemma 3.1) for the longest chain of f32

@@ -33,6 +33,9 @@ KITH_CHECK kith_status kith_segment_growing_append(
  * offset. */
 KITH_CHECK kith_status kith_segment_sealed_open(kith_env *env, const char *path, uint64_t id,
     const kith_schema *schema, kith_segment **segment_out, kith_err *err);
+/* Sealed: gives the fields with codes to `compute` (kith_compute_ops.attach), and takes them back when the last
+ * reference goes. Once a segment; waits for the copy of the rows. */
+void kith_segment_attach(kith_segment *segment, const kith_compute_ops *compute);
 /* The file is removed when the last reference goes. */
 void kith_segment_remove_file_on_release(kith_segment *segment);
 

@@ -37,6 +37,11 @@ uint64_t kith_segment_id(const kith_segment *segment) {
     return segment->id;
 }
 
+void kith_segment_attach(kith_segment *segment, const kith_compute_ops *compute) {
+    kith_assert(segment->sealed);
+    if (compute->attach) segment_sealed_attach(segment, compute);
+}
+
 bool kith_segment_is_sealed(const kith_segment *segment) {
     return segment->sealed;
 }

@@ -39,5 +39,6 @@ struct kith_segment {
 void segment_init(kith_segment *segment, const segment_ops *ops, bool sealed, uint64_t id,
     const kith_schema *schema, uint32_t rows_max);
 void segment_sealed_mark_removed(kith_segment *segment);
+void segment_sealed_attach(kith_segment *segment, const kith_compute_ops *compute);
 
 #endif

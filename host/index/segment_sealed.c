@@ -42,14 +42,25 @@ typedef struct sealed_segment {
     const uint64_t *bloom;
     uint64_t bloom_block_count;
     sealed_field fields[KITH_FIELDS_MAX];
+    /* Who has copies of the rows; NULL: nobody. Whoever attaches holds a reference, so this is written before the last one
+     * is released. */
+    const kith_compute_ops *attached;
 } sealed_segment;
 
 static const sealed_segment *sealed_of(const kith_segment *segment) {
     return (const sealed_segment *)segment;
 }
 
+/* Searches hold the segment, so none is under way; the file is still mapped, so no other has its addresses. */
+static void detach(const sealed_segment *sealed) {
+    for (uint32_t i = 0; sealed->attached && i < sealed->segment.schema.field_count; i++) {
+        if (sealed->fields[i].has_codes) sealed->attached->detach(sealed->fields[i].vectors);
+    }
+}
+
 static void sealed_destroy(kith_segment *segment) {
     sealed_segment *sealed = (sealed_segment *)segment;
+    detach(sealed);
     if (atomic_load(&sealed->remove_file)) {
         kith_err err;
         const char *path = kith_segment_file_path(sealed->file);
@@ -337,6 +348,21 @@ static kith_status presence_read(sealed_segment *sealed, uint32_t index, kith_er
 static void vectors_forget(const sealed_segment *sealed, uint32_t index) {
     const kith_segment_section *section = kith_segment_file_find(sealed->file, KITH_SEGMENT_VECTORS, index);
     kith_file_map_forget(sealed->env, section->data, section->bytes);
+}
+
+void segment_sealed_attach(kith_segment *segment, const kith_compute_ops *compute) {
+    sealed_segment *sealed = (sealed_segment *)segment;
+    kith_assert(!sealed->attached);
+    sealed->attached = compute;
+    for (uint32_t i = 0; i < segment->schema.field_count; i++) {
+        if (!sealed->fields[i].has_codes) continue;
+        const kith_field *field = &segment->schema.fields[i];
+        kith_rows rows = {
+            .row_count = sealed->row_count, .dim = field->dim, .type = field->type, .metric = field->metric};
+        sealed_rows_of(segment, i, &rows);
+        compute->attach(&rows);
+        vectors_forget(sealed, i); /* it read them all */
+    }
 }
 
 static kith_status field_read(sealed_segment *sealed, uint32_t index, kith_err *err) {

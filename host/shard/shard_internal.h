@@ -291,6 +291,11 @@ void shard_build_source_add(shard_build *build, const shard_part *part, shard_de
 /* Lets go of sources and output. */
 void shard_build_reset(shard_build *build);
 
+/* --- shard_attach.c --- */
+
+/* On the owner, or before the shard is started. The sealed segment was published: the backend may have it. */
+void shard_attach_post(kith_shard *shard, kith_segment *segment);
+
 /* --- shard_compact.c --- */
 
 /* Fills shard->merge with what the policy wants merged; false when it wants nothing. */

@@ -298,6 +298,9 @@ kith_status kith_shard_start(kith_shard *shard, kith_err *err) {
         return KITH_OK;
     }
     shard_publish(shard);
+    for (uint32_t i = 0; i < shard->part_count; i++) {
+        if (shard->parts[i].kind == SHARD_PART_SEALED) shard_attach_post(shard, shard->parts[i].segment);
+    }
     shard->flush.wanted = true; /* then the log may be trimmed to what is sealed */
     shard_maintain_post(shard);
     return KITH_OK;

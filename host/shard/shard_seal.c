@@ -353,6 +353,7 @@ static kith_status build_publish(shard_build *build, kith_err *err) {
         return status;
     }
     output_show(build, output);
+    if (build->output) shard_attach_post(shard, build->output);
     build_count(build);
     build->output = NULL; /* the part has the reference now */
     shard_build_reset(build);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "host/base/alloc.h"
+#include "host/base/log.h"
 #include "host/base/thread.h"
 #include "kernels/codes/codes.h"
 #include "kernels/cuda/cuda_backend_internal.h"
@@ -359,6 +360,19 @@ static void cuda_cpu_products(const float *queries, uint32_t query_count, const 
     kith_compute_cpu()->products(queries, query_count, rows, row_count, stride, sums_out);
 }
 
+static void cuda_attach(const kith_rows *rows) {
+    kith_err err;
+    kith_cuda_backend *backend = atomic_load_explicit(&installed, memory_order_acquire);
+    if (!backend || kith_cuda_backend_upload(backend, rows, &err) != KITH_NO_MEMORY) return;
+    kith_log_warn("gpu_upload_refused", kith_kv_u64("rows", rows->row_count), kith_kv_u64("dim", rows->dim),
+        kith_kv_text("reason", err.text));
+}
+
+static void cuda_detach(const void *vectors) {
+    kith_cuda_backend *backend = atomic_load_explicit(&installed, memory_order_acquire);
+    if (backend) kith_cuda_backend_drop(backend, vectors);
+}
+
 const kith_compute_ops *kith_compute_cuda(void) {
     static const kith_compute_ops ops = {
         .name = "cuda",
@@ -367,6 +381,8 @@ const kith_compute_ops *kith_compute_cuda(void) {
         .rescore = cuda_cpu_rescore,
         .norms = cuda_cpu_norms,
         .products = cuda_cpu_products,
+        .attach = cuda_attach,
+        .detach = cuda_detach,
     };
     return &ops;
 }

@@ -9,10 +9,8 @@
  * the process ends: the callback is told once, every search declines from then on. So no fault of the device is ever
  * seen in an answer.
  *
- * For host/role: open the plugin, create a backend, install it, and hand kith_compute_cuda() to whoever takes a
- * kith_compute_ops; with compute_backend = cuda, an error of open or create is why the node is not ready. For
- * host/index and host/shard: upload a sealed segment on the background executor after it was opened (NO_MEMORY: it is
- * searched on the CPU), drop it before its file is unmapped.
+ * host/role opens the plugin, creates a backend, installs it, and hands kith_compute_cuda() to whoever takes a
+ * kith_compute_ops. host/index and host/shard know only that table: its attach is an upload, its detach a drop.
  *
  * Threads: any; one lock of rank KITH_RANK_CUDA, held for look-ups only. Searches wait for a free worker. Uploads wait
  * for each other.
@@ -74,7 +72,8 @@ void kith_cuda_backend_count(kith_cuda_backend *backend, kith_cuda_backend_count
 
 /* The backend behind kith_compute_cuda, the only one of the process; NULL: none, everything is declined. */
 void kith_cuda_backend_install(kith_cuda_backend *backend);
-/* Table "cuda": top_k on the installed backend, all else as the best CPU backend does it. */
+/* Table "cuda": top_k, attach and detach on the installed backend, all else as the best CPU backend does it. An upload that
+ * is refused for want of memory is logged. */
 const kith_compute_ops *kith_compute_cuda(void);
 
 #endif
