@@ -29,6 +29,18 @@
         "Runs over a shard, each for the searches that waited for it together; one alone counts too.")       \
     X(SEARCH_BATCHED, "kith_search_batched_total", COUNTER, "",                                              \
         "Searches of a shard in these runs; those done at once on the thread that took the call are not.")   \
+    X(GPU_USABLE, "kith_gpu_usable", GAUGE, "",                                                              \
+        "1 while a GPU answers searches; 0: there is none, or it failed and is left alone until a restart.") \
+    X(GPU_SEARCHES, "kith_gpu_searches_total", COUNTER, "by",                                                \
+        "Searches of a part of a segment that were offered to the GPU: by gpu, or declined, by cpu.")        \
+    X(GPU_SEGMENTS, "kith_gpu_segments", GAUGE, "",                                                          \
+        "Vector fields of sealed segments whose rows are on the GPU.")                                       \
+    X(GPU_MEMORY_BYTES, "kith_gpu_memory_bytes", GAUGE, "category", "Memory of the GPU in use.")             \
+    X(GPU_UPLOADS, "kith_gpu_uploads_total", COUNTER, "", "Fields of segments that were copied to the GPU.") \
+    X(GPU_UPLOADS_REFUSED, "kith_gpu_uploads_refused_total", COUNTER, "",                                    \
+        "Those that the GPU had no memory for: the CPU searches them.")                                      \
+    X(GPU_EVICTIONS, "kith_gpu_evictions_total", COUNTER, "",                                                \
+        "Those that gave up their memory on the GPU to others: the CPU searches them.")                      \
     X(READ_SLICES, "kith_read_slices_total", COUNTER, "",                                                    \
         "Turns that reads of points took on the search threads; a long read takes many.")                    \
     X(WRITE_REQUESTS, "kith_write_requests_total", COUNTER, "code", "Write calls answered, by status.")      \

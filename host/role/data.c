@@ -62,7 +62,7 @@ static void node_fill(kith_role_data *data, const kith_role_data_options *option
         .owner = data->owner,
         .search = data->search,
         .background = data->background,
-        .compute = kith_compute_cpu(),
+        .compute = options->compute ? options->compute : kith_compute_cpu(),
         .search_batch_window_ns = config->search_batch_window_us * US_NS,
         .seal_bytes = config->segment_seal_bytes,
         .seal_rows = config->segment_seal_rows,

@@ -28,6 +28,7 @@ typedef struct kith_role_data {
 typedef struct kith_role_data_options {
     kith_env *env;
     const kith_config *config;
+    const kith_compute_ops *compute; /* NULL: the best of the CPU */
     /* Entries of KITH_LOG_STREAM_META. */
     kith_status (*replay_meta)(void *ctx, const kith_log_entry *entry, kith_err *err);
     void (*synced)(void *ctx, uint64_t took_ns, uint64_t bytes);

@@ -16,6 +16,7 @@ struct kith_role_metrics {
     kith_env *env;
     kith_metrics *metrics;
     kith_role_data *data;
+    kith_role_compute *compute;
     kith_meta *meta;
     uint64_t started_ns;
     kith_timer timer;
@@ -166,6 +167,7 @@ static void node_measure(kith_role_metrics *own) {
 static void tick(kith_task *task) {
     kith_role_metrics *own = (kith_role_metrics *)(void *)((char *)task - offsetof(kith_role_metrics, timer));
     counters_carry(own);
+    kith_role_compute_measure(own->compute, own->metrics);
     node_measure(own);
     const kith_collection *collection;
     for (uint32_t i = 0; (collection = kith_meta_collection_at(own->meta, i)); i++)
@@ -175,8 +177,10 @@ static void tick(kith_task *task) {
     kith_timer_start(&own->timer);
 }
 
-void kith_role_metrics_start(kith_role_metrics *own, kith_role_data *data, kith_meta *meta) {
+void kith_role_metrics_start(
+    kith_role_metrics *own, kith_role_data *data, kith_role_compute *compute, kith_meta *meta) {
     own->data = data;
+    own->compute = compute;
     own->meta = meta;
     own->started_ns = kith_env_now_ns(own->env);
     own->timer =

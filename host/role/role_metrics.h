@@ -10,12 +10,14 @@
 #include "host/meta/meta.h"
 #include "host/metrics/metrics.h"
 #include "host/role/data.h"
+#include "host/role/role_compute.h"
 
 typedef struct kith_role_metrics kith_role_metrics;
 
 kith_role_metrics *kith_role_metrics_create(kith_env *env, kith_metrics *metrics);
 /* Begins the ticks. */
-void kith_role_metrics_start(kith_role_metrics *own, kith_role_data *data, kith_meta *meta);
+void kith_role_metrics_start(
+    kith_role_metrics *own, kith_role_data *data, kith_role_compute *compute, kith_meta *meta);
 /* No tick begins after it; one may still run until meta's executor has ended. */
 void kith_role_metrics_stop(kith_role_metrics *own);
 void kith_role_metrics_destroy(kith_role_metrics *own); /* accepts NULL */

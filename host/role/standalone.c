@@ -1,7 +1,6 @@
 #include "host/role/standalone.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "host/base/alloc.h"
 #include "host/base/log.h"
@@ -10,9 +9,9 @@
 #include "host/query/query_serve.h"
 #include "host/role/data.h"
 #include "host/role/node_id.h"
+#include "host/role/role_compute.h"
 #include "host/role/role_latch.h"
 #include "host/role/role_metrics.h"
-#include "kernels/cuda_loader.h"
 
 #define MS_NS 1000000ULL
 
@@ -24,6 +23,7 @@ struct kith_standalone {
     kith_config config;
     kith_metrics *metrics;
     kith_role_metrics *measure;
+    kith_role_compute compute;
     kith_role_data data;
     bool data_open;
     kith_meta *meta;
@@ -32,7 +32,6 @@ struct kith_standalone {
     kith_api *api;
     kith_grpc_server *grpc;
     kith_http_server *http;
-    char compute_fault[KITH_ERR_BYTES_MAX]; /* why compute_backend = cuda cannot be had; "" */
 };
 
 /* --- what the parts are told --- */
@@ -70,8 +69,8 @@ static void api_wrote(void *ctx, kith_status status, uint64_t took_ns, uint32_t 
 
 static kith_status health(void *ctx, kith_err *err) {
     kith_standalone *own = ctx;
-    if (own->compute_fault[0]) return kith_err_set(err, KITH_UNAVAILABLE, "%s", own->compute_fault);
-    return kith_role_data_health(&own->data, err);
+    kith_status status = kith_role_compute_health(&own->compute, err);
+    return status == KITH_OK ? kith_role_data_health(&own->data, err) : status;
 }
 
 /* --- start --- */
@@ -120,6 +119,7 @@ static kith_status storage_start(kith_standalone *own, kith_err *err) {
     kith_role_data_options options = {
         .env = own->env,
         .config = &own->config,
+        .compute = own->compute.ops,
         .replay_meta = meta_replay,
         .synced = log_synced,
         .sealed = shard_sealed,
@@ -189,7 +189,7 @@ static kith_status queries_start(kith_standalone *own, kith_err *err) {
         .wrote = api_wrote,
         .ctx = own,
     });
-    kith_role_metrics_start(own->measure, &own->data, own->meta);
+    kith_role_metrics_start(own->measure, &own->data, &own->compute, own->meta);
     return KITH_OK;
 }
 
@@ -215,24 +215,6 @@ static kith_status servers_start(kith_standalone *own, kith_err *err) {
     return status;
 }
 
-/* auto takes what works; cuda that cannot be had makes the server not ready, but it starts, so that one can ask why. */
-static void compute_choose(kith_standalone *own) {
-    if (own->config.compute_backend == KITH_CONFIG_COMPUTE_BACKEND_CUDA) {
-        kith_err err;
-        kith_cuda *cuda = NULL;
-        kith_status status = kith_cuda_open("libkith_cuda.so", &cuda, &err);
-        if (status == KITH_OK) {
-            kith_cuda_close(cuda);
-            kith_err_set(
-                &err, KITH_UNIMPLEMENTED, "searches do not run on the GPU in this version; use auto or cpu");
-        }
-        kith_err_wrap(&err, err.status, "compute_backend = cuda");
-        memcpy(own->compute_fault, err.text, sizeof own->compute_fault);
-        kith_log_error("compute_backend_unavailable", kith_kv_text("reason", err.text));
-    }
-    kith_log_info("compute_backend", kith_kv_text("name", own->data.node.compute->name));
-}
-
 kith_status kith_standalone_start(
     const kith_standalone_options *options, kith_standalone **standalone_out, kith_err *err) {
     kith_standalone *own = kith_alloc_zero(sizeof *own);
@@ -240,8 +222,8 @@ kith_status kith_standalone_start(
     own->config = *options->config;
     own->metrics = kith_metrics_create();
     own->measure = kith_role_metrics_create(own->env, own->metrics);
+    kith_role_compute_open(&own->compute, own->config.compute_backend, options->gpu);
     kith_status status = storage_start(own, err);
-    if (status == KITH_OK) compute_choose(own);
     if (status == KITH_OK) status = queries_start(own, err);
     if (status == KITH_OK && !options->embedded) status = servers_start(own, err);
     if (status != KITH_OK) {
@@ -321,6 +303,7 @@ void kith_standalone_stop(kith_standalone *own, uint64_t drain_ns) {
     kith_query_serve_destroy(own->serve);
     kith_transport_destroy(own->transport);
     kith_api_destroy(own->api);
+    kith_role_compute_close(&own->compute);
     kith_role_metrics_destroy(own->measure);
     kith_metrics_destroy(own->metrics);
     kith_free(own);

@@ -13,6 +13,7 @@
 #include "host/config/config.h"
 #include "host/env/env.h"
 #include "host/metrics/metrics.h"
+#include "host/role/role_compute.h"
 
 typedef struct kith_standalone kith_standalone;
 
@@ -20,6 +21,7 @@ typedef struct kith_standalone_options {
     kith_env *env;
     const kith_config *config; /* copied */
     bool embedded;             /* no sockets: for programs that have kith inside */
+    const kith_role_gpu *gpu;  /* NULL but in tests */
 } kith_standalone_options;
 
 /* On failure nothing is left behind, and the message is one sentence for the operator. */

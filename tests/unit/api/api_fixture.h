@@ -17,6 +17,7 @@ typedef struct api_fixture {
     kith_env *env;
     char *dir;
     kith_config config;
+    const kith_role_gpu *gpu; /* of the next open; NULL: whatever there is */
     kith_standalone *standalone;
     kith_api *api;
     kith_arena arena;
@@ -41,7 +42,8 @@ typedef struct api_fixture {
 
 static void fixture_open(api_fixture *fixture) {
     kith_err err;
-    kith_standalone_options options = {.env = fixture->env, .config = &fixture->config, .embedded = true};
+    kith_standalone_options options = {
+        .env = fixture->env, .config = &fixture->config, .embedded = true, .gpu = fixture->gpu};
     assert_ok(kith_standalone_start(&options, &fixture->standalone, &err), &err);
     fixture->api = kith_standalone_api(fixture->standalone);
 }
