@@ -343,11 +343,16 @@ static kith_status presence_read(sealed_segment *sealed, uint32_t index, kith_er
     return KITH_OK;
 }
 
-/* Opening touched every page of the vectors for their checksum. A scan reads codes and a few vectors, so those pages
- * need not count as this process's until they are read again. */
+static void section_forget(const sealed_segment *sealed, kith_segment_section_kind kind, uint32_t index) {
+    const kith_segment_section *section = kith_segment_file_find(sealed->file, kind, index);
+    if (section) kith_file_map_forget(sealed->env, section->data, section->bytes);
+}
+
+/* Opening touched every page for its checksum. A scan reads codes and a few vectors, writes and reads of points a few of
+ * the rest: pages need not count as this process's until they are read again. */
 static void vectors_forget(const sealed_segment *sealed, uint32_t index) {
-    const kith_segment_section *section = kith_segment_file_find(sealed->file, KITH_SEGMENT_VECTORS, index);
-    kith_file_map_forget(sealed->env, section->data, section->bytes);
+    section_forget(sealed, KITH_SEGMENT_VECTORS, index);
+    section_forget(sealed, KITH_SEGMENT_NORMS, index);
 }
 
 void segment_sealed_attach(kith_segment *segment, const kith_compute_ops *compute) {
@@ -397,6 +402,8 @@ static kith_status sections_read(sealed_segment *sealed, kith_err *err) {
     for (uint32_t i = 0; status == KITH_OK && i < sealed->segment.schema.field_count; i++) {
         status = field_read(sealed, i, err);
     }
+    section_forget(sealed, KITH_SEGMENT_SEQUENCES, 0);
+    section_forget(sealed, KITH_SEGMENT_BLOOM, 0);
     return status;
 }
 
