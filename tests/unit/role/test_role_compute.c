@@ -30,7 +30,8 @@ static kith_status no_device(uint32_t *count_out, kith_err *err) {
 
 static void line_take(void *ctx, kith_log_level level, const char *line, uint32_t bytes) {
     (void)ctx, (void)level;
-    if (!strstr(line, "event=compute_backend ")) return;
+    static const char event[] = "event=compute_backend ";
+    if (!memmem(line, bytes, event, sizeof event - 1)) return; /* it ends without a zero */
     seen.lines++;
     snprintf(seen.line, sizeof seen.line, "%.*s", (int)bytes, line);
 }
