@@ -51,8 +51,8 @@ typedef struct kith_shard_node {
     void *sealed_ctx;
     /* Scratch of searches, kept for the next one. Zero at start; freed by kith_shard_node_fini. */
     _Atomic(void *) scratch[KITH_SHARD_SCRATCH_MAX];
-    /* Reads of points under way, and those that wait; the owner's. */
-    uint32_t reads_running;
+    /* Places that reads of points have taken, and the reads that wait for some; the list is the owner's. */
+    _Atomic uint32_t read_places, reads_waiting;
     struct shard_reading *reads_first, *reads_last;
 } kith_shard_node;
 

@@ -2,7 +2,8 @@
  * snapshot of the store, which agree there because a round changes both or neither), the points are read on the search
  * executor. A long read goes in slices, so that searches and other reads come between, and so that a read that nobody waits
  * for any more ends. Only so many are under way at once: each holds a page of points, and all would hold theirs until the
- * last slice of the last one. The others wait in the order they came; who counts them is the owner. */
+ * last slice of the last one. A read takes as many places as its page may have MiB; the others wait on the owner in the order
+ * they came. */
 #include <string.h>
 
 #include "host/base/alloc.h"
@@ -14,7 +15,7 @@
 #define SLICE_POINTS 256u                 /* some ms at 10 to 40 us a point from a cold store */
 #define SLICE_NS_MAX (2ULL * 1000 * 1000) /* a guess: as long as a search may well wait for a thread */
 
-#define READS_MAX 16u /* pages of some MiB; more would not be read faster: a guess */
+#define PLACES_MAX 160u /* MiB of pages of the node */
 
 /* --- finding --- */
 
@@ -41,6 +42,7 @@ typedef struct shard_reading shard_reading;
 struct shard_reading {
     kith_task task;
     shard_reading *waits_after; /* the next that waits */
+    uint32_t places;            /* taken; 0: none */
     kith_shard *shard;
     kith_shard_read *read;
     /* The moment. */
@@ -205,30 +207,28 @@ static kith_status patience_check(const shard_reading *reading, const char *when
     return kith_err_set(err, KITH_DEADLINE, "the deadline passed %s", when);
 }
 
-static void moment_take(kith_task *task);
-
-/* On the owner: the place goes to who waits longest. */
-static void reading_leave(kith_task *task) {
-    shard_reading *reading = (shard_reading *)(void *)task;
-    kith_shard *shard = reading->shard;
-    kith_shard_node *node = shard->node;
-    shard_reading *next = node->reads_first;
-    node->reads_running--;
-    if (next) {
-        node->reads_first = next->waits_after;
-        if (!node->reads_first) node->reads_last = NULL;
-        moment_take(&next->task);
-    }
-    kith_free(reading);
-    shard_use_release(shard);
-}
-
 static void reading_fini(shard_reading *reading) {
     kith_store_iterator_close(reading->iterator);
     kith_store_snapshot_destroy(reading->snapshot);
     if (reading->view) shard_view_release(reading->view);
     kith_buf_fini(&reading->value);
     kith_arena_fini(&reading->arena);
+}
+
+static void waiting_start(kith_task *task);
+
+/* seq_cst here and in reading_enter: either who leaves sees who waits, or who waits sees the places that are free. */
+static void reading_leave(shard_reading *reading) {
+    kith_shard *shard = reading->shard;
+    kith_shard_node *node = shard->node;
+    atomic_fetch_sub(&node->read_places, reading->places);
+    if (atomic_load(&node->reads_waiting) > 0) {
+        reading->task.run = waiting_start;
+        kith_executor_post(node->owner, &reading->task);
+        return;
+    }
+    kith_free(reading);
+    shard_use_release(shard);
 }
 
 static void reading_finish(shard_reading *reading) {
@@ -238,8 +238,7 @@ static void reading_finish(shard_reading *reading) {
     else
         read->done(read, reading->status, NULL, 0, NULL, &reading->err);
     reading_fini(reading);
-    reading->task.run = reading_leave;
-    kith_executor_post(reading->shard->node->owner, &reading->task);
+    reading_leave(reading);
 }
 
 static kith_status slice_read(shard_reading *reading, kith_err *err) {
@@ -274,7 +273,6 @@ static void moment_take(kith_task *task) {
     shard_reading *reading = (shard_reading *)(void *)task;
     kith_shard *shard = reading->shard;
     const kith_shard_read *read = reading->read;
-    shard->node->reads_running++;
     reading->status = shard_readable_check(shard, &reading->err);
     if (reading->status == KITH_OK)
         reading->status = patience_check(reading, "before the read began", &reading->err);
@@ -287,18 +285,63 @@ static void moment_take(kith_task *task) {
     kith_executor_post(shard->node->search, task);
 }
 
+/* As many as the page may have MiB. */
+static uint32_t places_of(const shard_reading *reading) {
+    const kith_shard_read *read = reading->read;
+    uint64_t points = read->kind == KITH_READ_GET ? read->id_count : read->limit;
+    uint64_t bytes = points * (KITH_PAYLOAD_BYTES_MAX + reading->shard->row_bytes);
+    if (bytes > read->bytes_max) bytes = read->bytes_max;
+    uint64_t places = 1 + (bytes >> 20);
+    return places < PLACES_MAX ? (uint32_t)places : PLACES_MAX;
+}
+
+static bool places_try_take(shard_reading *reading) {
+    _Atomic uint32_t *taken = &reading->shard->node->read_places;
+    uint32_t places = places_of(reading), seen = atomic_load(taken);
+    do {
+        if (seen + places > PLACES_MAX) return false;
+    } while (!atomic_compare_exchange_weak(taken, &seen, seen + places));
+    reading->places = places;
+    return true;
+}
+
+/* Those in front for which there is room, and those that nobody waits for any more, which end at once. */
+static void waiting_run(kith_shard_node *node) {
+    while (node->reads_first) {
+        shard_reading *reading = node->reads_first;
+        kith_err err;
+        if (patience_check(reading, "", &err) == KITH_OK && !places_try_take(reading)) return;
+        node->reads_first = reading->waits_after;
+        atomic_fetch_sub(&node->reads_waiting, 1);
+        moment_take(&reading->task);
+    }
+    node->reads_last = NULL;
+}
+
+/* On the owner, by a reading that is over. */
+static void waiting_start(kith_task *task) {
+    shard_reading *reading = (shard_reading *)(void *)task;
+    kith_shard *shard = reading->shard;
+    waiting_run(shard->node);
+    kith_free(reading);
+    shard_use_release(shard);
+}
+
+/* On the owner. */
 static void reading_enter(kith_task *task) {
     shard_reading *reading = (shard_reading *)(void *)task;
     kith_shard_node *node = reading->shard->node;
-    if (node->reads_running < READS_MAX) {
+    if (!node->reads_first && places_try_take(reading)) {
         moment_take(task);
         return;
     }
-    if (node->reads_last)
+    if (node->reads_first)
         node->reads_last->waits_after = reading;
     else
         node->reads_first = reading;
     node->reads_last = reading;
+    atomic_fetch_add(&node->reads_waiting, 1);
+    waiting_run(node);
 }
 
 static void read_closed(kith_task *task) {
