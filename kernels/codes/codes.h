@@ -123,7 +123,7 @@ void kith_codes_training_free(kith_code_training *training);
 /* --- queries --- */
 
 typedef struct kith_code_query {
-    int16_t *levels;   /* [code_dim], |level| <= min(KITH_CODE_LEVEL_MAX, (2^31 - 1) / (127 code_dim)) */
+    int16_t *levels;   /* [code_dim], |level| <= min(KITH_CODE_LEVEL_MAX, (2^31 - 1) / (128 code_dim)) */
     int32_t bias;      /* 128 * sum of levels: what biased codes add to the dot product */
     int32_t lead_bias; /* the same for the first lead_dim levels */
     float error_weight, tail_weight, offset_weight, lead_tail_weight;

@@ -46,7 +46,7 @@ static query_parts query_centre(const kith_code_basis *basis, const float *query
 }
 
 static double level_most(uint32_t code_dim) {
-    double most = (double)INT32_MAX / (127.0 * code_dim);
+    double most = (double)INT32_MAX / (KITH_CODE_BIAS * (double)code_dim); /* the bias fits too */
     return most < KITH_CODE_LEVEL_MAX ? floor(most) : KITH_CODE_LEVEL_MAX;
 }
 

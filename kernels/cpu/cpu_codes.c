@@ -79,6 +79,12 @@ static uint32_t group_most(uint32_t code_dim, uint32_t k) {
                                      : (uint32_t)most / GROUP_QUERIES_LEAST * GROUP_QUERIES_LEAST;
 }
 
+/* As few groups as can be, of equal width: a small one left over would read all rows for its few queries. */
+static uint32_t group_width(uint32_t query_count, uint32_t most) {
+    uint32_t groups = (query_count + most - 1) / most;
+    return (query_count + groups - 1) / groups;
+}
+
 /* What coding `count` queries takes, with any basis. */
 static size_t query_scratch_bytes(uint32_t dim, uint32_t code_dim, uint32_t count) {
     kith_code_basis widest = {.dim = dim, .code_dim = code_dim};
@@ -107,7 +113,7 @@ static cpu_code_scan *scan_place(
     scan->job = job;
     scan->stats = stats;
     scan->code_dim = code_dim;
-    scan->group_max = (uint32_t)size_min(group_most(code_dim, job->k), job->query_count);
+    scan->group_max = group_width(job->query_count, group_most(code_dim, job->k));
     scan->capacity = capacity_of(job->k);
     char *at = (char *)scan + align_up(sizeof *scan);
     scan->operand = at;

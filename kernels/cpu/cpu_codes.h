@@ -21,7 +21,7 @@
 #define INLINE static inline __attribute__((always_inline)) /* leaves, in the files of ISAs */
 
 enum {
-    CPU_CODE_GROUP_MAX = 252, /* queries; a multiple of every query_block */
+    CPU_CODE_GROUP_MAX = 256, /* queries: a tile of the shards' */
     CPU_CODE_QUERY_BLOCK_MAX = 12,
     CPU_CODE_WORDS = 2, /* 32-bit words that four components of a query are packed into */
 };
@@ -50,7 +50,7 @@ typedef struct cpu_code_scan cpu_code_scan;
 /* What an ISA file provides. */
 typedef struct cpu_code_leaf cpu_code_leaf;
 struct cpu_code_leaf {
-    uint32_t query_block; /* at most CPU_CODE_QUERY_BLOCK_MAX, a divisor of CPU_CODE_GROUP_MAX */
+    uint32_t query_block; /* at most CPU_CODE_QUERY_BLOCK_MAX */
     /* Four levels as the leaf wants to broadcast them. */
     void (*pack)(const int16_t *levels, int32_t *words_out);
     /* All queries of the scan against the rows of a block; bit i of `live`: row row_base + i may be returned. */
