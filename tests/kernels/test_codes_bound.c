@@ -223,6 +223,33 @@ static void test_codes_bound__holds_for_queries_along_the_residual(void **state)
     }
 }
 
+/* Equal components have the largest sum of levels: 128 times it, and minus that, are an int32 too. */
+static void test_codes_bound__the_bias_fits(void **state) {
+    (void)state;
+    enum { DIM_MOST = 16384 };
+    float *mean = kith_alloc_zero(DIM_MOST * sizeof *mean),
+          *query = kith_alloc_array(DIM_MOST, sizeof *query);
+    int16_t *levels = kith_alloc_array(DIM_MOST, sizeof *levels);
+    for (uint32_t i = 0; i < DIM_MOST; i++)
+        query[i] = -1;
+    for (uint32_t dim = 16; dim <= DIM_MOST; dim *= 2) {
+        kith_code_basis basis = {
+            .dim = dim, .code_dim = dim, .lead_dim = dim, .metric = KITH_METRIC_IP, .mean = mean};
+        kith_code_query made = {.levels = levels};
+        void *scratch = kith_try_alloc_aligned(kith_code_query_scratch_bytes(&basis, 1));
+        kith_code_queries_make(kith_compute_cpu(), &basis, query, 1, scratch, &made);
+        int64_t sum = 0;
+        for (uint32_t i = 0; i < dim; i++)
+            sum += levels[i];
+        assert_true(sum < 0 && KITH_CODE_BIAS * sum >= -INT32_MAX);
+        assert_true(KITH_CODE_BIAS * sum == made.bias);
+        kith_free(scratch);
+    }
+    kith_free(mean);
+    kith_free(query);
+    kith_free(levels);
+}
+
 int main(void) {
     seed = test_seed(20261121);
     const struct CMUnitTest tests[] = {
@@ -230,6 +257,7 @@ int main(void) {
         cmocka_unit_test(test_codes_bound__holds_at_the_widest),
         cmocka_unit_test(test_codes_bound__holds_for_rows_as_queries),
         cmocka_unit_test(test_codes_bound__holds_for_queries_along_the_residual),
+        cmocka_unit_test(test_codes_bound__the_bias_fits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
