@@ -1,7 +1,7 @@
 /* Choosing code_dim by what a scan would cost. A longer code takes longer to read, a shorter one lets more rows pass
  * that must be scored in full:
  *
- *   cost of a row in a batch, in cycles = look/32 + 1 + again * ((code_dim - look)/2 + 100)/16 + passing * (dim + 500)
+ *   cost of a row in a batch, in cycles = look/32 + 1 + again * ((code_dim - look)/2 + 100)/16 + passing/2 * (dim + 500)
  *
  * with look = code_dim and again = 0 where all components are looked at at once; else look = lead_dim, and again is the
  * part of vectors of 16 rows that have a row which passes the first look, 1 - (1 - passing(lead_dim))^16.
@@ -12,9 +12,8 @@
  *
  * `passing` is the part of rows whose upper bound reaches the threshold, counted on the sample: some of its rows are
  * queries, the others the rows, and the threshold is the closeness of the nearest of them. With 8,000 rows that is
- * where the tenth nearest of 80,000 would be; a larger segment's threshold is nearer, so `passing` is counted too high
- * and code_dim chosen rather too large than too small. (The second nearest gave 80 on SIFT, dim 128, where 32 to 48 is
- * cheapest for k = 10 of a million rows; the nearest gives 64.) The bound is that of codes.h,
+ * where the tenth nearest of 80,000 would be; a larger segment's threshold is nearer, so `passing` is counted too
+ * high, and half of it is put into the costs. The bound is that of codes.h,
  *
  *   upper = q'.z^ + |w| error + |q2| |z2| + offset,   error = 0.29 sqrt(code_dim) max|y| / 127 + slope |y|
  *
@@ -23,7 +22,7 @@
  *
  * A single query is bound by the bytes it reads, at about 6.6 a cycle (21 GB/s at 3.2 GHz):
  *
- *   cost of a row, alone = (code_dim + 20)/6.6 + passing * (dim + 500)
+ *   cost of a row, alone = (code_dim + 20)/6.6 + passing/2 * (dim + 500)
  *
  * The code_dim with the least product of both costs is taken: neither is bought dearly with the other. The plain code of
  * the axes costs no projection at encoding and has no tail; it stands as the longest candidate. */
@@ -35,9 +34,11 @@
 #include "host/base/alloc.h"
 #include "kernels/codes/codes_bound.h"
 
-#define COST_QUERIES_MAX    48u
-#define COST_STEPS_MAX      64u /* of code_dim */
-#define COST_BYTES_CYCLE    6.6
+#define COST_QUERIES_MAX 48u
+#define COST_STEPS_MAX   64u /* of code_dim */
+#define COST_BYTES_CYCLE 6.6
+#define COST_PASSING_TOO_HIGH                                                                                \
+    2.0 /* SIFT, 1M: 48 instead of 64; one query 309 instead of 187 a second, 1,024 as before */
 #define COST_ERROR_OF_STEP  0.29
 #define COST_CODE_MAX       127.0f
 #define COST_VECTOR_ROWS    16.0
@@ -240,7 +241,7 @@ static uint32_t look_choose(const cost_work *work, uint32_t step) {
 }
 
 static double rescore_cost(const cost_work *work, uint32_t step) {
-    return passing_of(work, step) * (work->sample->dim + 500.0);
+    return passing_of(work, step) / COST_PASSING_TOO_HIGH * (work->sample->dim + 500.0);
 }
 
 /* In a batch. */
