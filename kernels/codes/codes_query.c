@@ -6,18 +6,13 @@
 
 /* The vector q' of one query, and what its constants are made from. */
 typedef struct query_parts {
-    double length;      /* |q'| */
-    double constant;    /* of the linear form */
-    double mean_length; /* |mean| */
+    double length;   /* |q'| */
+    double constant; /* of the linear form */
 } query_parts;
-
-static size_t projections_floats(const kith_code_basis *basis, uint32_t query_count) {
-    return (size_t)query_count * basis->code_dim;
-}
 
 size_t kith_code_query_scratch_bytes(const kith_code_basis *basis, uint32_t query_count) {
     size_t centred = (size_t)query_count * kith_code_stride(basis->dim);
-    return (centred + projections_floats(basis, query_count)) * sizeof(float) +
+    return (centred + (size_t)query_count * basis->code_dim) * sizeof(float) +
            query_count * sizeof(query_parts);
 }
 
@@ -31,7 +26,7 @@ static double dot(const float *a, const float *b, double a_factor, uint32_t coun
 /* q' as f32 [stride], its length from the f64 numbers. */
 static query_parts query_centre(const kith_code_basis *basis, const float *query, float *centred_out) {
     uint32_t stride = kith_code_stride(basis->dim);
-    query_parts parts = {.mean_length = code_length(basis->mean, basis->dim)};
+    query_parts parts;
     double factor = basis->metric == KITH_METRIC_COSINE ? 1 / code_length(query, basis->dim) : 1;
     double square = 0;
     memset(centred_out, 0, stride * sizeof(float));
@@ -58,8 +53,9 @@ static void query_keep_all(const kith_code_basis *basis, kith_code_query *out) {
     out->constant = out->inverse = out->slack = 0;
 }
 
-static void query_finish(
-    const kith_code_basis *basis, const query_parts *parts, const float *projection, kith_code_query *out) {
+/* `mean_length`: |mean|. */
+static void query_finish(const kith_code_basis *basis, double mean_length, const query_parts *parts,
+    const float *projection, kith_code_query *out) {
     double most = 0;
     for (uint32_t i = 0; i < basis->code_dim; i++)
         most = fmax(most, fabs((double)projection[i]));
@@ -99,8 +95,7 @@ static void query_finish(
     out->offset_weight = kith_round_down((1 - CODE_F64) / (weight * unit));
     out->constant = parts->constant;
     out->inverse = 1 / (weight * unit);
-    out->slack =
-        4 * CODE_F64 * (length * (parts->mean_length + length) + (basis->metric == KITH_METRIC_COSINE));
+    out->slack = 4 * CODE_F64 * (length * (mean_length + length) + (basis->metric == KITH_METRIC_COSINE));
 }
 
 void kith_code_queries_make(const kith_compute_ops *ops, const kith_code_basis *basis, const float *queries,
@@ -109,6 +104,7 @@ void kith_code_queries_make(const kith_compute_ops *ops, const kith_code_basis *
     query_parts *parts = scratch;
     float *centred = (float *)(void *)(parts + query_count);
     float *projections = centred + (size_t)query_count * stride;
+    double mean_length = code_length(basis->mean, basis->dim);
     for (uint32_t i = 0; i < query_count; i++)
         parts[i] = query_centre(basis, queries + (size_t)i * basis->dim, centred + (size_t)i * stride);
     if (basis->vectors)
@@ -118,7 +114,7 @@ void kith_code_queries_make(const kith_compute_ops *ops, const kith_code_basis *
             basis->vectors ? projections + (size_t)i * basis->code_dim : centred + (size_t)i * stride;
         bool codable = parts[i].length >= CODE_QUERY_LEAST && parts[i].length <= CODE_QUERY_MOST;
         if (codable)
-            query_finish(basis, &parts[i], projection, &out[i]);
+            query_finish(basis, mean_length, &parts[i], projection, &out[i]);
         else
             query_keep_all(basis, &out[i]);
     }
