@@ -7,7 +7,17 @@ typedef enum kith_am_kind {
     KITH_AM_WRITE = 2,  /* ShardWriteRequest */
     KITH_AM_READ = 3,   /* ShardReadRequest: get and scroll */
     KITH_AM_COUNT = 4,  /* ShardCountRequest: live points and statistics */
-    KITH_AM_KIND_COUNT = 5,
+    /* Of the cluster. */
+    KITH_AM_RAFT =
+        5, /* coordinator to coordinator: one Raft message (host/meta/raft_wire.h); the reply is empty */
+    KITH_AM_HEARTBEAT = 6, /* node to coordinator: NodeHeartbeat -> NodeHeartbeatReply */
+    KITH_AM_MAP_PUSH = 7,  /* leader to node: a kith.meta.v1 MetaSnapshot -> MapReceipt */
+    KITH_AM_MAP_PULL =
+        8, /* node to coordinator: MapPull -> a MetaSnapshot, or nothing when there is no newer one */
+    KITH_AM_META_PROPOSE = 9, /* node to leader: a kith.meta.v1 MetaCommand -> MetaProposeReply */
+    KITH_AM_COORDINATOR =
+        10, /* any to coordinator: CoordinatorRequest (status, join, leave, transfer) -> CoordinatorReply */
+    KITH_AM_KIND_COUNT = 11,
 } kith_am_kind;
 
 #endif

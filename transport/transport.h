@@ -1,6 +1,9 @@
 /* Requests between nodes: one request, one reply, by message kind. Implementations: `loop` (in process; a standalone
- * node talks to itself through it), later `ucx` and `sim`. Message kinds are in transport/am_kinds.h. Every
- * implementation passes tests/unit/transport/transport_conformance.h.
+ * node talks to itself through it), `ucx` (between machines) and `sim` (between simulated ones). Message kinds are in
+ * transport/am_kinds.h. Every implementation passes tests/unit/transport/transport_conformance.h.
+ *
+ * A request is delivered at most once; after UNAVAILABLE or DEADLINE it may have been carried out. A reply that comes
+ * after its call has ended is dropped. There is no order between calls.
  *
  * Threads: call from any thread. Handlers and reply functions run on an executor of the callee's or caller's choice (see
  * kith_transport_handle).
@@ -12,6 +15,7 @@
 
 #include "host/base/buf.h"
 #include "host/base/err.h"
+#include "host/base/node_id.h"
 #include "host/env/env.h"
 #include "transport/am_kinds.h"
 
@@ -19,25 +23,25 @@ typedef struct kith_transport kith_transport;
 typedef struct kith_transport_call kith_transport_call;
 typedef struct kith_transport_request kith_transport_request;
 
-typedef struct kith_node_id {
-    uint8_t bytes[16]; /* the UUID in the node's data directory */
-} kith_node_id;
-
 /* A request on its way; embedded by the caller, who keeps it until `done`. */
 struct kith_transport_call {
-    kith_node_id node;
+    kith_node_id node; /* who must be there; all zero: whoever is */
+    /* "host:port" of its listener, borrowed until `done`. NULL: this process. loop has no other node and looks at neither.
+     */
+    const char *address;
     kith_am_kind kind;
     const void *bytes; /* encoded by codec */
     size_t byte_count;
     uint64_t deadline_ns;
     const atomic_bool *
         cancel_watch; /* may be NULL; set by whoever gives up: seen as if kith_transport_cancel were called */
-    /* Exactly once. `reply` borrowed. Statuses of the transport's own: UNAVAILABLE (no such node, cut), DEADLINE, BUSY
-     * (too much in flight), CLOSED. */
+    /* Exactly once. `reply` borrowed. Statuses of the transport's own: UNAVAILABLE (nobody there, another node there, cut),
+     * DEADLINE, BUSY (too much in flight to this peer), CLOSED, UNAUTHENTICATED (one side refuses the other's credentials)
+     * and UNIMPLEMENTED (the peer has no handler). */
     void (*done)(kith_transport_call *call, kith_status status, const void *reply, size_t reply_bytes,
         const kith_err *err);
     atomic_bool cancelled; /* set through kith_transport_cancel */
-    void *impl[28]; /* room for the request that `loop` hands to the handler: a call allocates nothing */
+    void *impl[32]; /* room for the request that `loop` hands to the handler: a call allocates nothing */
 };
 
 /* A request that arrived; the handler answers it exactly once, from any thread, then and only then it is gone. */
@@ -47,6 +51,7 @@ struct kith_transport_request {
     size_t byte_count;
     uint64_t deadline_ns;
     const atomic_bool *cancelled; /* the caller gave up: an answer is still due */
+    kith_node_id from;            /* who asks, as its credentials say; this node for loop */
     void *impl[16];
 };
 
@@ -76,9 +81,9 @@ static inline void kith_transport_start(kith_transport *transport, kith_transpor
 static inline void kith_transport_cancel(kith_transport *transport, kith_transport_call *call) {
     transport->ops->cancel(transport, call);
 }
-/* Before the first call: requests of `kind` run `handler` on `executor`. NULL: a request from this very process runs it
- * inside kith_transport_start, on the caller's thread, for handlers that never wait; `done` may then come before the
- * start returns. At least one kind has an executor. */
+/* Before the first call: requests of `kind` run `handler` on `executor`. NULL, for handlers that never wait: on the
+ * transport's own thread, or, when the request is from this very process, inside kith_transport_start on the caller's
+ * thread; `done` may then come before the start returns. At least one kind has an executor. */
 static inline void kith_transport_handle(kith_transport *transport, kith_am_kind kind,
     kith_executor *executor, void (*handler)(void *ctx, kith_transport_request *request), void *ctx) {
     transport->ops->handle(transport, kind, executor, handler, ctx);

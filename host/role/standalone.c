@@ -8,7 +8,7 @@
 #include "host/http/http_server.h"
 #include "host/query/query_serve.h"
 #include "host/role/data.h"
-#include "host/role/node_id.h"
+#include "host/role/role_node_id.h"
 #include "host/role/role_compute.h"
 #include "host/role/role_latch.h"
 #include "host/role/role_metrics.h"

@@ -1,4 +1,4 @@
-#include "host/role/node_id.h"
+#include "host/role/role_node_id.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /* Who this node is: a UUID in its data directory. An empty directory is a new node.
  *
  * Threads: at start. */
-#ifndef KITH_ROLE_NODE_ID_H
-#define KITH_ROLE_NODE_ID_H
+#ifndef KITH_ROLE_ROLE_NODE_ID_H
+#define KITH_ROLE_ROLE_NODE_ID_H
 
 #include "host/env/env.h"
 #include "host/meta/meta_map.h"
