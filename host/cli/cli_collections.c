@@ -78,6 +78,13 @@ static void print_collection(kith_cli *cli, const char *deed, const kith_codec_c
         &cli->out, "; %u shard%s\n", collection->shard_count, collection->shard_count == 1 ? "" : "s");
 }
 
+static void append_json_created(kith_buf *out, const kith_codec_client_collection *info, bool existed) {
+    kith_buf_append_text(out, "{");
+    kith_cli_json_collection_members(out, info);
+    kith_cli_json_bool(out, "existed", existed);
+    kith_buf_append_text(out, "}\n");
+}
+
 int kith_cli_create(kith_cli *cli) {
     kith_schema schema;
     uint64_t shards;
@@ -94,10 +101,10 @@ int kith_cli_create(kith_cli *cli) {
     kith_status decoded = kith_codec_client_create_decode(
         cli->reply.data, cli->reply.bytes, &cli->arena, &info, &existed, &cli->err);
     if (decoded != KITH_OK) return kith_cli_broken(cli);
-    if (!cli->json)
-        print_collection(cli, existed ? "existed already, unchanged:" : "created", &info);
+    if (cli->json)
+        append_json_created(&cli->out, &info, existed);
     else
-        kith_cli_json_collection(&cli->out, &info), kith_buf_append_text(&cli->out, "\n");
+        print_collection(cli, existed ? "already exists, unchanged:" : "created", &info);
     return KITH_CLI_OK;
 }
 

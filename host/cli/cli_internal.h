@@ -118,6 +118,8 @@ void kith_cli_json_f64(kith_buf *out, const char *key, double value);
 void kith_cli_json_bool(kith_buf *out, const char *key, bool value);
 /* JSON that is kept as it was written, without line breaks; NULL: null. */
 void kith_cli_json_raw(kith_buf *out, const char *key, const char *json, size_t bytes);
+/* Its members, for an object that the caller opens and closes; and as an object. */
+void kith_cli_json_collection_members(kith_buf *out, const kith_codec_client_collection *collection);
 void kith_cli_json_collection(kith_buf *out, const kith_codec_client_collection *collection);
 /* 1234567 as 1,234,567. */
 void kith_cli_append_grouped(kith_buf *out, uint64_t value);

@@ -63,10 +63,8 @@ void kith_cli_json_raw(kith_buf *out, const char *key, const char *json, size_t 
             json[i] == '\n' || json[i] == '\r' ? ' ' : (uint8_t)json[i]; /* only white space is raw there */
 }
 
-void kith_cli_json_collection(kith_buf *out, const kith_codec_client_collection *info) {
+void kith_cli_json_collection_members(kith_buf *out, const kith_codec_client_collection *info) {
     const kith_collection *collection = &info->collection;
-    kith_cli_json_key(out, NULL);
-    kith_buf_append_text(out, "{");
     kith_cli_json_text(out, "name", collection->name);
     kith_cli_json_u64(out, "id", collection->id);
     kith_cli_json_key(out, "fields");
@@ -89,6 +87,12 @@ void kith_cli_json_collection(kith_buf *out, const kith_codec_client_collection 
     kith_cli_json_u64(out, "vector_bytes", info->vector_bytes);
     kith_cli_json_u64(out, "created_unix_ms", collection->created_wall_ms);
     kith_cli_json_text(out, "health", info->health);
+}
+
+void kith_cli_json_collection(kith_buf *out, const kith_codec_client_collection *info) {
+    kith_cli_json_key(out, NULL);
+    kith_buf_append_text(out, "{");
+    kith_cli_json_collection_members(out, info);
     kith_buf_append_text(out, "}");
 }
 

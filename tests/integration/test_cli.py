@@ -80,14 +80,15 @@ def make(path, matrix):
 def test_create_list_describe_drop(kith, name):
     assert kith("create", name, "--dim", 4, "--metric", "l2").stdout == f"created {name}: dim 4, l2, f32; 1 shard\n"
     again = kith("create", name, "--dim", 4, "--metric", "l2").stdout
-    assert again == f"existed already, unchanged: {name}: dim 4, l2, f32; 1 shard\n"
+    assert again == f"already exists, unchanged: {name}: dim 4, l2, f32; 1 shard\n"
     made = json.loads(kith("create", name, "--dim=4", "--metric=l2", "--json").stdout)
-    assert made["name"] == name and made["shards"] == 1 and made["points"] == 0
+    assert made["name"] == name and made["existed"] is True and made["shards"] == 1 and made["points"] == 0
     assert made["fields"] == [{"name": "", "dim": 4, "metric": "l2", "type": "f32"}]
     listed = json.loads(kith("list", "--json").stdout)["collections"]
     assert made["id"] in [one["id"] for one in listed]
     assert name in kith("list").stdout
-    assert json.loads(kith("describe", name, "--json").stdout)["health"] == "ok"
+    described = json.loads(kith("describe", name, "--json").stdout)
+    assert described["health"] == "ok" and "existed" not in described
     assert name in kith("describe", name).stdout
     assert name in kith("create", name, "--dim", 5, "--metric", "l2", expect=1).stderr
     assert json.loads(kith("drop", name, "--json").stdout) == {"dropped": True}
@@ -98,7 +99,7 @@ def test_create_list_describe_drop(kith, name):
 def test_create_with_fields(kith, name):
     made = json.loads(kith("create", name, "--metric", "cosine", "--field", "a", "--dim", 3, "--field", "b", "--dim", 5,
                            "--type", "f16", "--metric", "ip", "--shards", 4, "--json").stdout)
-    assert made["shards"] == 4
+    assert made["name"] == name and made["existed"] is False and made["shards"] == 4
     assert made["fields"] == [{"name": "a", "dim": 3, "metric": "cosine", "type": "f32"},
                               {"name": "b", "dim": 5, "metric": "ip", "type": "f16"}]
     kith("drop", name)
