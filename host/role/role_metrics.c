@@ -169,9 +169,10 @@ static void tick(kith_task *task) {
     counters_carry(own);
     kith_role_compute_measure(own->compute, own->metrics);
     node_measure(own);
-    const kith_collection *collection;
-    for (uint32_t i = 0; (collection = kith_meta_collection_at(own->meta, i)); i++)
-        collection_measure(own, collection);
+    kith_meta_map *map = kith_meta_map_get(own->meta);
+    for (uint32_t i = 0; i < map->entry_count; i++)
+        collection_measure(own, &map->entries[i]->collection);
+    kith_meta_map_release(map);
     if (own->stopped) return;
     own->timer.due_ns = kith_env_now_ns(own->env) + TICK_NS;
     kith_timer_start(&own->timer);

@@ -6,12 +6,13 @@
 #include "host/base/log.h"
 #include "host/grpc/grpc_server.h"
 #include "host/http/http_server.h"
+#include "host/meta/meta_keeper.h"
 #include "host/query/query_serve.h"
 #include "host/role/data.h"
-#include "host/role/role_node_id.h"
 #include "host/role/role_compute.h"
 #include "host/role/role_latch.h"
 #include "host/role/role_metrics.h"
+#include "host/role/role_node_id.h"
 
 #define MS_NS 1000000ULL
 
@@ -26,7 +27,7 @@ struct kith_standalone {
     kith_role_compute compute;
     kith_role_data data;
     bool data_open;
-    kith_meta *meta;
+    kith_meta_keeper *keeper; /* of the metadata */
     kith_transport *transport;
     kith_query_serve *serve;
     kith_api *api;
@@ -48,7 +49,7 @@ static void collection_dropped(void *ctx, const kith_collection *collection) {
 }
 
 static kith_status meta_replay(void *ctx, const kith_log_entry *entry, kith_err *err) {
-    return kith_meta_replay(((kith_standalone *)ctx)->meta, entry, err);
+    return kith_meta_keeper_replay(((kith_standalone *)ctx)->keeper, entry, err);
 }
 
 static void log_synced(void *ctx, uint64_t took_ns, uint64_t bytes) {
@@ -76,7 +77,7 @@ static kith_status health(void *ctx, kith_err *err) {
 /* --- start --- */
 
 static kith_status metadata_open(kith_standalone *own, kith_err *err) {
-    kith_meta_options options = {
+    kith_meta_keeper_options options = {
         .env = own->env,
         .dir = own->data.meta_dir,
         .executor = own->data.meta_executor,
@@ -85,9 +86,10 @@ static kith_status metadata_open(kith_standalone *own, kith_err *err) {
         .ctx = own,
     };
     kith_status status = kith_role_node_id_load(own->env, own->data.dir, &options.node, err);
-    if (status == KITH_OK) status = kith_meta_open(&options, &own->meta, err);
+    if (status == KITH_OK) status = kith_meta_keeper_open(&options, &own->keeper, err);
     const kith_collection *collection;
-    for (uint32_t i = 0; status == KITH_OK && (collection = kith_meta_collection_at(own->meta, i)); i++) {
+    for (uint32_t i = 0; status == KITH_OK && (collection = kith_meta_keeper_collection_at(own->keeper, i));
+         i++) {
         status = kith_role_data_shards_open(&own->data, collection, err);
     }
     return status;
@@ -95,7 +97,7 @@ static kith_status metadata_open(kith_standalone *own, kith_err *err) {
 
 static bool shard_is_known(void *ctx, uint64_t shard_id) {
     const kith_collection *collection;
-    for (uint32_t i = 0; (collection = kith_meta_collection_at(ctx, i)); i++) {
+    for (uint32_t i = 0; (collection = kith_meta_keeper_collection_at(ctx, i)); i++) {
         if (shard_id - collection->shard_id_first < collection->shard_count) return true;
     }
     return false;
@@ -105,8 +107,8 @@ static bool shard_is_known(void *ctx, uint64_t shard_id) {
 static kith_status leftovers_judge(
     kith_standalone *own, uint64_t **shard_ids_out, uint32_t *count_out, kith_err *err) {
     kith_status status =
-        kith_role_data_leftovers(&own->data, shard_is_known, own->meta, shard_ids_out, count_out, err);
-    if (status != KITH_OK || *count_out == 0 || !kith_meta_is_new(own->meta)) return status;
+        kith_role_data_leftovers(&own->data, shard_is_known, own->keeper, shard_ids_out, count_out, err);
+    if (status != KITH_OK || *count_out == 0 || !kith_meta_keeper_is_new(own->keeper)) return status;
     status = kith_err_set(err, KITH_CORRUPT,
         "%s/snapshot.kith is missing although there is data of %u shards: restore the file, or use another "
         "data_dir",
@@ -134,7 +136,7 @@ static kith_status storage_start(kith_standalone *own, kith_err *err) {
     if (status == KITH_OK) status = kith_role_data_recover(&own->data, &options, err);
     if (status == KITH_OK) status = leftovers_judge(own, &leftovers, &leftover_count, err);
     if (status != KITH_OK) return status;
-    status = kith_meta_start(own->meta, own->data.log, err);
+    status = kith_meta_keeper_start(own->keeper, own->data.log, err);
     if (status == KITH_OK) {
         for (uint32_t i = 0; i < leftover_count; i++)
             kith_role_data_leftover_erase(&own->data, leftovers[i]);
@@ -178,7 +180,7 @@ static kith_status queries_start(kith_standalone *own, kith_err *err) {
     });
     own->api = kith_api_create(&(kith_api_options){
         .env = own->env,
-        .meta = own->meta,
+        .meta = kith_meta_keeper_meta(own->keeper),
         .transport = own->transport,
         .executor = own->data.search,
         .limits = limits_of(&own->config, kith_executor_thread_count(own->data.search)),
@@ -189,7 +191,7 @@ static kith_status queries_start(kith_standalone *own, kith_err *err) {
         .wrote = api_wrote,
         .ctx = own,
     });
-    kith_role_metrics_start(own->measure, &own->data, &own->compute, own->meta);
+    kith_role_metrics_start(own->measure, &own->data, &own->compute, kith_meta_keeper_meta(own->keeper));
     return KITH_OK;
 }
 
@@ -282,8 +284,8 @@ void kith_standalone_reload(kith_standalone *own, const kith_config *config) {
 
 static void metadata_close(void *ctx) {
     kith_standalone *own = ctx;
-    kith_meta_close(own->meta);
-    own->meta = NULL;
+    kith_meta_keeper_close(own->keeper);
+    own->keeper = NULL;
 }
 
 /* From the outside in: nothing new comes, what is in flight ends, then the parts go in reverse order of their start. */

@@ -4,7 +4,7 @@
 
 #include "host/base/alloc.h"
 #include "host/base/thread.h"
-#include "host/meta/meta.h"
+#include "host/meta/meta_keeper.h"
 #include "tests/lib/test_lib.h"
 
 typedef struct meta_node {
@@ -13,7 +13,7 @@ typedef struct meta_node {
     char meta_dir[512], log_dir[512];
     kith_executor *meta_executor, *log_executor;
     kith_store_log *log;
-    kith_meta *meta;
+    kith_meta_keeper *keeper;
     uint32_t created, dropped;
     kith_status create_answer;
 } meta_node;
@@ -42,7 +42,7 @@ static void hook_dropped(void *ctx, const kith_collection *collection) {
 }
 
 static kith_status hook_replay(void *ctx, const kith_log_entry *entry, kith_err *err) {
-    return kith_meta_replay(((meta_node *)ctx)->meta, entry, err);
+    return kith_meta_keeper_replay(((meta_node *)ctx)->keeper, entry, err);
 }
 
 static kith_status node_try_open(meta_node *node, kith_err *err) {
@@ -50,7 +50,7 @@ static kith_status node_try_open(meta_node *node, kith_err *err) {
     kith_status status = kith_executor_create(node->env, "meta", 1, &node->meta_executor, err);
     assert_ok(status, err);
     assert_ok(kith_executor_create(node->env, "log", 1, &node->log_executor, err), err);
-    kith_meta_options options = {
+    kith_meta_keeper_options options = {
         .env = node->env,
         .dir = node->meta_dir,
         .executor = node->meta_executor,
@@ -59,7 +59,7 @@ static kith_status node_try_open(meta_node *node, kith_err *err) {
         .dropped = hook_dropped,
         .ctx = node,
     };
-    status = kith_meta_open(&options, &node->meta, err);
+    status = kith_meta_keeper_open(&options, &node->keeper, err);
     if (status != KITH_OK) return status;
     kith_store_log_options log_options = {
         .env = node->env,
@@ -73,7 +73,7 @@ static kith_status node_try_open(meta_node *node, kith_err *err) {
     };
     status = kith_store_log_open(&log_options, &node->log, err);
     if (status != KITH_OK) return status;
-    return kith_meta_start(node->meta, node->log, err);
+    return kith_meta_keeper_start(node->keeper, node->log, err);
 }
 
 static void node_open(meta_node *node) {
@@ -81,7 +81,7 @@ static void node_open(meta_node *node) {
     assert_ok(node_try_open(node, &err), &err);
 }
 
-static kith_meta *volatile abandoned[16];
+static kith_meta_keeper *volatile abandoned[16];
 static uint32_t abandoned_count;
 
 /* `clean`: with the snapshot that a close writes. Otherwise the memory is left as a crash leaves it, but reachable, for
@@ -89,15 +89,15 @@ static uint32_t abandoned_count;
 static void node_close(meta_node *node, bool clean) {
     kith_executor_destroy(node->meta_executor);
     if (clean) {
-        kith_meta_close(node->meta);
+        kith_meta_keeper_close(node->keeper);
     } else {
         assert_true(abandoned_count < 16);
-        abandoned[abandoned_count++] = node->meta;
+        abandoned[abandoned_count++] = node->keeper;
     }
     kith_store_log_close(node->log);
     kith_executor_destroy(node->log_executor);
     node->log = NULL;
-    node->meta = NULL;
+    node->keeper = NULL;
 }
 
 static void proposal_done(kith_meta_proposal *proposal, kith_status status, const kith_collection *collection,
@@ -126,7 +126,7 @@ static kith_status propose(
     collection->schema.fields[0] = (kith_field){.dim = 4, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F32};
     if (kind == KITH_CODEC_META_DROP_COLLECTION) collection->schema = (kith_schema){0};
     waiter->proposal.done = proposal_done;
-    kith_meta_propose(node->meta, &waiter->proposal);
+    kith_meta_propose(kith_meta_keeper_meta(node->keeper), &waiter->proposal);
     kith_mutex_lock(&waiter->mutex);
     while (!waiter->done)
         kith_cond_wait(&waiter->cond, &waiter->mutex);
@@ -137,7 +137,7 @@ static kith_status propose(
 }
 
 static uint32_t map_count(meta_node *node) {
-    kith_meta_map *map = kith_meta_map_get(node->meta);
+    kith_meta_map *map = kith_meta_map_get(kith_meta_keeper_meta(node->keeper));
     uint32_t count = map->entry_count;
     kith_meta_map_release(map);
     return count;
@@ -197,7 +197,7 @@ static void test_meta_log__old_map_stays_while_held(void **state) {
     meta_waiter waiter;
     node_open(node);
     assert_int_equal(propose(node, KITH_CODEC_META_CREATE_COLLECTION, "a", &waiter), KITH_OK);
-    kith_meta_map *map = kith_meta_map_get(node->meta);
+    kith_meta_map *map = kith_meta_map_get(kith_meta_keeper_meta(node->keeper));
     assert_int_equal(propose(node, KITH_CODEC_META_DROP_COLLECTION, "a", &waiter), KITH_OK);
     assert_int_equal(map_count(node), 0);
     assert_non_null(kith_meta_map_find(map, "a", 1));
@@ -212,21 +212,21 @@ static void test_meta_log__shards_that_cannot_be_opened_are_told_to_the_client(v
     node->create_answer = KITH_NO_MEMORY;
     assert_int_equal(propose(node, KITH_CODEC_META_CREATE_COLLECTION, "a", &waiter), KITH_NO_MEMORY);
     assert_non_null(strstr(waiter.text, "shard 1: no"));
-    assert_false(kith_meta_serves_all(node->meta));
+    assert_false(kith_meta_serves_all(kith_meta_keeper_meta(node->keeper)));
     assert_int_equal(propose(node, KITH_CODEC_META_CREATE_COLLECTION, "a", &waiter), KITH_NO_MEMORY);
     assert_int_equal(node->created, 2);
     node->create_answer = KITH_OK;
     assert_int_equal(propose(node, KITH_CODEC_META_CREATE_COLLECTION, "b", &waiter), KITH_OK);
-    assert_false(kith_meta_serves_all(node->meta));
+    assert_false(kith_meta_serves_all(kith_meta_keeper_meta(node->keeper)));
     assert_int_equal(propose(node, KITH_CODEC_META_CREATE_COLLECTION, "a", &waiter), KITH_OK);
-    assert_true(kith_meta_serves_all(node->meta));
+    assert_true(kith_meta_serves_all(kith_meta_keeper_meta(node->keeper)));
     assert_int_equal(node->created, 4);
     assert_int_equal(propose(node, KITH_CODEC_META_CREATE_COLLECTION, "a", &waiter), KITH_OK);
     assert_int_equal(node->created, 4); /* nothing left to open */
     node->create_answer = KITH_NO_MEMORY;
     assert_int_equal(propose(node, KITH_CODEC_META_CREATE_COLLECTION, "c", &waiter), KITH_NO_MEMORY);
     assert_int_equal(propose(node, KITH_CODEC_META_DROP_COLLECTION, "c", &waiter), KITH_OK);
-    assert_true(kith_meta_serves_all(node->meta));
+    assert_true(kith_meta_serves_all(kith_meta_keeper_meta(node->keeper)));
     assert_int_equal(propose(node, KITH_CODEC_META_DROP_COLLECTION, "a", &waiter), KITH_OK);
     node_close(node, true);
 }
@@ -267,7 +267,7 @@ static void test_meta_log__damaged_or_lost_snapshot_is_corrupt(void **state) {
     assert_int_equal(node_try_open(node, &err), KITH_CORRUPT);
     assert_non_null(strstr(err.text, "is missing"));
     kith_executor_destroy(node->meta_executor);
-    kith_meta_close(node->meta);
+    kith_meta_keeper_close(node->keeper);
     kith_executor_destroy(node->log_executor);
 }
 
