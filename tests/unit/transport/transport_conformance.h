@@ -1,7 +1,7 @@
 /* What every transport promises, as test bodies that run on any implementation: the including test program makes a
  * `conformance_fixture` with its own transport and lists CONFORMANCE_TESTS among its cmocka tests. A fixture's transport
- * must route `fixture->node` to itself (or to a peer with the same handlers) and allow CONFORMANCE_IN_FLIGHT calls at
- * once. */
+ * must route `fixture->node` at `fixture->address` to itself or to `fixture->server`, and allow CONFORMANCE_IN_FLIGHT
+ * calls at once. */
 #ifndef KITH_TESTS_UNIT_TRANSPORT_TRANSPORT_CONFORMANCE_H
 #define KITH_TESTS_UNIT_TRANSPORT_TRANSPORT_CONFORMANCE_H
 
@@ -15,11 +15,15 @@
 
 #define CONFORMANCE_IN_FLIGHT 64u
 
-typedef struct conformance_fixture {
+typedef struct conformance_fixture conformance_fixture;
+struct conformance_fixture {
     kith_env *env;
     kith_executor *executor;
-    kith_transport *transport;
+    kith_transport *transport; /* of the caller */
+    kith_transport *server;    /* where the handlers are; NULL: `transport` */
     kith_node_id node;
+    const char *address;                        /* of `server`; NULL: this process */
+    void (*step)(conformance_fixture *fixture); /* moves a simulated world on; NULL: threads do so */
     /* Handlers below. Locked: the test thread and the handlers' threads meet here. */
     kith_mutex mutex;
     kith_cond changed;
@@ -27,7 +31,7 @@ typedef struct conformance_fixture {
     bool hold; /* KITH_AM_READ requests are kept instead of answered */
     kith_transport_request *held[CONFORMANCE_IN_FLIGHT];
     uint32_t held_count;
-} conformance_fixture;
+};
 
 typedef struct conformance_call {
     kith_transport_call call;
@@ -38,6 +42,21 @@ typedef struct conformance_call {
     char text[KITH_ERR_BYTES_MAX];
 } conformance_call;
 
+static kith_transport *conformance_server(conformance_fixture *fixture) {
+    return fixture->server ? fixture->server : fixture->transport;
+}
+
+/* Waits for a change of the fixture, whose mutex is held. */
+static void conformance_wait_locked(conformance_fixture *fixture) {
+    if (!fixture->step) {
+        kith_cond_wait(&fixture->changed, &fixture->mutex);
+        return;
+    }
+    kith_mutex_unlock(&fixture->mutex);
+    fixture->step(fixture);
+    kith_mutex_lock(&fixture->mutex);
+}
+
 /* KITH_AM_SEARCH echoes; KITH_AM_WRITE fails with CORRUPT and a message; KITH_AM_READ echoes, or waits while `hold`. */
 static void conformance_echo(void *ctx, kith_transport_request *request) {
     conformance_fixture *fixture = ctx;
@@ -45,14 +64,15 @@ static void conformance_echo(void *ctx, kith_transport_request *request) {
     fixture->handled++;
     kith_cond_broadcast(&fixture->changed);
     kith_mutex_unlock(&fixture->mutex);
-    kith_transport_reply(request, fixture->transport, KITH_OK, request->bytes, request->byte_count, NULL);
+    kith_transport_reply(
+        request, conformance_server(fixture), KITH_OK, request->bytes, request->byte_count, NULL);
 }
 
 static void conformance_fail(void *ctx, kith_transport_request *request) {
     conformance_fixture *fixture = ctx;
     kith_err err;
     kith_status status = kith_err_set(&err, KITH_CORRUPT, "shard 7 is corrupt");
-    kith_transport_reply(request, fixture->transport, status, NULL, 0, &err);
+    kith_transport_reply(request, conformance_server(fixture), status, NULL, 0, &err);
 }
 
 static void conformance_read(void *ctx, kith_transport_request *request) {
@@ -63,15 +83,17 @@ static void conformance_read(void *ctx, kith_transport_request *request) {
     kith_cond_broadcast(&fixture->changed);
     kith_mutex_unlock(&fixture->mutex);
     if (!hold)
-        kith_transport_reply(request, fixture->transport, KITH_OK, request->bytes, request->byte_count, NULL);
+        kith_transport_reply(
+            request, conformance_server(fixture), KITH_OK, request->bytes, request->byte_count, NULL);
 }
 
 static void conformance_register(conformance_fixture *fixture) {
     kith_mutex_init(&fixture->mutex, KITH_RANK_LOG);
     kith_cond_init(&fixture->changed);
-    kith_transport_handle(fixture->transport, KITH_AM_SEARCH, fixture->executor, conformance_echo, fixture);
-    kith_transport_handle(fixture->transport, KITH_AM_WRITE, fixture->executor, conformance_fail, fixture);
-    kith_transport_handle(fixture->transport, KITH_AM_READ, fixture->executor, conformance_read, fixture);
+    kith_transport *server = conformance_server(fixture);
+    kith_transport_handle(server, KITH_AM_SEARCH, fixture->executor, conformance_echo, fixture);
+    kith_transport_handle(server, KITH_AM_WRITE, fixture->executor, conformance_fail, fixture);
+    kith_transport_handle(server, KITH_AM_READ, fixture->executor, conformance_read, fixture);
 }
 
 static void conformance_done(kith_transport_call *call, kith_status status, const void *reply,
@@ -90,6 +112,7 @@ static void conformance_start(conformance_fixture *fixture, conformance_call *ow
     const void *bytes, size_t byte_count) {
     *own = (conformance_call){.fixture = fixture};
     own->call.node = fixture->node;
+    own->call.address = fixture->address;
     own->call.kind = kind;
     own->call.bytes = bytes;
     own->call.byte_count = byte_count;
@@ -101,14 +124,14 @@ static void conformance_start(conformance_fixture *fixture, conformance_call *ow
 static void conformance_wait(conformance_call *own) {
     kith_mutex_lock(&own->fixture->mutex);
     while (own->done_count == 0)
-        kith_cond_wait(&own->fixture->changed, &own->fixture->mutex);
+        conformance_wait_locked(own->fixture);
     kith_mutex_unlock(&own->fixture->mutex);
 }
 
 static void conformance_wait_held(conformance_fixture *fixture, uint32_t count) {
     kith_mutex_lock(&fixture->mutex);
     while (fixture->held_count < count)
-        kith_cond_wait(&fixture->changed, &fixture->mutex);
+        conformance_wait_locked(fixture);
     kith_mutex_unlock(&fixture->mutex);
 }
 
@@ -127,7 +150,7 @@ static void conformance_release(conformance_fixture *fixture) {
     fixture->held_count = 0;
     kith_mutex_unlock(&fixture->mutex);
     for (uint32_t i = 0; i < count; i++) {
-        kith_transport_reply(held[i], fixture->transport, KITH_OK, "late", 4, NULL);
+        kith_transport_reply(held[i], conformance_server(fixture), KITH_OK, "late", 4, NULL);
     }
 }
 
@@ -210,6 +233,7 @@ static void test_transport__cancel_reaches_the_handler_and_still_ends_in_done(vo
     kith_transport_cancel(fixture->transport, &own.call);
     conformance_hold(fixture, false);
     while (!atomic_load(fixture->held[0]->cancelled)) {
+        if (fixture->step) fixture->step(fixture);
     }
     conformance_release(fixture);
     conformance_wait(&own);
@@ -223,6 +247,7 @@ static void test_transport__deadline_in_the_past_is_not_handled(void **state) {
     uint32_t handled_before = fixture->handled;
     own.call =
         (kith_transport_call){.node = fixture->node, .kind = KITH_AM_SEARCH, .bytes = "x", .byte_count = 1};
+    own.call.address = fixture->address;
     own.call.deadline_ns = 1;
     own.call.done = conformance_done;
     kith_transport_start(fixture->transport, &own.call);
