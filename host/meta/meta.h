@@ -12,9 +12,11 @@
 
 typedef struct kith_meta kith_meta;
 typedef struct kith_meta_proposal kith_meta_proposal;
+typedef struct kith_meta_wait kith_meta_wait;
 
 typedef struct kith_meta_ops {
     void (*propose)(kith_meta *meta, kith_meta_proposal *proposal);
+    void (*wait)(kith_meta *meta, kith_meta_wait *wait);
     bool (*serves_all)(const kith_meta *meta);
 } kith_meta_ops;
 
@@ -33,11 +35,24 @@ struct kith_meta_proposal {
     kith_task task;
     kith_meta *meta;
     kith_buf bytes;
-    union {
-        kith_meta_log_proposal log_proposal; /* kept here */
-        void *impl[64];                      /* kept elsewhere */
-    };
+    kith_meta_log_proposal log_proposal; /* where the metadata is kept here */
+    void *impl;                          /* where it is not */
 };
+
+/* For a map of at least a version: a peer has spoken of it. */
+struct kith_meta_wait {
+    uint64_t map_version;
+    uint64_t deadline_ns;
+    /* Exactly once, never before kith_meta_wait_start has returned. OK: the map is that new; DEADLINE: it is not. */
+    void (*done)(kith_meta_wait *wait, kith_status status, const kith_err *err);
+    kith_task task;
+    kith_meta *meta;
+    kith_timer timer;
+    kith_meta_wait *next;
+};
+static inline void kith_meta_wait_start(kith_meta *meta, kith_meta_wait *wait) {
+    meta->ops->wait(meta, wait);
+}
 
 static inline void kith_meta_propose(kith_meta *meta, kith_meta_proposal *proposal) {
     meta->ops->propose(meta, proposal);

@@ -143,11 +143,31 @@ static void keeper_propose(kith_meta *meta, kith_meta_proposal *proposal) {
     kith_executor_post(((kith_meta_keeper *)meta)->options.executor, &proposal->task);
 }
 
+/* What is kept here is the newest there is. */
+static void wait_run(kith_task *task) {
+    kith_meta_wait *wait = (kith_meta_wait *)(void *)((char *)task - offsetof(kith_meta_wait, task));
+    kith_meta_keeper *keeper = (kith_meta_keeper *)wait->meta;
+    if (keeper->fsm.state.map_version >= wait->map_version) {
+        wait->done(wait, KITH_OK, NULL);
+        return;
+    }
+    kith_err err;
+    kith_status status = kith_err_set(&err, KITH_UNAVAILABLE, "map version %llu is not known here",
+        (unsigned long long)wait->map_version);
+    wait->done(wait, status, &err);
+}
+
+static void keeper_wait(kith_meta *meta, kith_meta_wait *wait) {
+    wait->meta = meta;
+    wait->task = (kith_task){.run = wait_run};
+    kith_executor_post(((kith_meta_keeper *)meta)->options.executor, &wait->task);
+}
+
 static bool keeper_serves_all(const kith_meta *meta) {
     return ((const kith_meta_keeper *)meta)->unserved_count == 0;
 }
 
-static const kith_meta_ops keeper_ops = {.propose = keeper_propose, .serves_all = keeper_serves_all};
+static const kith_meta_ops keeper_ops = {.propose = keeper_propose, .wait = keeper_wait, .serves_all = keeper_serves_all};
 
 kith_status kith_meta_keeper_open(
     const kith_meta_keeper_options *options, kith_meta_keeper **keeper_out, kith_err *err) {

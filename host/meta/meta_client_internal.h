@@ -1,0 +1,51 @@
+/* Private to host/meta/meta_client*.c. Everything on the client's executor, except where it says so. */
+#ifndef KITH_META_META_CLIENT_INTERNAL_H
+#define KITH_META_META_CLIENT_INTERNAL_H
+
+#include "host/base/arena.h"
+#include "host/meta/meta_client.h"
+
+typedef struct client_proposal client_proposal;
+
+/* A pull of the map; one at a time. Its reply comes on any thread and is copied for the executor's task. */
+typedef struct client_pull {
+    kith_transport_call call;
+    kith_task task;
+    kith_buf request, reply;
+    char address[KITH_NODE_ADDRESS_BYTES_MAX + 1];
+    kith_status status;
+    bool is_open;
+} client_pull;
+
+struct kith_meta_client {
+    kith_meta base;
+    kith_meta_client_options options;
+    char *dir; /* or NULL */
+    char (*coordinators)[KITH_NODE_ADDRESS_BYTES_MAX + 1];
+    kith_meta_state state;
+    _Atomic uint64_t map_version; /* of state, for any thread */
+    char leader[KITH_NODE_ADDRESS_BYTES_MAX + 1];
+    uint32_t coordinator_next; /* whom to ask while nobody is known to lead */
+    client_pull pull;
+    uint64_t pull_wanted; /* a version that somebody spoke of */
+    char pull_address[KITH_NODE_ADDRESS_BYTES_MAX + 1];
+    kith_meta_wait *waits;
+    client_proposal *proposals;
+    bool stopped;
+};
+
+/* Takes a snapshot that is newer than what there is; else does nothing. INTERNAL: it is no snapshot. */
+KITH_CHECK kith_status client_map_take(
+    kith_meta_client *client, const void *bytes, size_t byte_count, bool from_file, kith_err *err);
+/* Asks the coordinator at `address` for its map, now or after the pull that is under way. */
+void client_pull_want(kith_meta_client *client, const char *address, uint64_t map_version);
+
+void client_propose(kith_meta *meta, kith_meta_proposal *proposal); /* any thread */
+/* A newer map is shown. */
+void client_proposals_look(kith_meta_client *client);
+void client_proposals_stop(kith_meta_client *client);
+
+/* Copies text that fits, or nothing. */
+void client_address_set(char to[KITH_NODE_ADDRESS_BYTES_MAX + 1], const char *address);
+
+#endif
