@@ -22,6 +22,7 @@
 
 #include "bench/micro/bench_ceilings.h"
 #include "host/base/alloc.h"
+#include "host/base/bytes.h"
 #include "host/base/log.h"
 #include "host/base/text.h"
 #include "host/store/segment_file.h"
@@ -162,6 +163,12 @@ static uint64_t section_bytes(const kith_segment_file *file, kith_segment_sectio
     return section ? section->bytes : 0;
 }
 
+/* Of a code, from where host/index/segment_codes.h has it in the basis. */
+static uint32_t code_dim_of(const kith_segment_file *file) {
+    const kith_segment_section *basis = kith_segment_file_find(file, KITH_SEGMENT_CODE_BASIS, 0);
+    return basis ? kith_load_u32((const uint8_t *)basis->data + 4) : 0;
+}
+
 /* Codes where a segment has them; else vectors and norms. */
 static void file_add(scan_bytes *sum, const kith_segment_file *file) {
     uint64_t vector_bytes = section_bytes(file, KITH_SEGMENT_VECTORS);
@@ -170,10 +177,8 @@ static void file_add(scan_bytes *sum, const kith_segment_file *file) {
     sum->segments++;
     sum->rows += rows;
     sum->bytes += code_bytes ? code_bytes : vector_bytes + section_bytes(file, KITH_SEGMENT_NORMS);
-    /* What is in a block beside its heads is a byte a component. */
-    if (code_bytes)
-        sum->code_multiplications +=
-            code_bytes - kith_code_block_count((uint32_t)rows) * sizeof(kith_code_block);
+    uint64_t coded_rows = (uint64_t)kith_code_block_count((uint32_t)rows) * KITH_CODE_BLOCK_ROWS;
+    sum->code_multiplications += coded_rows * code_dim_of(file);
 }
 
 static void segment_add(void *ctx, const kith_dir_entry *entry) {

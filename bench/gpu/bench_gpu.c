@@ -106,7 +106,7 @@ uint32_t bench_gpu_code_dim(const bench_gpu *bench) {
 }
 
 uint64_t bench_gpu_code_bytes(const bench_gpu *bench) {
-    return kith_code_block_count(bench->rows.row_count) * kith_code_block_bytes(bench_gpu_code_dim(bench));
+    return kith_code_block_count(bench->rows.row_count) * kith_code_block_bytes(&bench->training.basis);
 }
 
 int bench_gpu_encode(bench_gpu *bench, uint32_t begin, uint32_t end, char *error) {
@@ -121,7 +121,7 @@ int bench_gpu_encode(bench_gpu *bench, uint32_t begin, uint32_t end, char *error
         for (uint32_t i = 0; i < count; i++)
             vectors[i] = (const float *)rows->vectors + (size_t)(first + i) * rows->dim;
         kith_compute_cpu()->norms(vectors[0], KITH_TYPE_F32, rows->dim, count, bench->norms + first);
-        uint8_t *block = bench->blocks + number * kith_code_block_bytes(basis->code_dim);
+        uint8_t *block = bench->blocks + number * kith_code_block_bytes(basis);
         kith_codes_encode(kith_compute_cpu(), basis, KITH_TYPE_F32, vectors, count, scratch,
             (kith_code_block *)(void *)block);
     }

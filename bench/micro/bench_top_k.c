@@ -256,7 +256,7 @@ static void codes_train(const options *o, data_set *data) {
 
 static void codes_encode(const options *o, data_set *data) {
     const kith_code_basis *basis = &data->training.basis;
-    size_t block_bytes = kith_code_block_bytes(basis->code_dim);
+    size_t block_bytes = kith_code_block_bytes(basis);
     data->blocks = kith_try_alloc_aligned(kith_code_block_count(o->rows) * block_bytes);
     void *scratch = kith_try_alloc_aligned(kith_codes_encode_scratch_bytes(basis));
     if (!data->blocks || !scratch) die("out of memory", "codes");
@@ -309,7 +309,7 @@ static figure measure(kith_env *env, const options *o, const data_set *data, uin
     double components = (double)o->rows * o->dim;
     if (data->rows.codes) {
         uint32_t code_dim = data->codes.basis.code_dim;
-        bytes = (double)kith_code_block_count(o->rows) * (double)kith_code_block_bytes(code_dim);
+        bytes = (double)kith_code_block_count(o->rows) * (double)kith_code_block_bytes(&data->codes.basis);
         components = (double)o->rows * code_dim;
     }
     best.bytes_per_s = bytes / best.seconds;

@@ -37,6 +37,8 @@ static kith_status header_read(const section_reader *reader, const kith_field *f
     if (reader->section->bytes < SEGMENT_CODE_BASIS_HEADER_BYTES)
         return corrupt(reader, 0, "it is shorter than its header", err);
     const uint8_t *header = reader->section->data;
+    if (kith_load_u32(header + 24) != SEGMENT_CODE_VERSION)
+        return corrupt(reader, 24, "codes of another version: write the segment anew", err);
     *basis = (kith_code_basis){.dim = kith_load_u32(header),
         .code_dim = kith_load_u32(header + 4),
         .lead_dim = kith_load_u32(header + 12),
@@ -98,28 +100,32 @@ static kith_status basis_read(
 
 /* --- the blocks --- */
 
-/* Infinite errors and tails are rows that are always kept. */
-static bool block_fits(const kith_code_block *block, uint32_t code_dim) {
-    bool fit = true;
+/* Infinite tails are rows that are always kept. */
+static bool block_fits(
+    const kith_code_block *block, const kith_code_layout *layout, const kith_code_basis *basis) {
+    const float *offset = kith_code_part(block, layout->offset_at);
+    const float *lead_tail = kith_code_part(block, layout->lead_tail_at);
+    bool fit = block->noise >= 0 && block->noise <= kith_code_noise_most(basis->code_dim);
     for (uint32_t i = 0; i < KITH_CODE_BLOCK_ROWS; i++) {
         fit &= block->scale[i] >= 0 && block->scale[i] <= FLT_MAX;
-        fit &= block->error[i] >= 0;
         fit &= block->tail[i] >= 0;
-        fit &= block->lead_tail[i] >= 0;
-        fit &= block->offset[i] <= 0 && block->offset[i] >= -FLT_MAX;
+        if (layout->offset_at) fit &= offset[i] <= 0 && offset[i] >= -FLT_MAX;
+        if (layout->lead_tail_at) fit &= lead_tail[i] >= 0;
     }
-    return fit && !memchr(block->codes, 0, (size_t)code_dim * KITH_CODE_BLOCK_ROWS);
+    const void *codes = kith_code_part(block, layout->codes_at);
+    return fit && !memchr(codes, 0, (size_t)basis->code_dim * KITH_CODE_BLOCK_ROWS);
 }
 
 static kith_status blocks_read(
     const section_reader *reader, uint32_t row_count, kith_codes *codes, kith_err *err) {
-    uint64_t block_bytes = kith_code_block_bytes(codes->basis.code_dim);
+    kith_code_layout layout = kith_code_layout_of(&codes->basis);
+    uint64_t block_bytes = layout.block_bytes;
     uint32_t count = kith_code_block_count(row_count);
     kith_status status = bytes_check(reader, block_bytes * count, err);
     if (status != KITH_OK) return status;
     codes->blocks = reader->section->data;
     for (uint32_t i = 0; i < count; i++) {
-        if (!block_fits(kith_code_block_at(codes, i), codes->basis.code_dim))
+        if (!block_fits(kith_code_block_at(codes, i), &layout, &codes->basis))
             return corrupt(reader, i * block_bytes, "a number of the block is out of range", err);
     }
     return KITH_OK;

@@ -83,6 +83,7 @@ static kith_status basis_write(
     kith_store_u32(header + 8, basis->vectors ? SEGMENT_CODE_DIRECTIONS : SEGMENT_CODE_AXES);
     kith_store_u32(header + 12, basis->lead_dim);
     memcpy(header + 16, &basis->defect, sizeof basis->defect);
+    kith_store_u32(header + 24, SEGMENT_CODE_VERSION);
     size_t stride_bytes = kith_code_stride(basis->dim) * sizeof(float);
     kith_status status = kith_segment_writer_begin(writer, KITH_SEGMENT_CODE_BASIS, field_index, err);
     if (status == KITH_OK) status = kith_segment_writer_append(writer, header, sizeof header, err);
@@ -104,13 +105,13 @@ static kith_status block_write(kith_segment_writer *writer, const kith_compute_o
     for (uint32_t i = 0; i < count; i++)
         vectors[i] = vector_of(rows, begin + i);
     kith_codes_encode(compute, basis, rows->field->type, vectors, count, scratch, block);
-    return kith_segment_writer_append(writer, block, kith_code_block_bytes(basis->code_dim), err);
+    return kith_segment_writer_append(writer, block, kith_code_block_bytes(basis), err);
 }
 
 static kith_status blocks_write(kith_segment_writer *writer, const kith_compute_ops *compute,
     const segment_codes_rows *rows, const kith_code_basis *basis, kith_err *err) {
     size_t scratch_bytes = (kith_codes_encode_scratch_bytes(basis) + 63) / 64 * 64;
-    size_t bytes = scratch_bytes + kith_code_block_bytes(basis->code_dim);
+    size_t bytes = scratch_bytes + kith_code_block_bytes(basis);
     uint8_t *memory = kith_try_alloc_aligned(bytes);
     if (!memory) return kith_err_set(err, KITH_NO_MEMORY, "no memory for %zu bytes to encode rows", bytes);
     kith_code_block *block = (kith_code_block *)(memory + scratch_bytes);

@@ -13,24 +13,29 @@
  *   l2      constant -|q'|^2   weight 2   offset -|z|^2
  *   ip      constant q.mean    weight 1   offset 0
  *   cosine  constant q'.mean   weight 1   offset 0
- * so one integer dot product and three row constants serve three metrics. l1 has no codes.
+ * so one integer dot product and two or three row constants serve three metrics. l1 has no codes.
  *
  * The bound. Let w = B q' and q2 = q' - B^T w; w is coded as w ~ unit * l with integer levels l. As B B^T = I + D
  * with |D| <= defect, q'.z = w.y - w.Dy + q2.z2 (expand q' = B^T w + q2, z = B^T y + z2, and use B z2 = -Dy,
  * B q2 = -Dw), hence by Cauchy-Schwarz, with y^ = scale c, w^ = unit l,
  *     q'.z <= w^.y^ + |w^| |y - y^| + (|w - w^| + defect |w|) |y| + |q2| |z2|
- * The row keeps error >= |y - y^| + KITH_CODE_SLOPE |y|, tail >= |z2|; the query keeps
+ * The row keeps tail >= |z2|, its block noise with scale noise >= |y - y^| + KITH_CODE_SLOPE |y| for each of its rows;
+ * the query keeps
  *     error_weight >= max(|w^|, (|w - w^| + defect |w| + rounding) / KITH_CODE_SLOPE),  tail_weight >= |q2|
  * and a row may be dropped when
- *     weight (scale unit (l.c) + error_weight error + tail_weight tail) + offset < threshold - constant
+ *     weight (scale unit (l.c) + scale noise error_weight + tail_weight tail) + offset < threshold - constant
  * All of it is divided by weight * unit, so that the scan computes, in f32 and in any order,
- *     upper = scale * (l.c) + error * error_weight + tail * tail_weight + offset * offset_weight
+ *     upper = scale * (l.c + noise * error_weight) + tail * tail_weight + offset * offset_weight
  * and keeps a row unless upper < kith_code_threshold(). codes_bound.h has the slack for every rounding on the way;
  * a row whose upper is not a number is kept.
  *
+ * One noise a block instead of an error a row: errors are nearly the same number of steps for every row (0.29 sqrt(
+ * code_dim) of rounding, and the slope), and a query adds noise * error_weight to all sums of a block at once. It is
+ * an integer there if rounded up, and costs nothing. SIFT: 62 instead of 68 bytes a row.
+ *
  * Two looks. The same bound holds for the first lead_dim directions alone, with the tail of what they do not see. Where
  * they see most, a scan looks at these first and at the others only for the few rows that pass: less arithmetic, and
- * less memory read. lead_tail is the row's tail for them; error serves both.
+ * less memory read. lead_tail is the row's tail for them; noise serves both.
  *
  * After: Cauchy-Schwarz on the quantisation residual is the usual error bound of scalar quantisation; the split
  * in a principal subspace and its complement bounded by norms is that of partial-distance search in a rotated
@@ -41,6 +46,8 @@
 #ifndef KITH_KERNELS_CODES_CODES_H
 #define KITH_KERNELS_CODES_CODES_H
 
+#include <math.h>
+
 #include "kernels/compute.h"
 
 enum {
@@ -49,10 +56,11 @@ enum {
     KITH_CODE_GROUP = 4,         /* components that lie together */
     KITH_CODE_BIAS = 128,        /* stored byte = code + 128, in 1..255 */
     KITH_CODE_LEVEL_MAX = 16383, /* of a query component: two signed 8-bit planes, 128 * high + low */
-    KITH_CODE_STRIDE_STEP = 16,  /* rows of mean and basis are padded with zeros to a multiple of this */
+    KITH_CODE_LEVEL_SPAN = 160, /* level * 160 * code_dim is an int32: codes take 127 of it, noise the rest */
+    KITH_CODE_STRIDE_STEP = 16, /* rows of mean and basis are padded with zeros to a multiple of this */
 };
 
-/* What a row's error holds of |y|, so that a query's own rounding needs no row constant of its own. */
+/* What a block's noise holds of |y|, so that a query's own rounding needs no row constant of its own. */
 #define KITH_CODE_SLOPE 0x1p-9
 
 /* The directions. Borrowed memory: of a mapped segment, or of who trained it. */
@@ -67,35 +75,57 @@ typedef struct kith_code_basis {
 } kith_code_basis;
 
 /* Codes of the rows of one field of one segment.
- * A block of 32 rows is: float scale[32], error[32], tail[32], offset[32], lead_tail[32]; uint8 codes[code_dim/4][32][4]: four
- * neighbouring components of row 0, of row 1, ...; what SIMD lanes, dp4a and the fragments of mma read as it
- * lies. Rows past the last have constants of 0 and codes of 128. */
+ * A block of 32 rows is: what kith_code_block has; float offset[32] under l2; float lead_tail[32] if there are two
+ * looks; uint8 codes[code_dim/4][32][4]: four neighbouring components of row 0, of row 1, ...; what SIMD lanes, dp4a
+ * and the fragments of mma read as it lies. Rows past the last have constants of 0 and codes of 128. */
 typedef struct kith_codes {
     kith_code_basis basis;
-    const uint8_t
-        *blocks; /* [kith_code_block_count(rows)][kith_code_block_bytes(code_dim)], 64-byte aligned */
+    const uint8_t *blocks; /* [kith_code_block_count(rows)][kith_code_block_bytes(basis)], 64-byte aligned */
 } kith_codes;
 
 typedef struct kith_code_block {
+    float noise;
+    float unused[15]; /* zeros: what follows is aligned */
     float scale[KITH_CODE_BLOCK_ROWS];
-    float error[KITH_CODE_BLOCK_ROWS];
     float tail[KITH_CODE_BLOCK_ROWS];
-    float offset[KITH_CODE_BLOCK_ROWS];
-    float lead_tail[KITH_CODE_BLOCK_ROWS];
-    uint8_t codes[]; /* [code_dim / 4][32][4] */
 } kith_code_block;
+
+/* Where a block's other parts lie, in bytes from its start; 0: it has none. */
+typedef struct kith_code_layout {
+    uint32_t offset_at, lead_tail_at, codes_at;
+    uint32_t block_bytes;
+} kith_code_layout;
 
 static inline uint32_t kith_code_stride(uint32_t dim) {
     return (dim + KITH_CODE_STRIDE_STEP - 1) / KITH_CODE_STRIDE_STEP * KITH_CODE_STRIDE_STEP;
 }
-static inline size_t kith_code_block_bytes(uint32_t code_dim) {
-    return sizeof(kith_code_block) + (size_t)KITH_CODE_BLOCK_ROWS * code_dim;
+static inline kith_code_layout kith_code_layout_of(const kith_code_basis *basis) {
+    const uint32_t floats = KITH_CODE_BLOCK_ROWS * sizeof(float);
+    kith_code_layout layout = {
+        .offset_at = 0, .lead_tail_at = 0, .codes_at = sizeof(kith_code_block), .block_bytes = 0};
+    if (basis->metric == KITH_METRIC_L2) {
+        layout.offset_at = layout.codes_at;
+        layout.codes_at += floats;
+    }
+    if (basis->lead_dim < basis->code_dim) {
+        layout.lead_tail_at = layout.codes_at;
+        layout.codes_at += floats;
+    }
+    layout.block_bytes = layout.codes_at + KITH_CODE_BLOCK_ROWS * basis->code_dim;
+    return layout;
+}
+static inline size_t kith_code_block_bytes(const kith_code_basis *basis) {
+    return kith_code_layout_of(basis).block_bytes;
+}
+/* Floats or bytes of a block. */
+static inline const void *kith_code_part(const kith_code_block *block, uint32_t at) {
+    return (const char *)block + at;
 }
 static inline uint32_t kith_code_block_count(uint32_t row_count) {
     return (row_count + KITH_CODE_BLOCK_ROWS - 1) / KITH_CODE_BLOCK_ROWS;
 }
 static inline const kith_code_block *kith_code_block_at(const kith_codes *codes, uint32_t index) {
-    return (const kith_code_block *)(codes->blocks + index * kith_code_block_bytes(codes->basis.code_dim));
+    return (const kith_code_block *)(codes->blocks + index * kith_code_block_bytes(&codes->basis));
 }
 
 /* --- rows --- */
@@ -120,10 +150,16 @@ KITH_CHECK kith_status kith_codes_train(const kith_compute_ops *ops, kith_metric
     kith_code_training *training_out, kith_err *err);
 void kith_codes_training_free(kith_code_training *training);
 
+/* No encoder writes a larger noise. With it, l.c + noise * error_weight is an int32 for every query. */
+static inline float kith_code_noise_most(uint32_t code_dim) {
+    return sqrtf((float)code_dim) + 2;
+}
+
 /* --- queries --- */
 
 typedef struct kith_code_query {
-    int16_t *levels;   /* [code_dim], |level| <= min(KITH_CODE_LEVEL_MAX, (2^31 - 1) / (128 code_dim)) */
+    /* [code_dim], |level| <= min(KITH_CODE_LEVEL_MAX, (2^31 - 1) / (KITH_CODE_LEVEL_SPAN code_dim)) */
+    int16_t *levels;
     int32_t bias;      /* 128 * sum of levels: what biased codes add to the dot product */
     int32_t lead_bias; /* the same for the first lead_dim levels */
     float error_weight, tail_weight, offset_weight, lead_tail_weight;

@@ -15,15 +15,29 @@
  * Lengths outside the basis. |z2|^2 = |z|^2 - |y|^2 + y.Dy <= |z|^2 - (1 - d) |y|^2, with |z| from above and |y| from
  * below; F |z|^2 is added for the cancellation.
  *
- * The scan. upper sums four terms; each passes at most 7 roundings (the conversion of the integer sum, a product,
- * additions in any order; FMA or not), so the computed upper is below the exact one by at most 8u times the sum of
- * the terms' magnitudes, and 16 t where something underflows.
- *   error, tail: their weights are raised by the factor 1 + 16u;
+ * Noise. A row's scale is at least its projection's error e (as above) and 2^-126, so 1 / scale is finite. Then each
+ * component is coded to 0.51 steps or better (half a step, and 127 roundings), |y - y^| <= 0.51 sqrt(P) scale + e, and
+ * with |y~| <= 127.1 sqrt(P) scale and the slope's 1/512 of it a row's noise is below 0.77 sqrt(P) + 2. That is
+ * kith_code_noise_most, and a row that f32 knows nothing of has scale = e and codes near 0, not an error of its own.
+ *
+ * The integer sum. Let L be the largest level allowed. unit is at least most |w~_i| / L and 8 e / L (e of the query),
+ * so |l| <= sqrt(P) L and
+ *   error_weight <= max(sqrt(P) L, (0.51 sqrt(P) + e / unit + defect |w| / unit + small) / slope)
+ *                <= L (1.1 sqrt(P) + 66),   as defect <= 1e-3 and L >= 818 with P <= 2^14
+ * hence noise * error_weight <= (0.77 sqrt(P) + 2) (1.1 sqrt(P) + 66) L <= 33 P L for P >= 16; l.c is at most
+ * 127 P L; together they are below 160 P L (KITH_CODE_LEVEL_SPAN), which is an int32.
+ *   The scan adds n = (integer part of the f32 product noise * error_weight) + 1. Below 2^24 that is above the f32
+ * product, else the product is an integer itself; so n >= noise * error_weight (1 - u).
+ *
+ * The scan. upper sums three terms; each passes at most 7 roundings (the conversion of the integer sum, or of two, a
+ * product, additions in any order; FMA or not), so the computed upper is below the exact one by at most 8u times the
+ * sum of the terms' magnitudes, and 16 t where something underflows.
+ *   tail and noise: their weights are raised by the factor 1 + 32u, which holds n's own rounding too;
  *   offset (never positive): the row's is lowered in magnitude by the factor 1 - 32u, its weight is rounded down;
  *   scale l.c = y^.w^ / unit: 8u |w^| |y^| <= 8u |w^| (|y| + |y - y^|): the first is in the query's `rounding`, which
- *   is divided by the slope, the second in the error's raised weight.
- * Magnitudes are kept where no term can overflow: rows with |z| above 2^25 are coded as "always kept" (error
- * infinite, so upper is infinite or NaN), queries with |q'| outside 2^-40..2^40 are not coded at all.
+ *   is divided by the slope, the second in the noise's raised weight.
+ * Magnitudes are kept where no term can overflow: rows with |z| above 2^25 are coded as "always kept" (tail infinite
+ * and scale 0, so upper is infinite or NaN), queries with |q'| outside 2^-40..2^40 are not coded at all.
  *
  * The threshold. rescore's closeness is within F of the real one, relative to |closeness| (l2), |q| |x| <= |q| (|y| +
  * |z2| + |mean|) (ip) or 1 (cosine); q' made in f64 adds F |q'| |z|. So F |q'| joins the coefficients of |y| and
@@ -38,6 +52,7 @@
 #define CODE_STEP            0x1p-149 /* t */
 #define CODE_F64             0x1p-38  /* F */
 #define CODE_ROW_LENGTH_MOST 0x1p25
+#define CODE_SCALE_LEAST     0x1p-126
 #define CODE_QUERY_LEAST     0x1p-40
 #define CODE_QUERY_MOST      0x1p40
 

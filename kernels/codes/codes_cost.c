@@ -22,7 +22,7 @@
  *
  * A single query is bound by the bytes it reads, at about 6.6 a cycle (21 GB/s at 3.2 GHz):
  *
- *   cost of a row, alone = (code_dim + 20)/6.6 + passing/2 * (dim + 500)
+ *   cost of a row, alone = (code_dim + 10 to 18 of constants)/6.6 + passing/2 * (dim + 500)
  *
  * The code_dim with the least product of both costs is taken: neither is bought dearly with the other. The plain code of
  * the axes costs no projection at encoding and has no tail; it stands as the longest candidate. */
@@ -39,11 +39,10 @@
 #define COST_BYTES_CYCLE 6.6
 #define COST_PASSING_TOO_HIGH                                                                                \
     2.0 /* SIFT, 1M: 48 instead of 64; one query 309 instead of 187 a second, 1,024 as before */
-#define COST_ERROR_OF_STEP  0.29
-#define COST_CODE_MAX       127.0f
-#define COST_VECTOR_ROWS    16.0
-#define COST_AGAIN          100                 /* mispredicted branches, mostly */
-#define COST_BLOCK_CONSTANT (5 * sizeof(float)) /* scale, error, tail, offset and lead_tail of a row */
+#define COST_ERROR_OF_STEP 0.29
+#define COST_CODE_MAX      127.0f
+#define COST_VECTOR_ROWS   16.0
+#define COST_AGAIN         100 /* mispredicted branches, mostly */
 
 typedef struct cost_work {
     const code_sample *sample;
@@ -249,14 +248,21 @@ static double batch_cost(const cost_work *work, uint32_t step) {
     return look_cost(work, look_choose(work, step), step) + rescore_cost(work, step);
 }
 
+static double row_bytes(const cost_work *work, uint32_t step) {
+    kith_code_basis basis = {.metric = work->sample->metric,
+        .code_dim = step_dim(work, step),
+        .lead_dim = step_dim(work, look_choose(work, step))};
+    return (double)kith_code_block_bytes(&basis) / KITH_CODE_BLOCK_ROWS;
+}
+
 static double alone_cost(const cost_work *work, uint32_t step) {
-    return (step_dim(work, step) + COST_BLOCK_CONSTANT) / COST_BYTES_CYCLE + rescore_cost(work, step);
+    return row_bytes(work, step) / COST_BYTES_CYCLE + rescore_cost(work, step);
 }
 
 /* Infinite when the code is no shorter than the row. */
 static double step_cost(const cost_work *work, uint32_t step) {
     const code_sample *sample = work->sample;
-    if (step_dim(work, step) + COST_BLOCK_CONSTANT >= sample->dim * kith_vector_type_bytes(sample->type))
+    if (row_bytes(work, step) >= (double)(sample->dim * kith_vector_type_bytes(sample->type)))
         return INFINITY;
     return batch_cost(work, step) * alone_cost(work, step);
 }

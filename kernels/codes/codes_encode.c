@@ -11,8 +11,11 @@ typedef struct encode_scratch {
 
 /* What the constants of a block's rows are made from, a lane a row, so that loops over rows are vectors. */
 typedef struct block_parts {
+    double length[KITH_CODE_BLOCK_ROWS];           /* |z~| */
+    double deviation[KITH_CODE_BLOCK_ROWS];        /* |z~ - z| */
+    double projection_error[KITH_CODE_BLOCK_ROWS]; /* |y~ - y| */
     float scale[KITH_CODE_BLOCK_ROWS];
-    float inverse[KITH_CODE_BLOCK_ROWS];    /* 1 / scale, or 0 */
+    float inverse[KITH_CODE_BLOCK_ROWS];    /* 1 / scale */
     double projected[KITH_CODE_BLOCK_ROWS]; /* |y~|^2 */
     double lead[KITH_CODE_BLOCK_ROWS];      /* the same of the first lead_dim components */
     double residual[KITH_CODE_BLOCK_ROWS];  /* |y~ - y^|^2 */
@@ -51,13 +54,43 @@ static void axes_project(const kith_code_basis *basis, encode_scratch *scratch) 
     }
 }
 
-static uint8_t *code_at(kith_code_block *block, uint32_t component, uint32_t row) {
-    return &block
-                ->codes[((size_t)component / KITH_CODE_GROUP * KITH_CODE_BLOCK_ROWS + row) * KITH_CODE_GROUP +
-                        component % KITH_CODE_GROUP];
+/* A block that is being written; offset and lead_tail are NULL where it has none. */
+typedef struct block_writer {
+    kith_code_block *block;
+    float *offset, *lead_tail;
+    uint8_t *codes;
+} block_writer;
+
+static float *floats_at(kith_code_block *block, uint32_t at) {
+    return at == 0 ? NULL : (float *)(void *)((char *)block + at);
 }
 
-/* The largest component becomes 127. A scale that is 0 (all components 0, or too small for f32) codes zeros. */
+static block_writer writer_of(const kith_code_basis *basis, kith_code_block *block) {
+    kith_code_layout layout = kith_code_layout_of(basis);
+    memset(block, 0, layout.codes_at);
+    return (block_writer){.block = block,
+        .offset = floats_at(block, layout.offset_at),
+        .lead_tail = floats_at(block, layout.lead_tail_at),
+        .codes = (uint8_t *)block + layout.codes_at};
+}
+
+static uint8_t *code_at(const block_writer *writer, uint32_t component, uint32_t row) {
+    size_t group = component / KITH_CODE_GROUP;
+    return &writer
+                ->codes[(group * KITH_CODE_BLOCK_ROWS + row) * KITH_CODE_GROUP + component % KITH_CODE_GROUP];
+}
+
+static void lengths_find(const kith_code_basis *basis, const float *centred, block_parts *parts) {
+    for (uint32_t row = 0; row < KITH_CODE_BLOCK_ROWS; row++) {
+        double length = code_length(centred + (size_t)row * kith_code_stride(basis->dim), basis->dim);
+        double deviation = code_deviation(basis, length);
+        parts->length[row] = length;
+        parts->deviation[row] = deviation;
+        parts->projection_error[row] = code_projection_error(basis, length, deviation);
+    }
+}
+
+/* The largest component becomes 127, unless all are as small as what is not known of them (codes_bound.h). */
 static void scales_find(const kith_code_basis *basis, const float *projections, block_parts *parts) {
     float most[KITH_CODE_BLOCK_ROWS] = {0};
     for (uint32_t i = 0; i < basis->code_dim; i++) {
@@ -68,10 +101,9 @@ static void scales_find(const kith_code_basis *basis, const float *projections, 
         }
     }
     for (uint32_t row = 0; row < KITH_CODE_BLOCK_ROWS; row++) {
-        float scale = most[row] / 127, inverse = 1 / scale;
-        bool usable = scale > 0 && isfinite(inverse);
-        parts->scale[row] = usable ? scale : 0;
-        parts->inverse[row] = usable ? inverse : 0;
+        float least = kith_round_up(fmax(parts->projection_error[row], CODE_SCALE_LEAST));
+        parts->scale[row] = fmaxf(most[row] / 127, least);
+        parts->inverse[row] = 1 / parts->scale[row];
     }
 }
 
@@ -82,7 +114,7 @@ static inline float round_nearest(float value) {
 }
 
 static void rows_quantise(
-    const kith_code_basis *basis, const float *projections, block_parts *parts, kith_code_block *block) {
+    const kith_code_basis *basis, const float *projections, block_parts *parts, const block_writer *writer) {
     scales_find(basis, projections, parts);
     for (uint32_t i = 0; i < basis->code_dim; i++) {
         if (i == basis->lead_dim) memcpy(parts->lead, parts->projected, sizeof parts->lead);
@@ -97,43 +129,46 @@ static void rows_quantise(
             codes[row] = (int32_t)code + KITH_CODE_BIAS;
         }
         for (uint32_t row = 0; row < KITH_CODE_BLOCK_ROWS; row++)
-            *code_at(block, i, row) = (uint8_t)codes[row];
+            *code_at(writer, i, row) = (uint8_t)codes[row];
     }
 }
 
-/* Sets a row's constants to nothing and its codes to 0. */
-static void row_clear(const kith_code_basis *basis, kith_code_block *block, uint32_t row) {
-    block->scale[row] = block->error[row] = block->tail[row] = block->offset[row] = 0;
-    block->lead_tail[row] = 0;
+/* Codes of 0 beside constants of 0, which a block begins with. */
+static void row_clear(const kith_code_basis *basis, const block_writer *writer, uint32_t row) {
     for (uint32_t i = 0; i < basis->code_dim; i++)
-        *code_at(block, i, row) = KITH_CODE_BIAS;
+        *code_at(writer, i, row) = KITH_CODE_BIAS;
 }
 
-static void row_finish(const kith_code_basis *basis, const block_parts *parts, double length,
-    kith_code_block *block, uint32_t row) {
-    if (!(length <= CODE_ROW_LENGTH_MOST)) { /* nothing is known: upper is infinite or NaN, the row is kept */
-        row_clear(basis, block, row);
-        block->error[row] = INFINITY;
+/* Nothing is known: upper is infinite or NaN. */
+static void row_keep_always(const kith_code_basis *basis, const block_writer *writer, uint32_t row) {
+    row_clear(basis, writer, row);
+    writer->block->tail[row] = INFINITY;
+    if (writer->lead_tail) writer->lead_tail[row] = INFINITY;
+}
+
+static void row_finish(
+    const kith_code_basis *basis, const block_parts *parts, const block_writer *writer, uint32_t row) {
+    double length = parts->length[row], projection_error = parts->projection_error[row];
+    if (!(length <= CODE_ROW_LENGTH_MOST)) {
+        row_keep_always(basis, writer, row);
         return;
     }
-    double deviation = code_deviation(basis, length);
-    double projection_error = code_projection_error(basis, length, deviation);
-    double longest = length * (1 + CODE_F64) + deviation, projected = sqrt(parts->projected[row]);
+    double longest = length * (1 + CODE_F64) + parts->deviation[row], projected = sqrt(parts->projected[row]);
     double error = sqrt(parts->residual[row]) * (1 + CODE_F64) + projection_error;
     double projected_most = projected * (1 + CODE_F64) + projection_error;
+    double noise = (error + KITH_CODE_SLOPE * projected_most) / parts->scale[row] * (1 + CODE_F64);
+    kith_code_block *block = writer->block;
+    block->noise = fmaxf(block->noise, kith_round_up(noise));
     block->scale[row] = parts->scale[row];
-    block->error[row] = kith_round_up(error + KITH_CODE_SLOPE * projected_most);
-    double tail = code_tail(basis, basis->code_dim, longest, projected, projection_error);
-    block->tail[row] = block->lead_tail[row] = kith_round_up(tail);
-    if (basis->lead_dim < basis->code_dim) {
+    block->tail[row] = kith_round_up(code_tail(basis, basis->code_dim, longest, projected, projection_error));
+    if (writer->lead_tail) {
         double lead = sqrt(parts->lead[row]);
-        block->lead_tail[row] =
+        writer->lead_tail[row] =
             kith_round_up(code_tail(basis, basis->lead_dim, longest, lead, projection_error));
     }
-    block->offset[row] = 0;
-    if (basis->metric == KITH_METRIC_L2) {
-        double shortest = fmax(0, length * (1 - CODE_F64) - deviation);
-        block->offset[row] = kith_round_up(-shortest * shortest * (1 - 32 * CODE_F32));
+    if (writer->offset) {
+        double shortest = fmax(0, length * (1 - CODE_F64) - parts->deviation[row]);
+        writer->offset[row] = kith_round_up(-shortest * shortest * (1 - 32 * CODE_F32));
     }
 }
 
@@ -151,13 +186,14 @@ void kith_codes_encode(const kith_compute_ops *ops, const kith_code_basis *basis
     } else {
         axes_project(basis, &scratch);
     }
+    block_writer writer = writer_of(basis, block_out);
     block_parts parts = {0};
-    rows_quantise(basis, scratch.projections, &parts, block_out);
+    lengths_find(basis, scratch.centred, &parts);
+    rows_quantise(basis, scratch.projections, &parts, &writer);
     for (uint32_t row = 0; row < KITH_CODE_BLOCK_ROWS; row++) {
-        const float *centred = scratch.centred + (size_t)row * stride;
         if (row < row_count && vectors[row])
-            row_finish(basis, &parts, code_length(centred, basis->dim), block_out, row);
+            row_finish(basis, &parts, &writer, row);
         else
-            row_clear(basis, block_out, row); /* past the last, or without the field */
+            row_clear(basis, &writer, row); /* past the last, or without the field */
     }
 }

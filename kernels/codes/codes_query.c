@@ -41,7 +41,7 @@ static query_parts query_centre(const kith_code_basis *basis, const float *query
 }
 
 static double level_most(uint32_t code_dim) {
-    double most = (double)INT32_MAX / (KITH_CODE_BIAS * (double)code_dim); /* the bias fits too */
+    double most = (double)INT32_MAX / (KITH_CODE_LEVEL_SPAN * (double)code_dim); /* the bias fits too */
     return most < KITH_CODE_LEVEL_MAX ? floor(most) : KITH_CODE_LEVEL_MAX;
 }
 
@@ -59,8 +59,12 @@ static void query_finish(const kith_code_basis *basis, double mean_length, const
     double most = 0;
     for (uint32_t i = 0; i < basis->code_dim; i++)
         most = fmax(most, fabs((double)projection[i]));
-    /* A query at the mean, or outside the basis, has levels of 0 under any unit. */
-    double unit = fmax(most, parts->length * 0x1p-20) / level_most(basis->code_dim);
+    double length = parts->length * (1 + CODE_F64);
+    double deviation = code_deviation(basis, length);
+    double projection_error = code_projection_error(basis, length, deviation);
+    /* A query at the mean, or outside the basis, has levels near 0. */
+    double least = fmax(parts->length * 0x1p-20, 8 * projection_error);
+    double unit = fmax(most, least) / level_most(basis->code_dim);
     double projected = 0, coded = 0, residual = 0, lead = 0;
     int32_t level_sum = 0, lead_sum = 0;
     for (uint32_t i = 0; i < basis->code_dim; i++) {
@@ -74,9 +78,6 @@ static void query_finish(const kith_code_basis *basis, double mean_length, const
     }
     projected = sqrt(projected);
     coded = sqrt(coded) * unit;
-    double length = parts->length * (1 + CODE_F64);
-    double deviation = code_deviation(basis, length);
-    double projection_error = code_projection_error(basis, length, deviation);
     double difference = sqrt(residual) * (1 + CODE_F64) + projection_error;
     double projected_most = projected * (1 + CODE_F64) + projection_error;
     double rounding = 16 * CODE_F32 * coded + 4 * CODE_F64 * length;

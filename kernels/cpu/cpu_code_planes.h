@@ -3,8 +3,8 @@
  * (high << 7) + low.
  *
  * Overflow. The instructions add four products, of at most 255 * 128, to a 32-bit sum that wraps, as does the shift:
- * all of it is arithmetic modulo 2^32. The total, sum of code * level, is at most code_dim * 127 * |level|, which
- * codes.h keeps below 2^31; so what is left at the end is the total itself, whatever wrapped before. */
+ * all of it is arithmetic modulo 2^32. The total, sum of code * level and the noise that is added, is below 2^31
+ * (codes_bound.h); so what is left at the end is the total itself, whatever wrapped before. */
 #ifndef KITH_KERNELS_CPU_CPU_CODE_PLANES_H
 #define KITH_KERNELS_CPU_CPU_CODE_PLANES_H
 

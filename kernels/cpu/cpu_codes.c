@@ -2,6 +2,7 @@
 #include "kernels/cpu/cpu_codes.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "kernels/cpu/cpu_hits.h"
@@ -45,7 +46,7 @@ bool cpu_codes_apply(const kith_top_k_job *job) {
     uint64_t row_count = job->row_end - job->row_begin;
     if (row_count < ROWS_LEAST || job->k > row_count / 8) return false;
     uint64_t vector_bytes = (uint64_t)rows->dim * kith_vector_type_bytes(rows->type);
-    uint64_t code_bytes = kith_code_block_bytes(rows->codes->basis.code_dim) / KITH_CODE_BLOCK_ROWS;
+    uint64_t code_bytes = kith_code_block_bytes(&rows->codes->basis) / KITH_CODE_BLOCK_ROWS;
     return live_rows(job) * vector_bytes > row_count * code_bytes;
 }
 
@@ -113,6 +114,7 @@ static cpu_code_scan *scan_place(
     scan->job = job;
     scan->stats = stats;
     scan->code_dim = code_dim;
+    scan->layout = kith_code_layout_of(&job->rows->codes->basis);
     scan->group_max = group_width(job->query_count, group_most(code_dim, job->k));
     scan->capacity = capacity_of(job->k);
     char *at = (char *)scan + align_up(sizeof *scan);
@@ -237,7 +239,6 @@ static void query_start(cpu_code_scan *scan, uint32_t index, uint32_t job_index,
     cpu_code_query *query = &scan->queries[index];
     query->query = job->queries + (size_t)job_index * job->rows->dim;
     query->floor = job->floors ? job->floors[job_index] : -INFINITY;
-    query->error_weight = query->code.error_weight;
     query->tail_weight = query->code.tail_weight;
     query->offset_weight = query->code.offset_weight;
     query->candidate_count = query->hit_count = 0;
@@ -273,15 +274,17 @@ static void group_start(cpu_code_scan *scan, uint32_t first, kith_row_hit *hits_
 
 /* All components at once, or the first first. */
 static void look_set(cpu_code_scan *scan, uint32_t look_dim) {
-    bool whole = look_dim == scan->code_dim;
+    bool whole = look_dim == scan->code_dim, biased = !scan->leaves->codes->signed_codes;
     scan->look_dim = look_dim;
+    scan->look_tails_at = whole ? (uint32_t)offsetof(kith_code_block, tail) : scan->layout.lead_tail_at;
     scan->looks = scan->passed = 0;
     scan->pause = 0;
     for (uint32_t i = 0; i < scan->query_count; i++) {
         cpu_code_query *query = &scan->queries[i];
         query->look_tail_weight = whole ? query->code.tail_weight : query->code.lead_tail_weight;
-        query->look_start = whole ? -query->code.bias : -query->code.lead_bias;
-        query->rest_start = query->code.lead_bias - query->code.bias;
+        scan->error_weights[i] = query->code.error_weight;
+        scan->look_starts[i] = !biased ? 0 : whole ? -query->code.bias : -query->code.lead_bias;
+        query->rest_start = biased ? query->code.lead_bias - query->code.bias : 0;
     }
 }
 

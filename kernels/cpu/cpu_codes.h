@@ -29,10 +29,9 @@ enum {
 /* One query in a scan. */
 typedef struct cpu_code_query {
     float threshold; /* upper below it: out */
-    float error_weight, tail_weight, offset_weight;
+    float tail_weight, offset_weight;
     float look_tail_weight; /* of the first look */
-    int32_t look_start;     /* what its sums start from: minus the bias */
-    int32_t rest_start;     /* the same of the components after it */
+    int32_t rest_start;     /* what the sums of the components after it start from */
     uint32_t candidate_count;
     float *candidate_upper;   /* [capacity] */
     uint32_t *candidate_rows; /* [capacity] */
@@ -50,6 +49,7 @@ typedef struct cpu_code_scan cpu_code_scan;
 /* What an ISA file provides. */
 typedef struct cpu_code_leaf cpu_code_leaf;
 struct cpu_code_leaf {
+    bool signed_codes;    /* codes lose their bias as they are read */
     uint32_t query_block; /* at most CPU_CODE_QUERY_BLOCK_MAX */
     /* Four levels as the leaf wants to broadcast them. */
     void (*pack)(const int16_t *levels, int32_t *words_out);
@@ -62,10 +62,12 @@ struct cpu_code_scan {
     const kith_top_k_job *job;
     kith_top_k_stats *stats;
     uint32_t code_dim;
+    kith_code_layout layout;
     uint32_t group_max; /* queries of a group */
     uint32_t capacity;  /* candidates of a query */
     uint32_t query_count;
     uint32_t look_dim;      /* components of the first look; code_dim: the only one */
+    uint32_t look_tails_at; /* in a block: the tails for it */
     uint32_t pause;         /* how long the first look has been left out */
     uint64_t looks, passed; /* first looks at row vectors, and those that a row passed */
     uint64_t rows_seen;     /* by this group */
@@ -73,6 +75,9 @@ struct cpu_code_scan {
     void *operand;          /* 64 bytes a component: a block's codes as the leaf wants them */
     int16_t *levels;        /* [code_dim] */
     void *query_scratch;
+    float error_weights[CPU_CODE_GROUP_MAX];
+    int32_t look_starts[CPU_CODE_GROUP_MAX]; /* of the first look's sums: minus the bias */
+    int32_t starts[CPU_CODE_GROUP_MAX];      /* and with the noise of the block that is being scanned */
     cpu_code_query queries[CPU_CODE_GROUP_MAX];
 };
 

@@ -3,8 +3,8 @@
 #include "kernels/cpu/cpu_codes.h"
 #include "kernels/cpu/cpu_neon_vector.h"
 
-/* 4 rows a vector. Both operands are signed, so stored bytes lose their bias as they are read and the sums start
- * at 0. 6 queries x 2 vectors x 2 planes = 24 sums, 2 vectors of rows and both planes of a query. */
+/* 4 rows a vector. Both operands are signed, so stored bytes lose their bias as they are read. 6 queries x 2 vectors x 2 planes = 24 sums, 2 vectors of rows and both planes of a query. */
+#define CODE_SIGNED      1
 #define CODE_LANES       4
 #define CODE_QUERIES     6
 #define CODE_ROWS        2
@@ -28,8 +28,7 @@ static inline void code_part_store(code_part part, uint8_t *at) {
     vst1q_u8(at, veorq_u8(vreinterpretq_u8_s8(part), vdupq_n_u8(KITH_CODE_BIAS)));
 }
 static inline code_sum code_sum_start(int32_t start) {
-    (void)start;
-    return (code_sum){vdupq_n_s32(0), vdupq_n_s32(0)};
+    return (code_sum){vdupq_n_s32(start), vdupq_n_s32(0)};
 }
 static inline code_sum code_sum_step(code_sum sum, code_part rows, const int32_t *words, uint32_t part) {
     (void)part;

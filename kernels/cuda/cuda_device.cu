@@ -253,10 +253,11 @@ kith_status cuda_segment_upload(
     segment->row_count = rows->row_count;
     segment->dim = rows->dim;
     segment->code_dim = rows->codes->basis.code_dim;
+    segment->layout = kith_code_layout_of(&rows->codes->basis);
     segment->type = rows->type;
     segment->metric = rows->metric;
     segment->vectors_bytes = (size_t)rows->row_count * rows->dim * kith_vector_type_bytes(rows->type);
-    segment->blocks_bytes = kith_code_block_count(rows->row_count) * kith_code_block_bytes(segment->code_dim);
+    segment->blocks_bytes = (size_t)kith_code_block_count(rows->row_count) * segment->layout.block_bytes;
     char *d_blocks = NULL;
     kith_status status = cuda_check(err, cudaSetDevice((int)device->options.device_index), "the device");
     if (status == KITH_OK)

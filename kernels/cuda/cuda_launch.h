@@ -10,6 +10,7 @@
 #define _Static_assert static_assert
 #endif
 #include "host/base/limits.h"
+#include "kernels/codes/codes.h"
 #include "kernels/cuda/cuda_plugin.h"
 
 /* Every launch, and every use of a block's shared memory, goes through here: the emulator (tests/cuda_emu) has its own
@@ -62,6 +63,7 @@ struct kith_cuda_segment {
     uint8_t *d_blocks;
     size_t vectors_bytes, blocks_bytes;
     uint32_t row_count, dim, code_dim;
+    kith_code_layout layout;
     kith_vector_type type;
     kith_metric metric;
 };

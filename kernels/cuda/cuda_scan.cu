@@ -32,11 +32,10 @@ static __device__ void tile_load(const cuda_scan_job &job, uint32_t first, uint2
     __syncthreads();
 }
 
-/* products_out [tile_queries]: l.c of the lane's row and each query. */
+/* products_out [tile_queries]: l.c of the lane's row, whose words begin at `words`, and each query. */
 template <int tile_queries>
 static __device__ void products_make(
-    const kith_code_block *block, uint32_t groups, const uint2 *planes, int *products_out) {
-    const uint32_t *words = (const uint32_t *)block->codes + threadIdx.x % 32;
+    const uint32_t *words, uint32_t groups, const uint2 *planes, int *products_out) {
     int high[tile_queries], low[tile_queries];
     for (int q = 0; q < tile_queries; q++)
         high[q] = low[q] = 0;
@@ -73,14 +72,14 @@ template <int tile_queries> static __global__ void __launch_bounds__(THREADS) sc
         const uint32_t number = job.block_first + i * job.block_step, live = scan_live(job, number);
         if (live == 0) continue;
         const kith_code_block *block = scan_block(job, number);
-        const float scale = block->scale[lane], error = block->error[lane], tail = block->tail[lane],
-                    offset = block->offset[lane];
+        const cuda_scan_row row = scan_row(job, block, lane);
         int products[tile_queries];
-        products_make<tile_queries>(block, job.code_dim / KITH_CODE_GROUP, planes, products);
+        products_make<tile_queries>(
+            scan_words(job, block) + lane, job.code_dim / KITH_CODE_GROUP, planes, products);
 #pragma unroll
         for (int q = 0; q < tile_queries; q++) {
             if (first + q >= job.query_count) break;
-            bool keep = live >> lane & 1 && scan_keeps(products[q], scale, error, tail, offset, weights[q]);
+            bool keep = live >> lane & 1 && scan_keeps(products[q], row, weights[q]);
             scan_append(job, first + q, number * KITH_CODE_BLOCK_ROWS + lane, keep, 0xffffffffu);
         }
     }

@@ -22,7 +22,7 @@ typedef struct cuda_scan_job {
     const float *d_thresholds;        /* [query_count] */
     uint32_t *d_counts;               /* [query_count], 0 at first */
     uint32_t *d_rows;                 /* [query_count][capacity] */
-    size_t block_bytes;
+    kith_code_layout layout;
     uint32_t code_dim, query_count, capacity;
     uint32_t row_begin, row_end;
     uint32_t block_origin;                        /* of d_dead and d_allow */
@@ -75,14 +75,32 @@ static __device__ inline uint32_t scan_live(const cuda_scan_job &job, uint32_t b
 }
 
 static __device__ inline const kith_code_block *scan_block(const cuda_scan_job &job, uint32_t block) {
-    return (const kith_code_block *)(job.d_blocks + block * job.block_bytes);
+    return (const kith_code_block *)(job.d_blocks + (size_t)block * job.layout.block_bytes);
+}
+
+/* A word is the four components of a row that lie together. */
+static __device__ inline const uint32_t *scan_words(const cuda_scan_job &job, const kith_code_block *block) {
+    return (const uint32_t *)((const char *)block + job.layout.codes_at);
+}
+
+/* What of a row the comparison needs. */
+typedef struct cuda_scan_row {
+    float noise, scale, tail, offset;
+} cuda_scan_row;
+
+static __device__ inline cuda_scan_row scan_row(
+    const cuda_scan_job &job, const kith_code_block *block, uint32_t at) {
+    const float *offsets = (const float *)((const char *)block + job.layout.offset_at);
+    cuda_scan_row row = {
+        block->noise, block->scale[at], block->tail[at], job.layout.offset_at ? offsets[at] : 0};
+    return row;
 }
 
 /* Whether the row must be kept; also when its bound is not a number. */
 static __device__ inline bool scan_keeps(
-    int product, float scale, float error, float tail, float offset, const cuda_scan_weights &weights) {
-    float upper =
-        scale * (float)product + error * weights.error + tail * weights.tail + offset * weights.offset;
+    int product, const cuda_scan_row &row, const cuda_scan_weights &weights) {
+    float sum = (float)product + row.noise * weights.error;
+    float upper = row.scale * sum + row.tail * weights.tail + row.offset * weights.offset;
     return !(upper < weights.threshold);
 }
 

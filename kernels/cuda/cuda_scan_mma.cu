@@ -80,8 +80,7 @@ static __device__ __forceinline__ void step(
 }
 
 static __device__ void products_make(
-    const kith_code_block *block, uint32_t groups, const uint2 *planes, plane_sums &high, plane_sums &low) {
-    const uint32_t *words = (const uint32_t *)block->codes;
+    const uint32_t *words, uint32_t groups, const uint2 *planes, plane_sums &high, plane_sums &low) {
 #pragma unroll
     for (int i = 0; i < 2 * COLUMNS * 4; i++)
         high[i / 4 / COLUMNS][i / 4 % COLUMNS][i % 4] = low[i / 4 / COLUMNS][i / 4 % COLUMNS][i % 4] = 0;
@@ -99,15 +98,14 @@ static __device__ void rows_append(const cuda_scan_job &job, uint32_t number, ui
 #pragma unroll
     for (int quarter = 0; quarter < 4; quarter++) {
         const uint32_t at = 8 * quarter + row;
-        const float scale = block->scale[at], error = block->error[at], tail = block->tail[at],
-                    offset = block->offset[at];
+        const cuda_scan_row constants = scan_row(job, block, at);
 #pragma unroll
         for (int i = 0; i < 2 * COLUMNS; i++) {
             const int half = quarter / 2, column = i / 2, r = 2 * (quarter % 2) + i % 2;
             const uint32_t in_warp = 8 * column + 2 * member + i % 2;
             int product = 128 * high[half][column][r] + low[half][column][r];
             bool keep = live >> at & 1 && first + in_warp < job.query_count &&
-                        scan_keeps(product, scale, error, tail, offset, weights[in_warp]);
+                        scan_keeps(product, constants, weights[in_warp]);
             scan_append(job, first + in_warp, number * KITH_CODE_BLOCK_ROWS + at, keep, lanes);
         }
     }
@@ -126,7 +124,8 @@ static __global__ void __launch_bounds__(THREADS) scan_mma_kernel(cuda_scan_job 
         const uint32_t number = job.block_first + i * job.block_step, live = scan_live(job, number);
         if (live == 0) continue;
         plane_sums high, low;
-        products_make(scan_block(job, number), job.code_dim / KITH_CODE_GROUP, planes + column, high, low);
+        products_make(scan_words(job, scan_block(job, number)), job.code_dim / KITH_CODE_GROUP,
+            planes + column, high, low);
         rows_append(job, number, live, first, weights.of + column, high, low);
     }
 }

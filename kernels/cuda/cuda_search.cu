@@ -166,7 +166,7 @@ static void jobs_make(search_run *run) {
     scan->d_weights = (const kith_cuda_query *)(d_queries + layout->weights);
     scan->d_thresholds = (const float *)(d_scratch + layout->thresholds);
     scan->d_rows = d_rows;
-    scan->block_bytes = kith_code_block_bytes(segment->code_dim);
+    scan->layout = segment->layout;
     scan->code_dim = segment->code_dim;
     scan->query_count = job->query_count;
     scan->capacity = layout->capacity;

@@ -194,7 +194,7 @@ void case_codes_make(kernels_case *c, kith_rng *rng) {
     uint32_t steps = c->codes.basis.code_dim / KITH_CODE_DIM_STEP;
     c->codes.basis.lead_dim = (1 + (uint32_t)kith_rng_below(rng, steps)) * KITH_CODE_DIM_STEP;
     const kith_code_basis *basis = &c->codes.basis;
-    size_t block_bytes = kith_code_block_bytes(basis->code_dim);
+    size_t block_bytes = kith_code_block_bytes(basis);
     size_t row_bytes = (size_t)c->shape.dim * kith_vector_type_bytes(c->shape.type);
     uint32_t block_count = kith_code_block_count(c->shape.row_count);
     uint8_t *blocks = c->code_memory[0] = kith_try_alloc_aligned(block_count * block_bytes + 64);

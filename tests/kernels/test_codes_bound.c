@@ -27,27 +27,29 @@ static coded_queries queries_make(const kernels_case *c, const kith_compute_ops 
     return queries;
 }
 
-static int64_t integer_sum(
-    const kith_code_block *block, uint32_t at, const kith_code_query *query, uint32_t begin, uint32_t end) {
+static uint32_t code_of(const kernels_case *c, const kith_code_block *block, uint32_t byte) {
+    const uint8_t *codes = kith_code_part(block, kith_code_layout_of(&c->codes.basis).codes_at);
+    return codes[byte];
+}
+
+static int64_t integer_sum(const kernels_case *c, const kith_code_block *block, uint32_t at,
+    const kith_code_query *query, uint32_t begin, uint32_t end) {
     int64_t sum = 0;
     for (uint32_t i = begin; i < end; i++) {
         uint32_t byte =
             (i / KITH_CODE_GROUP * KITH_CODE_BLOCK_ROWS + at) * KITH_CODE_GROUP + i % KITH_CODE_GROUP;
-        sum += ((int64_t)block->codes[byte] - KITH_CODE_BIAS) * query->levels[i];
+        sum += ((int64_t)code_of(c, block, byte) - KITH_CODE_BIAS) * query->levels[i];
     }
     return sum;
 }
 
-/* The smallest of several orders of the four terms. */
-static float least_upper(
-    const kith_code_block *block, uint32_t at, const kith_code_query *query, float sum, float tail) {
-    volatile float terms[4] = {sum * block->scale[at], block->error[at] * query->error_weight, tail,
-        block->offset[at] * query->offset_weight};
-    volatile float forward = ((terms[0] + terms[1]) + terms[2]) + terms[3];
-    volatile float backward = ((terms[3] + terms[2]) + terms[1]) + terms[0];
-    volatile float pairs = (terms[0] + terms[3]) + (terms[1] + terms[2]);
-    float fused = fmaf(sum, block->scale[at],
-        fmaf(block->offset[at], query->offset_weight, fmaf(block->error[at], query->error_weight, terms[2])));
+/* The smallest of several orders of the terms; `sum` has the noise. */
+static float least_upper(float scale, float sum, float tail, float offset, float offset_weight) {
+    volatile float terms[3] = {sum * scale, tail, offset * offset_weight};
+    volatile float forward = (terms[0] + terms[1]) + terms[2];
+    volatile float backward = (terms[2] + terms[1]) + terms[0];
+    volatile float pairs = (terms[0] + terms[2]) + terms[1];
+    float fused = fmaf(sum, scale, fmaf(offset, offset_weight, terms[1]));
     if (forward != forward || backward != backward || pairs != pairs || fused != fused) return INFINITY;
     return fminf(fminf(forward, backward), fminf(pairs, fused));
 }
@@ -66,21 +68,32 @@ static void upper_check(
 static void row_check(
     const kernels_case *c, const kith_code_query *query, uint32_t query_index, uint32_t row) {
     const kith_code_block *block = kith_code_block_at(&c->codes, row / KITH_CODE_BLOCK_ROWS);
-    uint32_t at = row % KITH_CODE_BLOCK_ROWS, lead_dim = c->codes.basis.lead_dim;
-    int64_t lead = integer_sum(block, at, query, 0, lead_dim);
-    int64_t rest = integer_sum(block, at, query, lead_dim, c->codes.basis.code_dim);
-    assert_true(llabs(lead) <= INT32_MAX && llabs(rest) <= INT32_MAX && llabs(lead + rest) <= INT32_MAX);
+    const kith_code_basis *basis = &c->codes.basis;
+    uint32_t at = row % KITH_CODE_BLOCK_ROWS, lead_dim = basis->lead_dim;
+    kith_code_layout layout = kith_code_layout_of(basis);
+    int64_t lead = integer_sum(c, block, at, query, 0, lead_dim);
+    int64_t rest = integer_sum(c, block, at, query, lead_dim, basis->code_dim);
+    /* As the CPU adds it to integers, and as a device adds it to the converted sum. */
+    volatile float noise = block->noise * query->error_weight;
+    int64_t steps = (int64_t)noise + 1;
+    assert_true(block->noise <= kith_code_noise_most(basis->code_dim));
+    assert_true(llabs(lead) + (llabs(rest) + steps) <= INT32_MAX);
+    assert_true(kith_code_noise_most(basis->code_dim) * (double)query->error_weight <=
+                ((double)INT32_MAX / KITH_CODE_LEVEL_SPAN) * (KITH_CODE_LEVEL_SPAN - 127));
     double closeness;
     const float *values = c->queries + (size_t)query_index * c->shape.dim;
     kith_compute_ref()->rescore(&c->rows, values, &row, 1, &closeness);
     float threshold = kith_code_threshold(query, closeness);
-    float tail = block->tail[at] * query->tail_weight,
-          lead_tail = block->lead_tail[at] * query->lead_tail_weight;
-    float whole = least_upper(block, at, query, (float)(lead + rest), tail);
-    float parts = least_upper(block, at, query, (float)lead + (float)rest, tail);
-    float first = least_upper(block, at, query, (float)lead, lead_tail);
-    upper_check(c, fminf(whole, parts), threshold, query_index, row, closeness);
-    upper_check(c, first, threshold, query_index, row, closeness);
+    const float *lead_tails = layout.lead_tail_at ? kith_code_part(block, layout.lead_tail_at) : block->tail;
+    float offset = layout.offset_at ? ((const float *)kith_code_part(block, layout.offset_at))[at] : 0;
+    float tail = block->tail[at] * query->tail_weight, lead_tail = lead_tails[at] * query->lead_tail_weight;
+    const float sums[] = {(float)(lead + rest + steps), (float)(lead + steps) + (float)rest,
+        (float)(lead + rest) + noise, (float)(lead + steps)};
+    for (uint32_t i = 0; i < 4; i++) {
+        float upper =
+            least_upper(block->scale[at], sums[i], i == 3 ? lead_tail : tail, offset, query->offset_weight);
+        upper_check(c, upper, threshold, query_index, row, closeness);
+    }
 }
 
 static void bound_check(const case_shape *shape, const kith_compute_ops *ops) {
@@ -180,7 +193,7 @@ static void residual_of(const kernels_case *c, uint32_t row, float *residual_out
     for (uint32_t i = 0; i < c->shape.dim; i++) {
         uint32_t byte =
             (i / KITH_CODE_GROUP * KITH_CODE_BLOCK_ROWS + at) * KITH_CODE_GROUP + i % KITH_CODE_GROUP;
-        double coded = (double)block->scale[at] * (block->codes[byte] - KITH_CODE_BIAS);
+        double coded = (double)block->scale[at] * ((int)code_of(c, block, byte) - KITH_CODE_BIAS);
         residual_out[i] = (float)(values[i] / length - c->codes.basis.mean[i] - coded);
     }
 }

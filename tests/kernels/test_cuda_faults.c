@@ -194,8 +194,8 @@ static const kith_cuda_backend_options small_device = {.worker_count = 1,
 
 enum { WORKER_BYTES = 384 << 10, VECTOR_BYTES = 700 * 16 * 4, BLOCKS = 22 };
 
-static size_t code_bytes(void) {
-    return BLOCKS * kith_code_block_bytes(16);
+static size_t code_bytes(uint32_t index) {
+    return BLOCKS * kith_code_block_bytes(&cases[index].codes.basis);
 }
 
 static void test_cuda_faults__the_oldest_segment_makes_room(void **state) {
@@ -204,7 +204,7 @@ static void test_cuda_faults__the_oldest_segment_makes_room(void **state) {
     kith_err err;
     kith_cuda_backend_options options = small_device;
     /* The worker and the larger segment, not both segments. */
-    options.memory_bytes_max = WORKER_BYTES + VECTOR_BYTES + code_bytes();
+    options.memory_bytes_max = WORKER_BYTES + VECTOR_BYTES + code_bytes(0);
     cuda_fixture_open(&f, true, seed, &options);
     assert_ok(kith_cuda_backend_upload(f.backend, &cases[0].rows, &err), &err);
     assert_true(search_check(0));
@@ -217,7 +217,7 @@ static void test_cuda_faults__the_oldest_segment_makes_room(void **state) {
     assert_int_equal(counts.segments, 1);
     assert_int_equal(counts.refusals, 0);
     assert_int_equal(counts.used_bytes[KITH_CUDA_MEMORY_VECTORS], VECTOR_BYTES / 2);
-    assert_int_equal(counts.used_bytes[KITH_CUDA_MEMORY_CODES], code_bytes());
+    assert_int_equal(counts.used_bytes[KITH_CUDA_MEMORY_CODES], code_bytes(1));
     assert_int_equal(counts.used_bytes[KITH_CUDA_MEMORY_SCRATCH], 256 << 10);
     assert_int_equal(counts.memory_bytes_max, options.memory_bytes_max);
     cuda_fixture_close(&f);
@@ -228,12 +228,12 @@ static void test_cuda_faults__what_does_not_fit_is_refused(void **state) {
     cuda_fixture f;
     kith_err err;
     kith_cuda_backend_options options = small_device;
-    options.memory_bytes_max = WORKER_BYTES + VECTOR_BYTES + code_bytes() - 1;
+    options.memory_bytes_max = WORKER_BYTES + VECTOR_BYTES + code_bytes(0) - 1;
     cuda_fixture_open(&f, true, seed, &options);
     assert_int_equal(kith_cuda_backend_upload(f.backend, &cases[0].rows, &err), KITH_NO_MEMORY);
     char text[KITH_ERR_BYTES_MAX];
     (void)snprintf(text, sizeof text,
-        "device memory for codes: %zu bytes beside %d are above the limit of %zu", code_bytes(),
+        "device memory for codes: %zu bytes beside %d are above the limit of %zu", code_bytes(0),
         WORKER_BYTES + VECTOR_BYTES, options.memory_bytes_max);
     assert_string_equal(err.text, text);
     assert_false(search_check(0));
@@ -253,7 +253,7 @@ static void test_cuda_faults__memory_that_others_took_is_refused(void **state) {
     cuda_fixture f;
     kith_err err;
     cuda_fixture_open(&f, true, seed, &small_device);
-    cuda_emu_memory_limit(WORKER_BYTES + VECTOR_BYTES + code_bytes() - 1);
+    cuda_emu_memory_limit(WORKER_BYTES + VECTOR_BYTES + code_bytes(0) - 1);
     assert_int_equal(kith_cuda_backend_upload(f.backend, &cases[0].rows, &err), KITH_NO_MEMORY);
     assert_false(search_check(0));
     assert_true(kith_cuda_backend_usable(f.backend, &err));

@@ -128,16 +128,17 @@ static void row_check(const kith_segment *segment, const kith_codes *codes, uint
     uint32_t lane = row % KITH_CODE_BLOCK_ROWS;
     const void *stored = kith_segment_row_vector(segment, 0, row);
     if (!stored) {
-        assert_true(block->scale[lane] == 0 && block->error[lane] == 0 && block->tail[lane] == 0);
+        assert_true(block->scale[lane] == 0 && block->tail[lane] == 0);
         return;
     }
+    const uint8_t *block_codes = kith_code_part(block, kith_code_layout_of(&codes->basis).codes_at);
     double z[256] = {0}, tail[256];
     z_make(field, &codes->basis, stored, z);
     memcpy(tail, z, sizeof tail);
     double error = 0, seen = 0, square = 0;
     for (uint32_t i = 0; i < codes->basis.code_dim; i++) {
         double y = component(&codes->basis, i, z);
-        uint8_t code = block->codes[(i / 4 * KITH_CODE_BLOCK_ROWS + lane) * 4 + i % 4];
+        uint8_t code = block_codes[(i / 4 * KITH_CODE_BLOCK_ROWS + lane) * 4 + i % 4];
         assert_true(code > 0);
         double coded = (double)block->scale[lane] * (code - KITH_CODE_BIAS);
         error += (y - coded) * (y - coded);
@@ -147,10 +148,11 @@ static void row_check(const kith_segment *segment, const kith_codes *codes, uint
     }
     for (uint32_t j = 0; j < field->dim; j++)
         square += tail[j] * tail[j];
-    assert_true(sqrt(error) + KITH_CODE_SLOPE * sqrt(seen) <= block->error[lane]);
+    double error_most = (double)block->noise * block->scale[lane];
+    assert_true(sqrt(error) + KITH_CODE_SLOPE * sqrt(seen) <= error_most);
     if (codes->basis.vectors) assert_true(sqrt(square) <= block->tail[lane]);
     /* Not so large that it says nothing. */
-    assert_true(block->error[lane] < 0.05 * sqrt(seen) + 1e-3);
+    assert_true(error_most < 0.05 * sqrt(seen) + 1e-3);
 }
 
 static void search_check(fixture *f, const kith_segment *sealed) {
@@ -259,9 +261,11 @@ static void test_segment_codes__are_left_out_where_they_do_not_pay(void **state)
 
 /* --- the file --- */
 
-/* dim 18: directions, with padding; dim 3: the axes. */
+/* dim 34: directions, with padding, looked at twice; dim 3: the axes. */
+#define GOLDEN_DIM    34u
+#define GOLDEN_STRIDE 48u
 static const kith_schema golden_schema = {.field_count = 2,
-    .fields = {{.name = "", .dim = 18, .metric = KITH_METRIC_COSINE, .type = KITH_TYPE_I8},
+    .fields = {{.name = "", .dim = GOLDEN_DIM, .metric = KITH_METRIC_COSINE, .type = KITH_TYPE_I8},
         {.name = "b", .dim = 3, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F32}}};
 #define GOLDEN_ROWS 40u
 
@@ -271,13 +275,13 @@ static void golden_basis(uint32_t field, float *mean, float *vectors, kith_code_
     for (uint32_t i = 0; i < dim; i++)
         mean[i] = (float)i / 64;
     *basis_out = (kith_code_basis){.dim = dim,
-        .code_dim = 16,
+        .code_dim = field == 0 ? 32 : 16,
         .lead_dim = 16,
         .metric = golden_schema.fields[field].metric,
         .mean = mean};
     if (field == 1) return;
-    for (uint32_t i = 0; i < 16; i++)
-        vectors[i * 32 + (i ^ 1)] = i % 2 ? -1 : 1;
+    for (uint32_t i = 0; i < 32; i++)
+        vectors[i * GOLDEN_STRIDE + (i ^ 1)] = i % 2 ? -1 : 1;
     basis_out->vectors = vectors;
     basis_out->defect = 0x1p-30;
 }
@@ -321,21 +325,22 @@ static void sections_copy(
 }
 
 static void codes_put(kith_segment_writer *writer, const kith_segment *segment, uint32_t field) {
-    float mean[32] = {0}, vectors[16 * 32] = {0};
+    float mean[GOLDEN_STRIDE] = {0}, vectors[32 * GOLDEN_STRIDE] = {0};
     kith_code_basis basis;
     golden_basis(field, mean, vectors, &basis);
     uint8_t bytes[64 + sizeof mean + sizeof vectors] = {0};
     size_t stride_bytes = kith_code_stride(basis.dim) * sizeof(float);
     kith_store_u32(bytes, basis.dim);
-    kith_store_u32(bytes + 4, 16);
+    kith_store_u32(bytes + 4, basis.code_dim);
     kith_store_u32(bytes + 8, basis.vectors ? 1 : 0);
     kith_store_u32(bytes + 12, basis.lead_dim);
     memcpy(bytes + 16, &basis.defect, 8);
+    kith_store_u32(bytes + 24, SEGMENT_CODE_VERSION);
     memcpy(bytes + 64, mean, stride_bytes);
     memcpy(bytes + 64 + stride_bytes, vectors, sizeof vectors);
-    size_t size = 64 + stride_bytes + (basis.vectors ? 16 * stride_bytes : 0);
+    size_t size = 64 + stride_bytes + (basis.vectors ? 32 * stride_bytes : 0);
     section_put(writer, KITH_SEGMENT_CODE_BASIS, field, bytes, size, NULL);
-    size_t block_bytes = kith_code_block_bytes(16);
+    size_t block_bytes = kith_code_block_bytes(&basis);
     uint8_t *blocks = kith_try_alloc_aligned(2 * block_bytes);
     void *scratch = kith_try_alloc_aligned(kith_codes_encode_scratch_bytes(&basis));
     for (uint32_t b = 0; b < 2; b++) {
@@ -355,9 +360,9 @@ static void codes_put(kith_segment_writer *writer, const kith_segment *segment, 
  * wrote it; a later one may write others. */
 static void golden_rows(fixture *f) {
     for (uint32_t row = 0; row < GOLDEN_ROWS; row++) {
-        int8_t bytes[18];
+        int8_t bytes[GOLDEN_DIM];
         float floats[3];
-        for (uint32_t i = 0; i < 18; i++)
+        for (uint32_t i = 0; i < GOLDEN_DIM; i++)
             bytes[i] = (int8_t)((row * 37 + i * i * 11) % 201 - 100);
         for (uint32_t i = 0; i < 3; i++)
             floats[i] = (float)(row * (i + 1) % 17) / 4;
@@ -407,36 +412,36 @@ static void test_segment_codes__numbers_out_of_range_are_corrupt(void **state) {
     enum { BASIS = KITH_SEGMENT_CODE_BASIS, CODES = KITH_SEGMENT_CODES };
     const uint64_t nan = 0x7fc00000, infinite = 0x7f800000, minus = 0xbf800000, two = 0x40000000;
     const patch bad[] = {
-        {BASIS, 0, 0, 4, 19},                            /* dim */
-        {BASIS, 0, 4, 4, 0},                             /* code_dim */
-        {BASIS, 0, 4, 4, 15},                            /* no multiple of 16 */
-        {BASIS, 0, 4, 4, 32},                            /* more directions than dimensions */
-        {BASIS, 0, 4, 4, 0xfffffff0},                    /* a length that overflows */
-        {BASIS, 1, 4, 4, 32},                            /* not dim rounded up */
-        {BASIS, 0, 8, 4, 2},                             /* kind */
-        {BASIS, 0, 8, 4, 0},                             /* the axes, but directions follow */
-        {BASIS, 1, 8, 4, 1},                             /* directions that are not there */
-        {BASIS, 0, 12, 4, 0},                            /* lead_dim */
-        {BASIS, 0, 12, 4, 8},                            /* no multiple of 16 */
-        {BASIS, 0, 12, 4, 32},                           /* more than code_dim */
-        {BASIS, 0, 16, 8, 0x3f60624dd2f1a9fd},           /* defect just over 0.002 */
-        {BASIS, 0, 16, 8, 0x7ff8000000000000},           /* NaN */
-        {BASIS, 0, 16, 8, 0xbfb999999999999a},           /* negative */
-        {BASIS, 1, 16, 8, 0x3e10000000000000},           /* the axes have none */
-        {BASIS, 0, 64, 4, nan},                          /* mean */
-        {BASIS, 0, 64, 4, infinite},                     /* mean */
-        {BASIS, 0, 64 + 18 * 4, 4, minus},               /* mean past dim */
-        {BASIS, 0, 64 + 32 * 4, 4, nan},                 /* a direction */
-        {BASIS, 0, 64 + 32 * 4, 4, two},                 /* longer than 1 */
-        {BASIS, 0, 64 + 32 * 4 * 16 + 31 * 4, 4, minus}, /* the last direction past dim */
-        {CODES, 0, 0, 4, minus},                         /* scale */
-        {CODES, 0, 4, 4, nan}, {CODES, 0, 4, 4, infinite}, {CODES, 0, 128, 4, nan}, /* error */
-        {CODES, 0, 132, 4, minus}, {CODES, 1, 256, 4, nan},                         /* tail */
-        {CODES, 1, 256, 4, minus}, {CODES, 1, 384, 4, nan},                         /* offset */
-        {CODES, 1, 384, 4, two}, {CODES, 1, 512, 4, nan},                           /* lead_tail */
-        {CODES, 1, 512, 4, minus}, {CODES, 0, 640, 1, 0},                           /* a code */
-        {CODES, 0, 2 * 1152 - 1, 1, 0},                                             /* the last one */
-        {CODES, 1, 1152 + 4 * 31, 4, minus},                                        /* the second block */
+        {BASIS, 0, 0, 4, 19},                                  /* dim */
+        {BASIS, 0, 4, 4, 0},                                   /* code_dim */
+        {BASIS, 0, 4, 4, 15},                                  /* no multiple of 16 */
+        {BASIS, 0, 4, 4, 48},                                  /* more directions than dimensions */
+        {BASIS, 0, 4, 4, 0xfffffff0},                          /* a length that overflows */
+        {BASIS, 1, 4, 4, 32},                                  /* not dim rounded up */
+        {BASIS, 0, 8, 4, 2},                                   /* kind */
+        {BASIS, 0, 8, 4, 0},                                   /* the axes, but directions follow */
+        {BASIS, 1, 8, 4, 1},                                   /* directions that are not there */
+        {BASIS, 0, 12, 4, 0},                                  /* lead_dim */
+        {BASIS, 0, 12, 4, 8},                                  /* no multiple of 16 */
+        {BASIS, 0, 12, 4, 48},                                 /* more than code_dim */
+        {BASIS, 0, 16, 8, 0x3f60624dd2f1a9fd},                 /* defect just over 0.002 */
+        {BASIS, 0, 16, 8, 0x7ff8000000000000},                 /* NaN */
+        {BASIS, 0, 16, 8, 0xbfb999999999999a},                 /* negative */
+        {BASIS, 1, 16, 8, 0x3e10000000000000},                 /* the axes have none */
+        {BASIS, 0, 64, 4, nan},                                /* mean */
+        {BASIS, 0, 64, 4, infinite},                           /* mean */
+        {BASIS, 0, 64 + GOLDEN_DIM * 4, 4, minus},             /* mean past dim */
+        {BASIS, 0, 64 + GOLDEN_STRIDE * 4, 4, nan},            /* a direction */
+        {BASIS, 0, 64 + GOLDEN_STRIDE * 4, 4, two},            /* longer than 1 */
+        {BASIS, 0, 64 + GOLDEN_STRIDE * 4 * 33 - 4, 4, minus}, /* the last direction past dim */
+        {CODES, 0, 0, 4, nan}, {CODES, 0, 0, 4, infinite}, {CODES, 0, 0, 4, minus},    /* noise */
+        {CODES, 0, 0, 4, 0x41000000},                                                  /* 8, of 7.7 at most */
+        {CODES, 0, 64, 4, minus}, {CODES, 0, 68, 4, nan}, {CODES, 0, 64, 4, infinite}, /* scale */
+        {CODES, 0, 192, 4, minus}, {CODES, 1, 192, 4, nan},                            /* tail */
+        {CODES, 0, 320, 4, minus}, {CODES, 0, 324, 4, nan},                            /* lead_tail */
+        {CODES, 1, 320, 4, nan}, {CODES, 1, 320, 4, two},                              /* offset */
+        {CODES, 0, 448, 1, 0}, {CODES, 0, 2 * 1472 - 1, 1, 0}, /* the first code, and the last */
+        {CODES, 1, 960 + 64 + 4 * 31, 4, minus},               /* the second block */
     };
     kith_err err;
     assert_ok(spoiled_open(f, NULL, 0, &err), &err);
@@ -449,8 +454,13 @@ static void test_segment_codes__numbers_out_of_range_are_corrupt(void **state) {
         assert_non_null(strstr(err.text, field));
         assert_non_null(strstr(err.text, "at offset"));
     }
-    const patch always_kept = {CODES, 0, 128, 4, infinite};
+    const patch always_kept = {CODES, 0, 192, 4, infinite};
     assert_ok(spoiled_open(f, &always_kept, 0, &err), &err);
+    const patch one_look = {BASIS, 0, 12, 4, 32}; /* but tails of the first of two follow */
+    assert_int_equal(spoiled_open(f, &one_look, 0, &err), KITH_CORRUPT);
+    const patch of_before = {BASIS, 0, 24, 4, 0};
+    assert_int_equal(spoiled_open(f, &of_before, 0, &err), KITH_CORRUPT);
+    assert_non_null(strstr(err.text, "codes of another version"));
     assert_int_equal(spoiled_open(f, NULL, KITH_SEGMENT_CODES, &err), KITH_CORRUPT);
     assert_non_null(strstr(err.text, "its codes are not there"));
     assert_int_equal(spoiled_open(f, NULL, KITH_SEGMENT_CODE_BASIS, &err), KITH_CORRUPT);
