@@ -81,6 +81,10 @@ typedef enum sim_fail_kind {
 
 /* The next call of the kind fails with `status`; the one after it does not. */
 void sim_env_fail_next(sim_env *sim, sim_fail_kind kind, kith_status status);
+/* From now on syncs of files (SIM_FAIL_SYNC; of those opened after this) or of folders (SIM_FAIL_DIR_SYNC) whose path
+ * contains `part` say OK and do nothing: a fault that tests of durability must find. `part` is borrowed; NULL: an honest
+ * disk. */
+void sim_env_lie(sim_env *sim, sim_fail_kind kind, const char *part);
 /* Bytes that all files together may take; beyond them writes and makes fail with NO_SPACE. The space of a
  * removed file is free once its folder is synced. */
 void sim_env_space_set(sim_env *sim, uint64_t bytes);

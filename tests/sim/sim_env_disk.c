@@ -56,6 +56,9 @@ struct sim_disk {
     bool crashed;
     uint32_t generation; /* raised by a restart: older handles are dead */
     kith_status fail_next[SIM_FAIL_KINDS];
+    const char *
+        lie_part; /* syncs of files, or (lie_of_names) of folders, whose path has it do nothing; NULL: none */
+    bool lie_of_names;
 };
 
 typedef struct sim_file {
@@ -65,6 +68,7 @@ typedef struct sim_file {
     char *lock_path;
     uint32_t generation;
     bool writable;
+    bool lied_to;
 } sim_file;
 
 static sim_disk *disk_of(kith_env *env) {
@@ -355,7 +359,8 @@ static kith_status file_open(
         .disk = disk,
         .inode = inode_acquire(inode),
         .generation = disk->generation,
-        .writable = mode != KITH_FILE_READ};
+        .writable = mode != KITH_FILE_READ,
+        .lied_to = disk->lie_part && !disk->lie_of_names && strstr(path, disk->lie_part)};
     *file_out = &file->file;
     return KITH_OK;
 }
@@ -419,7 +424,7 @@ static kith_status file_sync(kith_file *file, kith_err *err) {
     bool partly;
     status = op_begin(sim->disk, SIM_FAIL_SYNC, "sync", &partly, err);
     if (status == KITH_OK) {
-        changes_sync(sim->inode);
+        if (!sim->lied_to) changes_sync(sim->inode);
     } else if (!sim->disk->crashed) {
         for (sim_change *change = sim->inode->changes; change; change = change->next)
             change->doomed = true;
@@ -584,7 +589,8 @@ static kith_status dir_sync(kith_env *env, const char *path, kith_err *err) {
     if (!dir_exists(disk, path, strlen(path))) return not_found(err, path);
     bool partly;
     kith_status status = op_begin(disk, SIM_FAIL_DIR_SYNC, path, &partly, err);
-    if (status == KITH_OK) names_sync(disk, path);
+    bool lie = disk->lie_part && disk->lie_of_names && strstr(path, disk->lie_part);
+    if (status == KITH_OK && !lie) names_sync(disk, path);
     return status;
 }
 
@@ -781,6 +787,12 @@ bool sim_env_crashed(const sim_env *sim) {
 void sim_env_fail_next(sim_env *sim, sim_fail_kind kind, kith_status status) {
     kith_assert(kind < SIM_FAIL_KINDS);
     sim->disk->fail_next[kind] = status;
+}
+
+void sim_env_lie(sim_env *sim, sim_fail_kind kind, const char *part) {
+    kith_assert(kind == SIM_FAIL_SYNC || kind == SIM_FAIL_DIR_SYNC);
+    sim->disk->lie_part = part;
+    sim->disk->lie_of_names = kind == SIM_FAIL_DIR_SYNC;
 }
 
 void sim_env_space_set(sim_env *sim, uint64_t bytes) {
