@@ -1,11 +1,81 @@
-/* Stored metadata: commands and snapshots, version 1. */
+/* Stored metadata: commands and snapshots, versions 1 (collections of one node) and 2 (nodes and who has which shard). */
 #include "host/codec/codec_meta.h"
 
 #include "host/codec/codec_wire.h"
 
 #include "kith/meta/v1/meta.pb-c.h"
 
-#define META_VERSION 1u
+#define META_VERSION_FIRST 1u
+#define META_VERSION_NODES 2u
+
+static kith_status version_check(const char *what, uint32_t version, kith_err *err) {
+    if (version >= META_VERSION_FIRST && version <= META_VERSION_NODES) return KITH_OK;
+    kith_status status = version > META_VERSION_NODES ? KITH_UNIMPLEMENTED : KITH_CORRUPT;
+    return kith_err_set(err, status, "metadata: %s of version %u; this program reads versions %u..%u", what,
+        version, META_VERSION_FIRST, META_VERSION_NODES);
+}
+
+/* --- shards --- */
+
+static uint32_t replicas_per_shard(const kith_collection *collection) {
+    return collection->replication_factor ? collection->replication_factor : 1;
+}
+
+static void shards_encode(
+    const kith_collection *collection, const kith_meta_shard *shards, bool with_epochs, kith_buf *buf) {
+    uint32_t width = replicas_per_shard(collection);
+    if (with_epochs) {
+        kith_wire_head(buf, 8, collection->shard_count * sizeof(uint64_t));
+        for (uint32_t i = 0; i < collection->shard_count; i++)
+            kith_buf_u64(buf, shards[i].epoch);
+    }
+    kith_wire_head(buf, 9, collection->shard_count * width * sizeof(uint32_t));
+    for (uint32_t i = 0; i < collection->shard_count; i++) {
+        for (uint32_t r = 0; r < width; r++)
+            kith_buf_u32(buf, r < shards[i].replica_count ? shards[i].replicas[r] : 0);
+    }
+}
+
+/* Zeros end the list; whatever follows one must be zero too. */
+static bool replicas_decode(const uint8_t *numbers, uint32_t width, kith_meta_shard *shard) {
+    for (uint32_t r = 0; r < width; r++) {
+        uint32_t number = kith_load_u32(numbers + r * sizeof number);
+        if (number == 0) continue;
+        if (shard->replica_count != r) return false;
+        shard->replicas[shard->replica_count++] = number;
+    }
+    return true;
+}
+
+/* NULL when the message says nothing of shards. */
+static kith_status shards_decode(const Kith__Meta__V1__MetaCollection *message,
+    const kith_collection *collection, kith_arena *arena, kith_meta_shard **shards_out, kith_err *err) {
+    ProtobufCBinaryData epochs = message->shard_epochs, replicas = message->shard_replicas;
+    uint32_t count = collection->shard_count, width = replicas_per_shard(collection);
+    *shards_out = NULL;
+    if (epochs.len == 0 && replicas.len == 0) return KITH_OK;
+    bool sized = (epochs.len == 0 || epochs.len == count * sizeof(uint64_t)) &&
+                 replicas.len == count * width * sizeof(uint32_t);
+    if (!sized) {
+        return kith_err_set(err, KITH_CORRUPT,
+            "metadata: collection \"%s\": %zu bytes of epochs and %zu of replicas are not %u shards of %u",
+            collection->name, epochs.len, replicas.len, count, width);
+    }
+    kith_meta_shard *shards = kith_arena_alloc_zero(arena, count * sizeof *shards);
+    for (uint32_t i = 0; i < count; i++) {
+        shards[i].epoch = epochs.len > 0 ? kith_load_u64(epochs.data + i * sizeof(uint64_t)) : 1;
+        if (replicas_decode(replicas.data + (size_t)i * width * sizeof(uint32_t), width, &shards[i]))
+            continue;
+        return kith_err_set(
+            err, KITH_CORRUPT, "metadata: collection \"%s\": shard %u has a gap", collection->name, i);
+    }
+    *shards_out = shards;
+    return KITH_OK;
+}
+
+static bool shards_assigned(const kith_collection *collection, const kith_meta_shard *shards) {
+    return shards && collection->shard_count > 0 && shards[0].replica_count > 0;
+}
 
 /* --- collections --- */
 
@@ -18,8 +88,7 @@ static void field_encode(const kith_field *field, kith_buf *buf) {
     kith_wire_close(buf, mark);
 }
 
-static void collection_encode(const kith_collection *collection, uint32_t field, kith_buf *buf) {
-    size_t mark = kith_wire_open(buf, field);
+void kith_codec_meta_collection_encode(const kith_collection *collection, kith_buf *buf) {
     kith_wire_u64(buf, 1, collection->id);
     kith_wire_text(buf, 2, collection->name);
     for (uint32_t i = 0; i < collection->schema.field_count; i++)
@@ -27,7 +96,7 @@ static void collection_encode(const kith_collection *collection, uint32_t field,
     kith_wire_u64(buf, 4, collection->shard_count);
     kith_wire_u64(buf, 5, collection->shard_id_first);
     kith_wire_u64(buf, 6, collection->created_wall_ms);
-    kith_wire_close(buf, mark);
+    kith_wire_u64(buf, 7, collection->replication_factor);
 }
 
 /* Checked as a name before it is copied, so that it fits and has no zero byte. */
@@ -64,7 +133,8 @@ static kith_status collection_decode(
     *collection_out = (kith_collection){.id = message->id,
         .shard_count = message->shard_count,
         .shard_id_first = message->shard_id_first,
-        .created_wall_ms = message->created_wall_ms};
+        .created_wall_ms = message->created_wall_ms,
+        .replication_factor = message->replication_factor};
     kith_status status = name_decode(message->name, "collection name", false, collection_out->name, err);
     if (status == KITH_OK) {
         status = schema_decode(message->fields, message->n_fields, &collection_out->schema, err);
@@ -74,46 +144,198 @@ static kith_status collection_decode(
         return kith_err_set(err, KITH_CORRUPT, "metadata: collection \"%s\": shard_count %u is not in 1..%u",
             collection_out->name, message->shard_count, KITH_SHARDS_MAX);
     }
+    if (message->replication_factor > KITH_REPLICAS_MAX) {
+        return kith_err_set(err, KITH_CORRUPT,
+            "metadata: collection \"%s\": replication_factor %u is not in 0..%u", collection_out->name,
+            message->replication_factor, KITH_REPLICAS_MAX);
+    }
     return KITH_OK;
 }
 
-static kith_status version_check(const char *what, uint32_t version, kith_err *err) {
-    if (version == META_VERSION) return KITH_OK;
-    kith_status status = version > META_VERSION ? KITH_UNIMPLEMENTED : KITH_CORRUPT;
-    return kith_err_set(err, status, "metadata: %s of version %u; this program reads version %u", what,
-        version, META_VERSION);
+kith_status kith_codec_meta_collection_decode(
+    const void *data, size_t bytes, kith_arena *arena, kith_collection *collection_out, kith_err *err) {
+    const Kith__Meta__V1__MetaCollection *message = kith_codec_unpack(
+        &kith__meta__v1__meta_collection__descriptor, data, bytes, arena, KITH_CORRUPT, err);
+    return message ? collection_decode(message, collection_out, err) : KITH_CORRUPT;
+}
+
+/* --- nodes --- */
+
+static void node_encode(const kith_node *node, uint32_t field, bool stored, kith_buf *buf) {
+    size_t mark = kith_wire_open(buf, field);
+    if (stored) kith_wire_u64(buf, 1, node->number);
+    kith_wire_bytes(buf, 2, node->id.bytes, sizeof node->id.bytes);
+    kith_wire_text(buf, 3, node->name);
+    kith_wire_u64(buf, 4, (uint64_t)node->role);
+    kith_wire_text(buf, 5, node->address);
+    kith_wire_text(buf, 6, node->grpc_address);
+    kith_wire_text(buf, 7, node->http_address);
+    kith_wire_text(buf, 8, node->zone);
+    kith_wire_u64(buf, 9, node->weight);
+    if (stored) {
+        kith_wire_u64(buf, 10, node->draining);
+        kith_wire_u64(buf, 11, node->down);
+        kith_wire_u64(buf, 12, node->up_map_version);
+    }
+    kith_wire_close(buf, mark);
+}
+
+static kith_status text_decode(
+    ProtobufCBinaryData text, const char *what, size_t bytes_max, char *text_out, kith_err *err) {
+    if (text.len > bytes_max) {
+        return kith_err_set(err, KITH_CORRUPT, "metadata: node: %s has %zu bytes; at most %zu are allowed",
+            what, text.len, bytes_max);
+    }
+    if (text.len > 0) memcpy(text_out, text.data, text.len);
+    text_out[text.len] = 0;
+    if (strlen(text_out) == text.len) return KITH_OK;
+    return kith_err_set(err, KITH_CORRUPT, "metadata: node: %s has a zero byte", what);
+}
+
+static kith_status node_id_decode(ProtobufCBinaryData id, kith_node_id *id_out, kith_err *err) {
+    if (id.len != sizeof id_out->bytes) {
+        return kith_err_set(
+            err, KITH_CORRUPT, "metadata: node id: %zu bytes; %zu are allowed", id.len, sizeof id_out->bytes);
+    }
+    memcpy(id_out->bytes, id.data, id.len);
+    return KITH_OK;
+}
+
+/* Only that it fits: meta_state refuses a command that says nonsense, with an answer instead of a node that stops. */
+static kith_status node_decode(
+    const Kith__Meta__V1__MetaNode *message, bool stored, kith_node *node_out, kith_err *err) {
+    *node_out = (kith_node){.role = (kith_node_role)message->role, .weight = message->weight};
+    if (stored) {
+        node_out->number = message->number;
+        node_out->draining = message->draining;
+        node_out->down = message->down;
+        node_out->up_map_version = message->up_map_version;
+    }
+    const struct {
+        ProtobufCBinaryData from;
+        const char *what;
+        size_t bytes_max;
+        char *to;
+    } texts[] = {
+        {message->name, "name", KITH_NODE_NAME_BYTES_MAX, node_out->name},
+        {message->address, "address", KITH_NODE_ADDRESS_BYTES_MAX, node_out->address},
+        {message->grpc_address, "grpc_address", KITH_NODE_ADDRESS_BYTES_MAX, node_out->grpc_address},
+        {message->http_address, "http_address", KITH_NODE_ADDRESS_BYTES_MAX, node_out->http_address},
+        {message->zone, "zone", KITH_NODE_ZONE_BYTES_MAX, node_out->zone},
+    };
+    kith_status status = node_id_decode(message->id, &node_out->id, err);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts && status == KITH_OK; i++)
+        status = text_decode(texts[i].from, texts[i].what, texts[i].bytes_max, texts[i].to, err);
+    return status;
 }
 
 /* --- commands --- */
 
-void kith_codec_meta_command_encode(const kith_codec_meta_command *command, kith_buf *buf) {
-    kith_wire_u64(buf, 1, META_VERSION);
-    kith_wire_bytes(buf, 2, command->request_id.client, sizeof command->request_id.client);
-    kith_wire_u64(buf, 3, command->request_id.number);
-    if (command->kind == KITH_CODEC_META_CREATE_COLLECTION) {
-        collection_encode(&command->collection, 4, buf);
-        return;
-    }
+static void create_encode(const kith_codec_meta_command *command, kith_buf *buf) {
+    size_t mark = kith_wire_open(buf, 4);
+    kith_codec_meta_collection_encode(&command->collection, buf);
+    if (shards_assigned(&command->collection, command->shards))
+        shards_encode(&command->collection, command->shards, false, buf);
+    kith_wire_close(buf, mark);
+}
+
+/* Tag 5 and the ones after 6: a message of the node's or the collection's id and one thing more. */
+static void small_encode(const kith_codec_meta_command *command, kith_buf *buf) {
+    static const uint32_t fields[] = {
+        [KITH_CODEC_META_NODE_DOWN] = 7, [KITH_CODEC_META_DRAIN_NODE] = 8, [KITH_CODEC_META_REMOVE_NODE] = 9};
+    const kith_node *node = &command->node;
+    size_t mark = kith_wire_open(buf, fields[command->kind]);
+    kith_wire_bytes(buf, 1, node->id.bytes, sizeof node->id.bytes);
+    if (command->kind == KITH_CODEC_META_NODE_DOWN) kith_wire_u64(buf, 2, command->judged_map_version);
+    if (command->kind == KITH_CODEC_META_DRAIN_NODE) kith_wire_u64(buf, 2, node->draining);
+    kith_wire_close(buf, mark);
+}
+
+static void drop_encode(const kith_codec_meta_command *command, kith_buf *buf) {
     size_t mark = kith_wire_open(buf, 5);
     kith_wire_u64(buf, 1, command->collection.id);
     kith_wire_text(buf, 2, command->collection.name);
     kith_wire_close(buf, mark);
 }
 
-static kith_status command_body_decode(
-    const Kith__Meta__V1__MetaCommand *message, kith_codec_meta_command *command, kith_err *err) {
+static uint32_t command_version(const kith_codec_meta_command *command) {
+    if (command->kind == KITH_CODEC_META_DROP_COLLECTION) return META_VERSION_FIRST;
+    bool one_node = command->kind == KITH_CODEC_META_CREATE_COLLECTION &&
+                    command->collection.replication_factor <= 1 &&
+                    !shards_assigned(&command->collection, command->shards);
+    return one_node ? META_VERSION_FIRST : META_VERSION_NODES;
+}
+
+void kith_codec_meta_command_encode(const kith_codec_meta_command *command, kith_buf *buf) {
+    kith_wire_u64(buf, 1, command_version(command));
+    kith_wire_bytes(buf, 2, command->request_id.client, sizeof command->request_id.client);
+    kith_wire_u64(buf, 3, command->request_id.number);
+    switch (command->kind) {
+    case KITH_CODEC_META_CREATE_COLLECTION:
+        create_encode(command, buf);
+        break;
+    case KITH_CODEC_META_DROP_COLLECTION:
+        drop_encode(command, buf);
+        break;
+    case KITH_CODEC_META_REGISTER_NODE:
+        node_encode(&command->node, 6, false, buf);
+        break;
+    case KITH_CODEC_META_NODE_DOWN:
+    case KITH_CODEC_META_DRAIN_NODE:
+    case KITH_CODEC_META_REMOVE_NODE:
+        small_encode(command, buf);
+        break;
+    }
+}
+
+static kith_status create_decode(const Kith__Meta__V1__MetaCollection *message, kith_arena *arena,
+    kith_codec_meta_command *command, kith_err *err) {
+    kith_meta_shard *shards = NULL;
+    kith_status status = collection_decode(message, &command->collection, err);
+    if (status == KITH_OK) status = shards_decode(message, &command->collection, arena, &shards, err);
+    if (status == KITH_OK && shards_assigned(&command->collection, shards)) command->shards = shards;
+    return status;
+}
+
+static kith_status command_body_decode(const Kith__Meta__V1__MetaCommand *message, kith_arena *arena,
+    kith_codec_meta_command *command, kith_err *err) {
     switch (message->command_case) {
     case KITH__META__V1__META_COMMAND__COMMAND_CREATE_COLLECTION:
         command->kind = KITH_CODEC_META_CREATE_COLLECTION;
-        return collection_decode(message->create_collection, &command->collection, err);
+        return create_decode(message->create_collection, arena, command, err);
     case KITH__META__V1__META_COMMAND__COMMAND_DROP_COLLECTION:
         command->kind = KITH_CODEC_META_DROP_COLLECTION;
         command->collection.id = message->drop_collection->id;
         return name_decode(
             message->drop_collection->name, "collection name", false, command->collection.name, err);
+    case KITH__META__V1__META_COMMAND__COMMAND_REGISTER_NODE:
+        command->kind = KITH_CODEC_META_REGISTER_NODE;
+        return node_decode(message->register_node, false, &command->node, err);
+    case KITH__META__V1__META_COMMAND__COMMAND_NODE_DOWN:
+        command->kind = KITH_CODEC_META_NODE_DOWN;
+        command->judged_map_version = message->node_down->judged_map_version;
+        return node_id_decode(message->node_down->id, &command->node.id, err);
+    case KITH__META__V1__META_COMMAND__COMMAND_DRAIN_NODE:
+        command->kind = KITH_CODEC_META_DRAIN_NODE;
+        command->node.draining = message->drain_node->draining;
+        return node_id_decode(message->drain_node->id, &command->node.id, err);
+    case KITH__META__V1__META_COMMAND__COMMAND_REMOVE_NODE:
+        command->kind = KITH_CODEC_META_REMOVE_NODE;
+        return node_id_decode(message->remove_node->id, &command->node.id, err);
     default:
-        return kith_err_set(err, KITH_CORRUPT, "metadata: a command that is neither create nor drop");
+        return kith_err_set(err, KITH_CORRUPT, "metadata: a command of no kind that this program knows");
     }
+}
+
+static kith_status request_id_decode(
+    ProtobufCBinaryData client, uint64_t number, kith_request_id *request_id_out, kith_err *err) {
+    if (client.len != 0 && client.len != sizeof request_id_out->client) {
+        return kith_err_set(
+            err, KITH_CORRUPT, "metadata: client: %zu bytes; 0 or 16 are allowed", client.len);
+    }
+    *request_id_out = (kith_request_id){.number = number};
+    if (client.len > 0) memcpy(request_id_out->client, client.data, client.len);
+    return KITH_OK;
 }
 
 kith_status kith_codec_meta_command_decode(
@@ -121,29 +343,136 @@ kith_status kith_codec_meta_command_decode(
     const Kith__Meta__V1__MetaCommand *message =
         kith_codec_unpack(&kith__meta__v1__meta_command__descriptor, data, bytes, arena, KITH_CORRUPT, err);
     if (!message) return KITH_CORRUPT;
+    kith_codec_meta_command command = {0};
     kith_status status = version_check("a command", message->version, err);
-    if (status != KITH_OK) return status;
-    kith_codec_meta_command command = {.request_id = {.number = message->number}};
-    if (message->client.len != 0 && message->client.len != sizeof command.request_id.client) {
-        return kith_err_set(
-            err, KITH_CORRUPT, "metadata: client: %zu bytes; 0 or 16 are allowed", message->client.len);
-    }
-    if (message->client.len > 0) memcpy(command.request_id.client, message->client.data, message->client.len);
-    status = command_body_decode(message, &command, err);
+    if (status == KITH_OK)
+        status = request_id_decode(message->client, message->number, &command.request_id, err);
+    if (status == KITH_OK) status = command_body_decode(message, arena, &command, err);
     if (status == KITH_OK) *command_out = command;
     return status;
 }
 
 /* --- snapshots --- */
 
+static void collection_stored_encode(const kith_meta_collection *stored, kith_buf *buf) {
+    size_t mark = kith_wire_open(buf, 6);
+    kith_codec_meta_collection_encode(&stored->collection, buf);
+    if (shards_assigned(&stored->collection, stored->shards))
+        shards_encode(&stored->collection, stored->shards, true, buf);
+    kith_wire_close(buf, mark);
+}
+
+static void answer_encode(const kith_codec_meta_answer *answer, kith_buf *buf) {
+    size_t mark = kith_wire_open(buf, 9);
+    kith_wire_bytes(buf, 1, answer->request_id.client, sizeof answer->request_id.client);
+    kith_wire_u64(buf, 2, answer->request_id.number);
+    kith_wire_u64(buf, 3, (uint64_t)answer->status);
+    kith_wire_text(buf, 4, answer->message);
+    kith_wire_u64(buf, 5, answer->changed);
+    if (answer->collection) {
+        size_t inner = kith_wire_open(buf, 6);
+        kith_codec_meta_collection_encode(answer->collection, buf);
+        kith_wire_close(buf, inner);
+    }
+    kith_wire_close(buf, mark);
+}
+
+/* A number once given to a node may not be given again, so a state that ever had nodes stays at version 2. */
+static uint32_t snapshot_version(const kith_codec_meta_snapshot *snapshot) {
+    return snapshot->node_count > 0 || snapshot->node_number_next > 1 ? META_VERSION_NODES
+                                                                      : META_VERSION_FIRST;
+}
+
 void kith_codec_meta_snapshot_encode(const kith_codec_meta_snapshot *snapshot, kith_buf *buf) {
-    kith_wire_u64(buf, 1, META_VERSION);
+    uint32_t version = snapshot_version(snapshot);
+    kith_wire_u64(buf, 1, version);
     kith_wire_u64(buf, 2, snapshot->map_version);
     kith_wire_u64(buf, 3, snapshot->applied_index);
     kith_wire_u64(buf, 4, snapshot->collection_id_next);
     kith_wire_u64(buf, 5, snapshot->shard_id_next);
     for (uint32_t i = 0; i < snapshot->collection_count; i++)
-        collection_encode(&snapshot->collections[i], 6, buf);
+        collection_stored_encode(snapshot->collections[i], buf);
+    for (uint32_t i = 0; i < snapshot->node_count; i++)
+        node_encode(&snapshot->nodes[i], 7, true, buf);
+    if (version == META_VERSION_NODES) kith_wire_u64(buf, 8, snapshot->node_number_next);
+    for (uint32_t i = 0; i < snapshot->answer_count; i++)
+        answer_encode(&snapshot->answers[i], buf);
+}
+
+static kith_status count_check(const char *what, size_t count, uint32_t count_max, kith_err *err) {
+    if (count <= count_max) return KITH_OK;
+    return kith_err_set(
+        err, KITH_CORRUPT, "metadata: %zu %s; at most %u are allowed", count, what, count_max);
+}
+
+static kith_status collection_stored_decode(const Kith__Meta__V1__MetaCollection *message, kith_arena *arena,
+    const kith_meta_collection **stored_out, kith_err *err) {
+    kith_meta_collection *stored = kith_arena_alloc(arena, sizeof *stored);
+    kith_status status = collection_decode(message, &stored->collection, err);
+    if (status != KITH_OK) return status;
+    if (stored->collection.replication_factor == 0) stored->collection.replication_factor = 1;
+    uint32_t count = stored->collection.shard_count;
+    status = shards_decode(message, &stored->collection, arena, &stored->shards, err);
+    if (status != KITH_OK) return status;
+    if (!stored->shards) {
+        stored->shards = kith_arena_alloc_zero(arena, count * sizeof *stored->shards);
+        for (uint32_t i = 0; i < count; i++)
+            stored->shards[i].epoch = 1;
+    }
+    *stored_out = stored;
+    return KITH_OK;
+}
+
+static kith_status collections_decode(const Kith__Meta__V1__MetaSnapshot *message, kith_arena *arena,
+    kith_codec_meta_snapshot *snapshot, kith_err *err) {
+    kith_status status = count_check("collections", message->n_collections, KITH_COLLECTIONS_MAX, err);
+    if (status != KITH_OK) return status;
+    const kith_meta_collection **collections =
+        kith_arena_array(arena, message->n_collections, sizeof *collections);
+    for (size_t i = 0; i < message->n_collections && status == KITH_OK; i++)
+        status = collection_stored_decode(message->collections[i], arena, &collections[i], err);
+    snapshot->collections = collections;
+    snapshot->collection_count = (uint32_t)message->n_collections;
+    return status;
+}
+
+static kith_status nodes_decode(const Kith__Meta__V1__MetaSnapshot *message, kith_arena *arena,
+    kith_codec_meta_snapshot *snapshot, kith_err *err) {
+    kith_status status = count_check("nodes", message->n_nodes, KITH_NODES_MAX, err);
+    if (status != KITH_OK) return status;
+    kith_node *nodes = kith_arena_array(arena, message->n_nodes, sizeof *nodes);
+    for (size_t i = 0; i < message->n_nodes && status == KITH_OK; i++)
+        status = node_decode(message->nodes[i], true, &nodes[i], err);
+    snapshot->nodes = nodes;
+    snapshot->node_count = (uint32_t)message->n_nodes;
+    snapshot->node_number_next = message->node_number_next ? message->node_number_next : 1;
+    return status;
+}
+
+static kith_status answer_decode(const Kith__Meta__V1__MetaAnswer *message, kith_arena *arena,
+    kith_codec_meta_answer *answer, kith_err *err) {
+    *answer = (kith_codec_meta_answer){
+        .status = kith_status_from_number(message->status), .changed = message->changed};
+    kith_status status = request_id_decode(message->client, message->number, &answer->request_id, err);
+    if (status != KITH_OK) return status;
+    if (kith_codec_text(message->message, "answer", arena, &answer->message, err) != KITH_OK)
+        return kith_err_wrap(err, KITH_CORRUPT, "metadata");
+    if (!message->collection) return KITH_OK;
+    kith_collection *collection = kith_arena_alloc(arena, sizeof *collection);
+    answer->collection = collection;
+    return collection_decode(message->collection, collection, err);
+}
+
+static kith_status answers_decode(const Kith__Meta__V1__MetaSnapshot *message, kith_arena *arena,
+    kith_codec_meta_snapshot *snapshot, kith_err *err) {
+    kith_status status = count_check("answers", message->n_answers, KITH_META_ANSWERS_MAX, err);
+    if (status != KITH_OK) return status;
+    kith_codec_meta_answer *answers = kith_arena_array(arena, message->n_answers, sizeof *answers);
+    for (size_t i = 0; i < message->n_answers && status == KITH_OK; i++)
+        status = answer_decode(message->answers[i], arena, &answers[i], err);
+    snapshot->answers = answers;
+    snapshot->answer_count = (uint32_t)message->n_answers;
+    return status;
 }
 
 kith_status kith_codec_meta_snapshot_decode(const void *data, size_t bytes, kith_arena *arena,
@@ -151,22 +480,14 @@ kith_status kith_codec_meta_snapshot_decode(const void *data, size_t bytes, kith
     const Kith__Meta__V1__MetaSnapshot *message =
         kith_codec_unpack(&kith__meta__v1__meta_snapshot__descriptor, data, bytes, arena, KITH_CORRUPT, err);
     if (!message) return KITH_CORRUPT;
-    kith_status status = version_check("a snapshot", message->version, err);
-    if (status != KITH_OK) return status;
-    if (message->n_collections > KITH_COLLECTIONS_MAX) {
-        return kith_err_set(err, KITH_CORRUPT, "metadata: %zu collections; at most %u are allowed",
-            message->n_collections, KITH_COLLECTIONS_MAX);
-    }
-    kith_collection *collections = kith_arena_array(arena, message->n_collections, sizeof *collections);
-    for (size_t i = 0; i < message->n_collections; i++) {
-        status = collection_decode(message->collections[i], &collections[i], err);
-        if (status != KITH_OK) return status;
-    }
-    *snapshot_out = (kith_codec_meta_snapshot){.map_version = message->map_version,
+    kith_codec_meta_snapshot snapshot = {.map_version = message->map_version,
         .applied_index = message->applied_index,
         .collection_id_next = message->collection_id_next,
-        .shard_id_next = message->shard_id_next,
-        .collections = collections,
-        .collection_count = (uint32_t)message->n_collections};
-    return KITH_OK;
+        .shard_id_next = message->shard_id_next};
+    kith_status status = version_check("a snapshot", message->version, err);
+    if (status == KITH_OK) status = collections_decode(message, arena, &snapshot, err);
+    if (status == KITH_OK) status = nodes_decode(message, arena, &snapshot, err);
+    if (status == KITH_OK) status = answers_decode(message, arena, &snapshot, err);
+    if (status == KITH_OK) *snapshot_out = snapshot;
+    return status;
 }

@@ -1,7 +1,5 @@
 #include "host/meta/meta_fsm.h"
 
-#include "host/base/alloc.h"
-
 void kith_meta_fsm_init(kith_meta_fsm *fsm) {
     *fsm = (kith_meta_fsm){0};
     kith_meta_state_init(&fsm->state);
@@ -23,22 +21,29 @@ kith_status kith_meta_fsm_apply(
     return kith_err_wrap(err, status, "metadata command %llu", (unsigned long long)index);
 }
 
-void kith_meta_fsm_snapshot(const kith_meta_fsm *fsm, kith_buf *buf) {
-    const kith_meta_state *state = &fsm->state;
-    kith_collection *collections =
-        kith_alloc_array(state->collection_count ? state->collection_count : 1, sizeof *collections);
-    for (uint32_t i = 0; i < state->collection_count; i++)
-        collections[i] = *state->collections[i];
+static void state_encode(const kith_meta_state *state, bool with_answers, kith_buf *buf) {
     kith_codec_meta_snapshot snapshot = {
         .map_version = state->map_version,
         .applied_index = state->applied_index,
         .collection_id_next = state->collection_id_next,
         .shard_id_next = state->shard_id_next,
-        .collections = collections,
+        .node_number_next = state->node_number_next,
+        .collections = (const kith_meta_collection *const *)state->collections,
         .collection_count = state->collection_count,
+        .nodes = state->nodes,
+        .node_count = state->node_count,
+        .answers = state->answers,
+        .answer_count = with_answers ? state->answer_count : 0,
     };
     kith_codec_meta_snapshot_encode(&snapshot, buf);
-    kith_free(collections);
+}
+
+void kith_meta_fsm_snapshot(const kith_meta_fsm *fsm, kith_buf *buf) {
+    state_encode(&fsm->state, true, buf);
+}
+
+void kith_meta_fsm_map(const kith_meta_fsm *fsm, kith_buf *buf) {
+    state_encode(&fsm->state, false, buf);
 }
 
 kith_status kith_meta_fsm_restore(kith_meta_fsm *fsm, const void *bytes, size_t byte_count, kith_err *err) {

@@ -20,6 +20,8 @@ void kith_meta_fsm_fini(kith_meta_fsm *fsm);
 KITH_CHECK kith_status kith_meta_fsm_apply(
     kith_meta_fsm *fsm, uint64_t index, const void *bytes, size_t byte_count, kith_err *err);
 void kith_meta_fsm_snapshot(const kith_meta_fsm *fsm, kith_buf *buf);
+/* What nodes are told as the map: a snapshot without the answers that only coordinators need. Restored as one. */
+void kith_meta_fsm_map(const kith_meta_fsm *fsm, kith_buf *buf);
 KITH_CHECK kith_status kith_meta_fsm_restore(
     kith_meta_fsm *fsm, const void *bytes, size_t byte_count, kith_err *err);
 

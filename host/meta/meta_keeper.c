@@ -25,9 +25,7 @@ static void map_destroy(void *map) {
 }
 
 static kith_meta_map *map_make(kith_meta_keeper *keeper, const kith_meta_map *previous) {
-    const kith_meta_state *state = &keeper->fsm.state;
-    return kith_meta_map_create(state->map_version, &keeper->options.node, 1,
-        (const kith_collection *const *)state->collections, state->collection_count, previous);
+    return kith_meta_map_of(&keeper->fsm.state, &keeper->options.node, previous);
 }
 
 static void map_publish(kith_meta_keeper *keeper) {
@@ -86,6 +84,10 @@ static void command_applied(void *ctx, kith_meta_result *result) {
         if (result->status == KITH_OK) command_repeated(keeper, collection);
         return;
     }
+    if (!kith_meta_result_of_collection(result)) {
+        map_publish(keeper);
+        return;
+    }
     bool exists = kith_meta_state_find(&keeper->fsm.state, collection->name) != NULL;
     if (exists) {
         shards_open(keeper, collection);
@@ -123,7 +125,7 @@ static void proposal_committed(kith_meta_log_proposal *log_proposal, kith_status
         proposal->done(proposal, keeper->applied_status, NULL, false, &keeper->applied_err);
         return;
     }
-    proposal->done(proposal, KITH_OK, &result->collection, result->changed, NULL);
+    proposal->done(proposal, KITH_OK, &result->collection, result->answer_changed, NULL);
 }
 
 static void proposal_run(kith_task *task) {
@@ -202,7 +204,8 @@ bool kith_meta_keeper_is_new(const kith_meta_keeper *keeper) {
 }
 
 const kith_collection *kith_meta_keeper_collection_at(const kith_meta_keeper *keeper, uint32_t index) {
-    return index < keeper->fsm.state.collection_count ? keeper->fsm.state.collections[index] : NULL;
+    const kith_meta_state *state = &keeper->fsm.state;
+    return index < state->collection_count ? &state->collections[index]->collection : NULL;
 }
 
 kith_status kith_meta_keeper_replay(kith_meta_keeper *keeper, const kith_log_entry *entry, kith_err *err) {

@@ -17,7 +17,7 @@ typedef struct kith_meta_keeper_options {
     kith_env *env;
     const char *dir; /* <data>/meta */
     kith_executor *executor;
-    kith_meta_node node; /* this one */
+    kith_node node; /* this one */
     /* A collection came to be: open its shards. Called before the map shows it, and in replay. A failure reaches the
      * client; the collection exists all the same, without these shards, and a repeat of its creation calls this again:
      * what is open stays so. */

@@ -10,17 +10,61 @@ uint32_t kith_meta_slot_shard_even(uint32_t slot, uint32_t shard_count) {
     return (uint32_t)((((uint64_t)slot + 1) * shard_count - 1) / KITH_SLOTS);
 }
 
-static kith_meta_entry *entry_create(const kith_collection *collection) {
-    kith_meta_entry *entry = kith_alloc_zero(sizeof *entry);
-    atomic_init(&entry->references, 1);
-    entry->collection = *collection;
-    entry->shard_nodes = kith_alloc_zero(collection->shard_count * sizeof *entry->shard_nodes);
-    if (collection->shard_count == 1) return entry;
-    entry->slot_shards = kith_alloc_array(KITH_SLOTS, sizeof *entry->slot_shards);
-    for (uint32_t slot = 0; slot < KITH_SLOTS; slot++) {
-        entry->slot_shards[slot] = (uint16_t)kith_meta_slot_shard_even(slot, collection->shard_count);
+/* --- entries --- */
+
+/* Its index, or KITH_META_NODE_NONE. */
+static uint16_t node_index(const kith_meta_map *map, uint32_t number) {
+    uint32_t low = 0, high = map->node_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (map->nodes[middle].number == number) return (uint16_t)middle;
+        if (map->nodes[middle].number < number)
+            low = middle + 1;
+        else
+            high = middle;
     }
+    return KITH_META_NODE_NONE;
+}
+
+static uint32_t replicas_per_shard(const kith_meta_entry *entry) {
+    return entry->collection.replication_factor;
+}
+
+static void shard_place(
+    const kith_meta_map *map, const kith_meta_shard *shard, uint32_t shard_index, kith_meta_entry *entry) {
+    uint32_t width = replicas_per_shard(entry);
+    uint16_t *replicas = entry->shard_replicas + (size_t)shard_index * width;
+    uint32_t replica_count = shard ? shard->replica_count : 0;
+    for (uint32_t r = 0; r < width; r++)
+        replicas[r] = r < replica_count ? node_index(map, shard->replicas[r]) : KITH_META_NODE_NONE;
+    if (replica_count == 0) replicas[0] = (uint16_t)(map->node_count - 1);
+    kith_assert(replicas[0] < map->node_count);
+    entry->shard_nodes[shard_index] = replicas[0];
+    entry->shard_epochs[shard_index] = shard ? shard->epoch : 1;
+}
+
+/* Without the slots. */
+static kith_meta_entry *entry_create(const kith_meta_map *map, const kith_meta_collection *stored) {
+    kith_meta_entry *entry = kith_alloc_zero(sizeof *entry);
+    uint32_t shard_count = stored->collection.shard_count;
+    atomic_init(&entry->references, 1);
+    entry->collection = stored->collection;
+    if (entry->collection.replication_factor == 0) entry->collection.replication_factor = 1;
+    entry->shard_nodes = kith_alloc_array(shard_count, sizeof *entry->shard_nodes);
+    entry->shard_epochs = kith_alloc_array(shard_count, sizeof *entry->shard_epochs);
+    entry->shard_replicas =
+        kith_alloc_array((size_t)shard_count * replicas_per_shard(entry), sizeof *entry->shard_replicas);
+    for (uint32_t i = 0; i < shard_count; i++)
+        shard_place(map, stored->shards ? &stored->shards[i] : NULL, i, entry);
     return entry;
+}
+
+static void slots_deal(kith_meta_entry *entry) {
+    uint32_t shard_count = entry->collection.shard_count;
+    if (shard_count == 1) return;
+    entry->slot_shards = kith_alloc_array(KITH_SLOTS, sizeof *entry->slot_shards);
+    for (uint32_t slot = 0; slot < KITH_SLOTS; slot++)
+        entry->slot_shards[slot] = (uint16_t)kith_meta_slot_shard_even(slot, shard_count);
 }
 
 static void entry_release(kith_meta_entry *entry) {
@@ -28,6 +72,8 @@ static void entry_release(kith_meta_entry *entry) {
     if (atomic_fetch_sub_explicit(&entry->references, 1, memory_order_acq_rel) != 1) return;
     kith_free(entry->slot_shards);
     kith_free(entry->shard_nodes);
+    kith_free(entry->shard_replicas);
+    kith_free(entry->shard_epochs);
     kith_free(entry);
 }
 
@@ -51,31 +97,78 @@ const kith_meta_entry *kith_meta_map_find(const kith_meta_map *map, const char *
     return NULL;
 }
 
+/* The same collection with its shards in the same places. Schemas do not change under an id. */
+static bool entry_equal(const kith_meta_entry *a, const kith_meta_entry *b) {
+    uint32_t shard_count = a->collection.shard_count, width = replicas_per_shard(a);
+    if (a->collection.id != b->collection.id || shard_count != b->collection.shard_count ||
+        width != replicas_per_shard(b)) {
+        return false;
+    }
+    return memcmp(a->shard_epochs, b->shard_epochs, shard_count * sizeof *a->shard_epochs) == 0 &&
+           memcmp(a->shard_replicas, b->shard_replicas,
+               (size_t)shard_count * width * sizeof *a->shard_replicas) == 0;
+}
+
 static kith_meta_entry *entry_share_or_create(
-    const kith_collection *collection, const kith_meta_map *previous) {
-    const kith_meta_entry *known =
-        previous ? kith_meta_map_find(previous, collection->name, strlen(collection->name)) : NULL;
-    if (!known || known->collection.id != collection->id) return entry_create(collection);
+    const kith_meta_map *map, const kith_meta_collection *stored, const kith_meta_map *previous) {
+    kith_meta_entry *entry = entry_create(map, stored);
+    const char *name = stored->collection.name;
+    const kith_meta_entry *known = previous ? kith_meta_map_find(previous, name, strlen(name)) : NULL;
+    if (!known || !entry_equal(known, entry)) {
+        slots_deal(entry);
+        return entry;
+    }
+    entry_release(entry);
     kith_meta_entry *shared = (kith_meta_entry *)known;
     atomic_fetch_add_explicit(&shared->references, 1, memory_order_relaxed);
     return shared;
 }
 
-kith_meta_map *kith_meta_map_create(uint64_t version, const kith_meta_node *nodes, uint32_t node_count,
-    const kith_collection *const *collections, uint32_t count, const kith_meta_map *previous) {
-    kith_assert(node_count >= 1);
-    kith_assert(node_count <= KITH_NODES_MAX);
+/* --- maps --- */
+
+/* Takes `nodes`. */
+static kith_meta_map *map_create(uint64_t version, kith_node *nodes, uint32_t node_count,
+    const kith_meta_collection *const *collections, uint32_t count, const kith_meta_map *previous) {
     kith_meta_map *map = kith_alloc_zero(sizeof *map);
     atomic_init(&map->references, 1);
     map->version = version;
     map->node_count = node_count;
-    map->nodes = kith_alloc_array(node_count, sizeof *map->nodes);
-    memcpy(map->nodes, nodes, node_count * sizeof *nodes);
+    map->nodes = nodes;
     map->entry_count = count;
     map->entries = kith_alloc_array(count ? count : 1, sizeof *map->entries);
     for (uint32_t i = 0; i < count; i++)
-        map->entries[i] = entry_share_or_create(collections[i], previous);
+        map->entries[i] = entry_share_or_create(map, collections[i], previous);
     return map;
+}
+
+kith_meta_map *kith_meta_map_create(uint64_t version, const kith_node *nodes, uint32_t node_count,
+    const kith_meta_collection *const *collections, uint32_t count, const kith_meta_map *previous) {
+    kith_assert(node_count >= 1);
+    kith_assert(node_count <= KITH_NODES_MAX);
+    kith_node *copy = kith_alloc_array(node_count, sizeof *copy);
+    memcpy(copy, nodes, node_count * sizeof *nodes);
+    return map_create(version, copy, node_count, collections, count, previous);
+}
+
+static bool some_shard_is_unassigned(const kith_meta_state *state) {
+    for (uint32_t i = 0; i < state->collection_count; i++) {
+        if (state->collections[i]->shards[0].replica_count == 0) return true;
+    }
+    return false;
+}
+
+kith_meta_map *kith_meta_map_of(
+    const kith_meta_state *state, const kith_node *self, const kith_meta_map *previous) {
+    static const kith_node nobody = {.name = "nobody", .down = true};
+    uint32_t node_count = state->node_count;
+    kith_node *nodes = kith_alloc_array((size_t)node_count + 1, sizeof *nodes);
+    if (node_count > 0) memcpy(nodes, state->nodes, node_count * sizeof *nodes);
+    if (node_count == 0 && self)
+        nodes[node_count++] = *self;
+    else if (node_count == 0 || some_shard_is_unassigned(state))
+        nodes[node_count++] = nobody;
+    return map_create(state->map_version, nodes, node_count,
+        (const kith_meta_collection *const *)state->collections, state->collection_count, previous);
 }
 
 kith_meta_map *kith_meta_map_acquire(kith_meta_map *map) {

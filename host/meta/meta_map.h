@@ -8,39 +8,44 @@
 
 #include <stdatomic.h>
 
+#include "host/meta/meta_state.h"
+#include "host/model/node.h"
 #include "host/model/schema.h"
-#include "transport/transport.h"
 
-#define KITH_NODE_NAME_BYTES_MAX 63u
-#define KITH_NODES_MAX           1024u
-
-typedef struct kith_meta_node {
-    kith_node_id id;
-    char name[KITH_NODE_NAME_BYTES_MAX + 1]; /* for people: in coverage and logs */
-} kith_meta_node;
+#define KITH_META_NODE_NONE UINT16_MAX
 
 typedef struct kith_meta_entry {
     _Atomic uint32_t references;
     kith_collection collection;
     uint16_t *slot_shards; /* [KITH_SLOTS] index of the owning shard; NULL when there is only one */
-    uint16_t *shard_nodes; /* [shard_count] index into the map's nodes */
+    uint16_t *shard_nodes; /* [shard_count] index of the primary's node in the map's nodes */
+    /* [shard_count][replication_factor] indexes into the map's nodes, primary first; KITH_META_NODE_NONE where there are
+     * fewer replicas */
+    uint16_t *shard_replicas;
+    uint64_t *shard_epochs; /* [shard_count] */
 } kith_meta_entry;
 
 typedef struct kith_meta_map {
     _Atomic uint32_t references;
     uint64_t version;
     uint32_t node_count;
-    kith_meta_node *nodes;
+    kith_node *nodes; /* by rising number */
     uint32_t entry_count;
     kith_meta_entry **entries; /* by name */
 } kith_meta_map;
 
 _Static_assert(KITH_SHARDS_MAX <= UINT16_MAX, "a shard's index fits a slot table's element");
+_Static_assert(KITH_NODES_MAX + 1 < KITH_META_NODE_NONE, "and a node's one of shard_nodes");
 
-/* Collections [count] sorted by name. Entries whose collection id is in `previous` (may be NULL) are shared with it.
- * Every shard is on node 0, the only one until there is placement. */
-kith_meta_map *kith_meta_map_create(uint64_t version, const kith_meta_node *nodes, uint32_t node_count,
-    const kith_collection *const *collections, uint32_t count, const kith_meta_map *previous);
+/* What `state` says. Entries that say the same in `previous` (may be NULL) are shared with it. A shard that is assigned to
+ * no node is on `self` while there are no nodes. Otherwise (or when `self` is NULL) the map ends with one node more, number
+ * 0, called "nobody", which is down: the map is whole, and who asks for such a shard is told. */
+kith_meta_map *kith_meta_map_of(
+    const kith_meta_state *state, const kith_node *self, const kith_meta_map *previous);
+/* Nodes [node_count >= 1] by rising number, collections [count] by name; those without assignment (shards may be NULL) are
+ * on the last node. */
+kith_meta_map *kith_meta_map_create(uint64_t version, const kith_node *nodes, uint32_t node_count,
+    const kith_meta_collection *const *collections, uint32_t count, const kith_meta_map *previous);
 kith_meta_map *kith_meta_map_acquire(kith_meta_map *map);
 void kith_meta_map_release(kith_meta_map *map); /* accepts NULL */
 

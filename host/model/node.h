@@ -1,8 +1,12 @@
-/* A node of the cluster, as its metadata knows it. */
+/* A node of the cluster, as its metadata knows it, and which nodes have which shard.
+ *
+ * Threads: pure functions. */
 #ifndef KITH_MODEL_NODE_H
 #define KITH_MODEL_NODE_H
 
+#include "host/base/err.h"
 #include "host/base/node_id.h"
+#include "host/model/schema.h"
 
 #define KITH_NODE_NAME_BYTES_MAX    63u
 #define KITH_NODE_ZONE_BYTES_MAX    63u
@@ -30,10 +34,35 @@ typedef struct kith_node {
     char zone[KITH_NODE_ZONE_BYTES_MAX + 1];            /* "": none */
     uint32_t weight;                                    /* share of shards, 100 is usual; 0: none */
     bool draining;                                      /* gets no shards */
-    bool down; /* silent for the heartbeat timeout, as the leader decided */
+    bool down;               /* silent for the heartbeat timeout, as the leader decided */
+    uint64_t up_map_version; /* the map version that its last registration made: it was alive then */
 } kith_node;
+
+/* One shard of a collection. */
+typedef struct kith_meta_shard {
+    uint64_t epoch;                       /* from 1; raised by every change of its replicas */
+    uint8_t replica_count;                /* 0: it is on the one node there is */
+    uint32_t replicas[KITH_REPLICAS_MAX]; /* [replica_count] numbers of nodes, primary first */
+} kith_meta_shard;
+
+typedef struct kith_meta_collection {
+    kith_collection collection;
+    kith_meta_shard *shards; /* [collection.shard_count] */
+} kith_meta_collection;
 
 /* "coordinator", ...; NULL for no role. */
 const char *kith_node_role_name(kith_node_role role);
+/* Shards may be put on it. */
+static inline bool kith_node_holds_shards(kith_node_role role) {
+    return role == KITH_NODE_DATA || role == KITH_NODE_STANDALONE;
+}
+/* As a UUID in text, e.g. for messages about a node that has no name here. */
+#define KITH_NODE_ID_TEXT_BYTES 37u /* with its end */
+const char *kith_node_id_text(const kith_node_id *id, char text_out[KITH_NODE_ID_TEXT_BYTES]);
+/* "host:port" or "[v6]:port"; `what` is e.g. "grpc_address". */
+KITH_CHECK kith_status kith_node_address_check(
+    const char *what, const char *address, bool empty_allowed, kith_err *err);
+/* What a node says of itself: id, role, name, addresses, zone, weight. */
+KITH_CHECK kith_status kith_node_check(const kith_node *node, kith_err *err);
 
 #endif

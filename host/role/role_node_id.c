@@ -10,7 +10,7 @@
 
 _Static_assert(KITH_NODE_NAME_BYTES_MAX >= UUID_TEXT_BYTES, "a node is called by its UUID");
 
-static void node_name_set(kith_meta_node *node) {
+static void node_name_set(kith_node *node) {
     kith_id id = {.type = KITH_ID_UUID, .bytes = node->id.bytes};
     kith_buf text;
     kith_buf_init(&text);
@@ -20,7 +20,7 @@ static void node_name_set(kith_meta_node *node) {
     kith_buf_fini(&text);
 }
 
-static kith_status id_read(kith_file *file, const char *path, kith_meta_node *node, kith_err *err) {
+static kith_status id_read(kith_file *file, const char *path, kith_node *node, kith_err *err) {
     char text[UUID_TEXT_BYTES + 1]; /* and a line end */
     size_t read = 0;
     kith_id id = {0};
@@ -33,14 +33,14 @@ static kith_status id_read(kith_file *file, const char *path, kith_meta_node *no
 }
 
 /* Version 4, variant 1 (RFC 4122, 4.4). */
-static void id_draw(kith_env *env, kith_meta_node *node) {
+static void id_draw(kith_env *env, kith_node *node) {
     kith_env_random(env, node->id.bytes, sizeof node->id.bytes);
     node->id.bytes[6] = (uint8_t)(0x40 | (node->id.bytes[6] & 0x0f));
     node->id.bytes[8] = (uint8_t)(0x80 | (node->id.bytes[8] & 0x3f));
 }
 
 static kith_status id_write(
-    kith_env *env, const char *dir, const char *path, const kith_meta_node *node, kith_err *err) {
+    kith_env *env, const char *dir, const char *path, const kith_node *node, kith_err *err) {
     char path_new[NODE_PATH_BYTES_MAX + 8], line[UUID_TEXT_BYTES + 2];
     snprintf(path_new, sizeof path_new, "%s.new", path);
     snprintf(line, sizeof line, "%.36s\n", node->name);
@@ -55,9 +55,9 @@ static kith_status id_write(
     return status;
 }
 
-kith_status kith_role_node_id_load(kith_env *env, const char *dir, kith_meta_node *node_out, kith_err *err) {
+kith_status kith_role_node_id_load(kith_env *env, const char *dir, kith_node *node_out, kith_err *err) {
     char path[NODE_PATH_BYTES_MAX];
-    kith_meta_node node = {.name = ""};
+    kith_node node = {.name = ""};
     kith_file *file;
     int bytes = snprintf(path, sizeof path, "%s/node_id", dir);
     if (bytes < 0 || (size_t)bytes >= sizeof path)

@@ -9,9 +9,10 @@ typedef struct route_fixture {
 } route_fixture;
 
 static route_fixture fixture_make(uint32_t shard_count) {
-    static const kith_meta_node node = {.name = "one"};
-    kith_collection collection = {.id = 1, .name = "c", .shard_count = shard_count, .shard_id_first = 10};
-    const kith_collection *collections[] = {&collection};
+    static const kith_node node = {.name = "one"};
+    kith_meta_collection collection = {
+        .collection = {.id = 1, .name = "c", .shard_count = shard_count, .shard_id_first = 10}};
+    const kith_meta_collection *collections[] = {&collection};
     kith_meta_map *map = kith_meta_map_create(1, &node, 1, collections, 1, NULL);
     return (route_fixture){.map = map, .entry = kith_meta_map_find(map, "c", 1)};
 }

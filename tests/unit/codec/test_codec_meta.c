@@ -96,8 +96,10 @@ static void test_codec_meta__commands(void **state) {
 
 static void test_codec_meta__snapshots(void **state) {
     (void)state;
-    kith_collection collections[2] = {golden_collection(), golden_collection()};
-    snprintf(collections[1].name, sizeof collections[1].name, "films");
+    kith_meta_collection books = {.collection = golden_collection()};
+    kith_meta_collection films = {.collection = golden_collection()};
+    const kith_meta_collection *collections[] = {&books, &films};
+    snprintf(films.collection.name, sizeof films.collection.name, "films");
     kith_codec_meta_snapshot snapshot = {.map_version = 9,
         .applied_index = 11,
         .collection_id_next = 13,
@@ -114,7 +116,7 @@ static void test_codec_meta__snapshots(void **state) {
     assert_int_equal(decoded.shard_id_next, 80);
     assert_int_equal(decoded.collection_count, 2);
     for (int i = 0; i < 2; i++)
-        collections_equal(&decoded.collections[i], &collections[i]);
+        collections_equal(&decoded.collections[i]->collection, &collections[i]->collection);
 }
 
 static void command_refused(kith_status status, const char *message) {
@@ -134,11 +136,11 @@ static void test_codec_meta__damage_is_corrupt(void **state) {
             kith_codec_meta_command_decode(buf.data, bytes, &arena, &decoded, &err), KITH_OK);
     }
     kith_buf_clear(&buf);
-    command_refused(KITH_CORRUPT, "metadata: a command of version 0; this program reads version 1");
-    kith_wire_u64(&buf, 1, 2);
-    command_refused(KITH_UNIMPLEMENTED, "metadata: a command of version 2; this program reads version 1");
+    command_refused(KITH_CORRUPT, "metadata: a command of version 0; this program reads versions 1..2");
+    kith_wire_u64(&buf, 1, 3);
+    command_refused(KITH_UNIMPLEMENTED, "metadata: a command of version 3; this program reads versions 1..2");
     kith_wire_u64(&buf, 1, 1);
-    command_refused(KITH_CORRUPT, "metadata: a command that is neither create nor drop");
+    command_refused(KITH_CORRUPT, "metadata: a command of no kind that this program knows");
     command.collection.schema.fields[1].dim = 0;
     kith_codec_meta_command_encode(&command, &buf);
     command_refused(KITH_CORRUPT, "metadata: field \"title\": dim 0 is not in 1..16384");

@@ -152,10 +152,11 @@ static void states_compare(const kith_meta_state *state, const oracle *model) {
     for (uint32_t i = 0; i < NAMES; i++) {
         char name[16];
         snprintf(name, sizeof name, "name%u", i);
-        const kith_collection *collection = kith_meta_state_find(state, name);
-        assert_int_equal(collection != NULL, model->collections[i].there);
-        count += collection != NULL;
-        if (!collection) continue;
+        const kith_meta_collection *stored = kith_meta_state_find(state, name);
+        assert_int_equal(stored != NULL, model->collections[i].there);
+        count += stored != NULL;
+        if (!stored) continue;
+        const kith_collection *collection = &stored->collection;
         assert_int_equal(collection->id, model->collections[i].id);
         assert_int_equal(collection->shard_count, model->collections[i].shard_count);
     }
@@ -212,23 +213,26 @@ static void test_meta_state__restore_refuses_a_shard_given_twice(void **unused) 
     (void)unused;
     kith_meta_state state;
     kith_meta_state_init(&state);
-    kith_collection collections[2];
-    collections[0] = create_command("a", 4, 2).collection;
-    collections[1] = create_command("b", 4, 2).collection;
-    collections[0].id = 1;
-    collections[0].shard_id_first = 1;
-    collections[1].id = 2;
-    collections[1].shard_id_first = 2; /* overlaps */
+    kith_meta_shard shards[2] = {{.epoch = 1}, {.epoch = 1}};
+    kith_meta_collection a = {.collection = create_command("a", 4, 2).collection, .shards = shards};
+    kith_meta_collection b = {.collection = create_command("b", 4, 2).collection, .shards = shards};
+    const kith_meta_collection *collections[] = {&a, &b};
+    a.collection.id = 1;
+    a.collection.shard_id_first = 1;
+    b.collection.id = 2;
+    b.collection.shard_id_first = 2; /* overlaps */
+    a.collection.replication_factor = b.collection.replication_factor = 1;
     kith_codec_meta_snapshot snapshot = {.map_version = 3,
         .applied_index = 2,
         .collection_id_next = 3,
         .shard_id_next = 5,
+        .node_number_next = 1,
         .collections = collections,
         .collection_count = 2};
     kith_err err;
     assert_int_equal(kith_meta_state_restore(&state, &snapshot, &err), KITH_CORRUPT);
     assert_int_equal(state.collection_count, 0);
-    collections[1].shard_id_first = 3;
+    b.collection.shard_id_first = 3;
     assert_ok(kith_meta_state_restore(&state, &snapshot, &err), &err);
     kith_meta_state_fini(&state);
 }
@@ -255,11 +259,12 @@ static void test_meta_map__slots_are_contiguous_even_and_complete(void **unused)
 
 static void test_meta_map__unchanged_entries_are_shared_and_old_maps_stay(void **unused) {
     (void)unused;
-    kith_meta_node node = {.name = "one"};
-    kith_collection a = create_command("a", 4, 2).collection, b = create_command("b", 4, 1).collection;
-    a.id = 1;
-    b.id = 2;
-    const kith_collection *both[] = {&a, &b};
+    kith_node node = {.name = "one"};
+    kith_meta_collection a = {.collection = create_command("a", 4, 2).collection};
+    kith_meta_collection b = {.collection = create_command("b", 4, 1).collection};
+    a.collection.id = 1;
+    b.collection.id = 2;
+    const kith_meta_collection *both[] = {&a, &b};
     kith_meta_map *first = kith_meta_map_create(1, &node, 1, both, 2, NULL);
     kith_meta_map *second = kith_meta_map_create(2, &node, 1, both + 1, 1, first);
     assert_ptr_equal(kith_meta_map_find(first, "b", 1), kith_meta_map_find(second, "b", 1));

@@ -12,9 +12,10 @@ static void test_query_plan__every_shard_once_through_its_node(void **unused) {
     for (uint64_t round = 0; round < test_scaled(200); round++) {
         uint32_t node_count = 1 + (uint32_t)kith_rng_below(&rng, 9);
         uint32_t shard_count = 1 + (uint32_t)kith_rng_below(&rng, 300);
-        kith_meta_node nodes[10] = {0};
-        kith_collection collection = {.id = 1, .name = "c", .shard_count = shard_count, .shard_id_first = 77};
-        const kith_collection *collections[] = {&collection};
+        kith_node nodes[10] = {0};
+        kith_meta_collection collection = {
+            .collection = {.id = 1, .name = "c", .shard_count = shard_count, .shard_id_first = 77}};
+        const kith_meta_collection *collections[] = {&collection};
         kith_meta_map *map = kith_meta_map_create(1, nodes, node_count, collections, 1, NULL);
         kith_meta_entry *entry = map->entries[0];
         for (uint32_t i = 0; i < shard_count; i++) {

@@ -180,11 +180,11 @@ static kith_status run_get(read_fixture *f, const uint64_t *numbers, uint32_t co
 static int setup(void **state) {
     kith_err err;
     read_fixture *f = kith_alloc_zero(sizeof *f);
-    kith_meta_node nodes[1] = {{.name = "north"}};
+    kith_node nodes[1] = {{.name = "north"}};
     kith_collection collection = {.id = 5, .name = "c", .shard_count = SHARDS, .shard_id_first = SHARD_FIRST};
     collection.schema.field_count = 1;
     collection.schema.fields[0] = (kith_field){.dim = 2, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F32};
-    const kith_collection *collections[] = {&collection};
+    const kith_meta_collection stored = {.collection = collection}, *collections[] = {&stored};
     f->map = kith_meta_map_create(1, nodes, 1, collections, 1, NULL);
     memset(f->payload, 'x', PAYLOAD_MAX);
     for (uint64_t number = 0; number < POINTS; number++) {

@@ -115,11 +115,11 @@ static kith_status run_search(search_fixture *f, uint32_t k, bool strict) {
 static int setup(void **state) {
     kith_err err;
     search_fixture *f = kith_alloc_zero(sizeof *f);
-    kith_meta_node nodes[NODES] = {{.name = "north"}, {.name = "south"}, {.name = "west"}};
+    kith_node nodes[NODES] = {{.name = "north"}, {.name = "south"}, {.name = "west"}};
     kith_collection collection = {.id = 5, .name = "c", .shard_count = SHARDS, .shard_id_first = SHARD_FIRST};
     collection.schema.field_count = 1;
     collection.schema.fields[0] = (kith_field){.dim = 2, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F32};
-    const kith_collection *collections[] = {&collection};
+    const kith_meta_collection stored = {.collection = collection}, *collections[] = {&stored};
     f->map = kith_meta_map_create(1, nodes, NODES, collections, 1, NULL);
     for (uint32_t i = 0; i < SHARDS; i++)
         f->map->entries[0]->shard_nodes[i] = (uint16_t)(i % NODES);

@@ -1,0 +1,235 @@
+/* Collections: create and drop, and where their shards are. */
+#include <string.h>
+
+#include "host/base/alloc.h"
+#include "host/meta/meta_state_internal.h"
+
+kith_meta_collection *kith_meta_collection_copy(
+    const kith_collection *collection, const kith_meta_shard *shards) {
+    kith_meta_collection *copy = kith_alloc(sizeof *copy);
+    copy->collection = *collection;
+    copy->shards = kith_alloc_array(collection->shard_count, sizeof *copy->shards);
+    memcpy(copy->shards, shards, collection->shard_count * sizeof *shards);
+    return copy;
+}
+
+void kith_meta_collection_free(kith_meta_collection *collection) {
+    kith_free(collection->shards);
+    kith_free(collection);
+}
+
+/* Where `name` is, or where it would go. */
+static uint32_t position_of(const kith_meta_state *state, const char *name, bool *found_out) {
+    uint32_t low = 0, high = state->collection_count;
+    *found_out = false;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        int order = strcmp(state->collections[middle]->collection.name, name);
+        if (order == 0) *found_out = true;
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+const kith_meta_collection *kith_meta_state_find(const kith_meta_state *state, const char *name) {
+    bool found;
+    uint32_t position = position_of(state, name, &found);
+    return found ? state->collections[position] : NULL;
+}
+
+bool kith_meta_schema_equal(const kith_schema *a, const kith_schema *b) {
+    if (a->field_count != b->field_count) return false;
+    for (uint32_t i = 0; i < a->field_count; i++) {
+        const kith_field *left = &a->fields[i], *right = &b->fields[i];
+        bool equal = strcmp(left->name, right->name) == 0 && left->dim == right->dim &&
+                     left->metric == right->metric && left->type == right->type;
+        if (!equal) return false;
+    }
+    return true;
+}
+
+void kith_meta_state_collection_insert(
+    kith_meta_state *state, uint32_t position, kith_meta_collection *collection) {
+    if (state->collection_count == state->collection_capacity) {
+        state->collection_capacity = state->collection_capacity ? state->collection_capacity * 2 : 16;
+        state->collections =
+            kith_realloc(state->collections, state->collection_capacity * sizeof *state->collections);
+    }
+    memmove(&state->collections[position + 1], &state->collections[position],
+        (state->collection_count - position) * sizeof *state->collections);
+    state->collections[position] = collection;
+    state->collection_count++;
+}
+
+/* --- create --- */
+
+/* One message for the first difference, with both values. */
+static kith_status exists_differently(
+    const kith_collection *have, const kith_collection *want, kith_err *err) {
+    if (have->shard_count != want->shard_count) {
+        return kith_err_set(err, KITH_EXISTS, "collection \"%s\" already exists with shard_count %u, not %u",
+            have->name, have->shard_count, want->shard_count);
+    }
+    if (want->replication_factor && have->replication_factor != want->replication_factor) {
+        return kith_err_set(err, KITH_EXISTS,
+            "collection \"%s\" already exists with replication_factor %u, not %u", have->name,
+            have->replication_factor, want->replication_factor);
+    }
+    if (have->schema.field_count != want->schema.field_count) {
+        return kith_err_set(err, KITH_EXISTS,
+            "collection \"%s\" already exists with %u vector fields, not %u", have->name,
+            have->schema.field_count, want->schema.field_count);
+    }
+    for (uint32_t i = 0; i < have->schema.field_count; i++) {
+        const kith_field *a = &have->schema.fields[i], *b = &want->schema.fields[i];
+        if (strcmp(a->name, b->name) != 0) {
+            return kith_err_set(err, KITH_EXISTS,
+                "collection \"%s\" already exists and its fields[%u] is called \"%s\", not \"%s\"",
+                have->name, i, a->name, b->name);
+        }
+        if (a->dim != b->dim || a->metric != b->metric || a->type != b->type) {
+            return kith_err_set(err, KITH_EXISTS,
+                "collection \"%s\" already exists and its field \"%s\" is dim %u %s %s, not dim %u %s %s",
+                have->name, a->name, a->dim, kith_metric_name(a->metric), kith_vector_type_name(a->type),
+                b->dim, kith_metric_name(b->metric), kith_vector_type_name(b->type));
+        }
+    }
+    return KITH_OK;
+}
+
+static uint32_t shards_total(const kith_meta_state *state) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < state->collection_count; i++)
+        count += state->collections[i]->collection.shard_count;
+    return count;
+}
+
+static kith_status create_check(const kith_meta_state *state, const kith_collection *wanted, kith_err *err) {
+    kith_status status = kith_name_check("collection name", wanted->name, strlen(wanted->name), false, err);
+    if (status == KITH_OK) status = kith_schema_check(&wanted->schema, err);
+    if (status != KITH_OK) return status;
+    if (wanted->shard_count < 1 || wanted->shard_count > KITH_SHARDS_MAX) {
+        return kith_err_set(
+            err, KITH_INVALID, "shard_count %u is not in 1..%u", wanted->shard_count, KITH_SHARDS_MAX);
+    }
+    if (wanted->replication_factor > KITH_REPLICAS_MAX) {
+        return kith_err_set(err, KITH_INVALID, "replication_factor %u is not in 1..%u",
+            wanted->replication_factor, KITH_REPLICAS_MAX);
+    }
+    if (state->collection_count >= KITH_COLLECTIONS_MAX) {
+        return kith_err_set(
+            err, KITH_PRECONDITION, "there are %u collections, the most allowed", state->collection_count);
+    }
+    uint32_t shard_count = shards_total(state);
+    if (wanted->shard_count > KITH_CLUSTER_SHARDS_MAX - shard_count) {
+        return kith_err_set(err, KITH_PRECONDITION,
+            "shard_count %u and the %u shards there are pass %u, the most allowed", wanted->shard_count,
+            shard_count, KITH_CLUSTER_SHARDS_MAX);
+    }
+    return KITH_OK;
+}
+
+static kith_status replica_check(
+    const kith_meta_state *state, const kith_meta_shard *shard, uint32_t replica, kith_err *err) {
+    uint32_t number = shard->replicas[replica];
+    const kith_node *node = kith_meta_state_node(state, number);
+    if (!node) return kith_err_set(err, KITH_PRECONDITION, "there is no node %u", number);
+    if (!kith_node_holds_shards(node->role)) {
+        return kith_err_set(err, KITH_INVALID, "node %u (\"%s\") is a %s node and holds no shards", number,
+            node->name, kith_node_role_name(node->role));
+    }
+    for (uint32_t i = 0; i < replica; i++) {
+        if (shard->replicas[i] != number) continue;
+        return kith_err_set(err, KITH_INVALID, "node %u (\"%s\") is named twice", number, node->name);
+    }
+    return KITH_OK;
+}
+
+kith_status kith_meta_state_assignment_check(const kith_meta_state *state, const kith_collection *collection,
+    const kith_meta_shard *shards, kith_err *err) {
+    for (uint32_t i = 0; i < collection->shard_count; i++) {
+        const kith_meta_shard *shard = &shards[i];
+        if (shard->replica_count < 1 || shard->replica_count > collection->replication_factor) {
+            return kith_err_set(err, KITH_INVALID, "shards[%u] has %u replicas, not 1..%u", i,
+                shard->replica_count, collection->replication_factor);
+        }
+        for (uint32_t r = 0; r < shard->replica_count; r++) {
+            kith_status status = replica_check(state, shard, r, err);
+            if (status != KITH_OK) return kith_err_wrap(err, status, "shards[%u].replicas[%u]", i, r);
+        }
+    }
+    return KITH_OK;
+}
+
+static kith_status shards_check(const kith_meta_state *state, const kith_collection *created,
+    const kith_meta_shard *shards, kith_err *err) {
+    if (shards) return kith_meta_state_assignment_check(state, created, shards, err);
+    if (state->node_count > 0) {
+        return kith_err_set(err, KITH_PRECONDITION,
+            "collection \"%s\": its shards are assigned to none of the %u nodes", created->name,
+            state->node_count);
+    }
+    if (created->replication_factor > 1) {
+        return kith_err_set(err, KITH_PRECONDITION, "replication_factor %u needs as many nodes; there is one",
+            created->replication_factor);
+    }
+    return KITH_OK;
+}
+
+static void collection_add(
+    kith_meta_state *state, uint32_t position, kith_collection *created, const kith_meta_shard *assigned) {
+    kith_meta_shard *shards = kith_alloc_zero(created->shard_count * sizeof *shards);
+    if (assigned) memcpy(shards, assigned, created->shard_count * sizeof *shards);
+    for (uint32_t i = 0; i < created->shard_count; i++)
+        shards[i].epoch = 1;
+    created->id = state->collection_id_next++;
+    created->shard_id_first = state->shard_id_next;
+    state->shard_id_next += created->shard_count;
+    kith_meta_state_collection_insert(state, position, kith_meta_collection_copy(created, shards));
+    kith_free(shards);
+}
+
+void kith_meta_state_create(
+    kith_meta_state *state, const kith_codec_meta_command *command, kith_meta_result *result) {
+    bool found;
+    uint32_t position = position_of(state, command->collection.name, &found);
+    if (found) {
+        const kith_collection *have = &state->collections[position]->collection;
+        result->status = exists_differently(have, &command->collection, &result->err);
+        if (result->status == KITH_OK) result->collection = *have;
+        return;
+    }
+    kith_collection created = command->collection;
+    if (created.replication_factor == 0) created.replication_factor = 1;
+    result->status = create_check(state, &created, &result->err);
+    if (result->status == KITH_OK)
+        result->status = shards_check(state, &created, command->shards, &result->err);
+    if (result->status != KITH_OK) return;
+    collection_add(state, position, &created, command->shards);
+    result->changed = true;
+    result->collection = created;
+}
+
+/* --- drop --- */
+
+void kith_meta_state_drop(
+    kith_meta_state *state, const kith_codec_meta_command *command, kith_meta_result *result) {
+    const kith_collection *unwanted = &command->collection;
+    bool found;
+    uint32_t position = position_of(state, unwanted->name, &found);
+    /* The name may have been given to another collection since the client looked. */
+    if (!found || (unwanted->id && state->collections[position]->collection.id != unwanted->id)) {
+        result->status =
+            kith_err_set(&result->err, KITH_NOT_FOUND, "collection \"%s\" does not exist", unwanted->name);
+        return;
+    }
+    result->changed = true;
+    result->collection = state->collections[position]->collection;
+    kith_meta_collection_free(state->collections[position]);
+    state->collection_count--;
+    memmove(&state->collections[position], &state->collections[position + 1],
+        (state->collection_count - position) * sizeof *state->collections);
+}
