@@ -7,8 +7,7 @@
 #include "host/cluster/placement_internal.h"
 
 kith_placement_node kith_placement_node_of(const kith_node *node) {
-    bool holds = (node->role == KITH_NODE_DATA || node->role == KITH_NODE_STANDALONE) && !node->draining &&
-                 node->weight > 0;
+    bool holds = kith_node_holds_shards(node->role) && !node->draining && node->weight > 0;
     return (kith_placement_node){
         .number = node->number,
         .zone = node->zone,
