@@ -35,6 +35,10 @@ static bool differs_in_codes_only(const kith_compute_ops *ops) {
     return strstr(ops->name, "vnni") || strstr(ops->name, "dot");
 }
 
+bool case_applies(const kernels_case *c, const kith_compute_ops *ops) {
+    return c->rows.codes || !differs_in_codes_only(ops);
+}
+
 /* --- data --- */
 
 static float component_make(kith_rng *rng, case_data data, double scale) {
@@ -298,15 +302,14 @@ void case_top_k(const kernels_case *c, const kith_compute_ops *ops, kith_row_hit
     kith_free(job.scratch);
 }
 
-static void case_fail(const case_shape *s, const char *backend, const char *what) {
-    fail_msg(
-        "%s: %s differs from ref: metric %d type %d data %d dim %u rows %u queries %u k %u codes %d dead %d "
-        "allow %d floors %d reversed %d part %d seed %llu",
+void case_fail(const case_shape *s, const char *backend, const char *what) {
+    fail_msg("%s: %s: metric %d type %d data %d dim %u rows %u queries %u k %u codes %d dead %d "
+             "allow %d floors %d reversed %d part %d seed %llu",
         backend, what, s->metric, s->type, s->data, s->dim, s->row_count, s->query_count, s->k, s->codes,
         s->dead, s->allow, s->floors, s->reversed_ties, s->part, (unsigned long long)s->seed);
 }
 
-static bool hits_equal(const kernels_case *c, const kith_row_hit *a, const uint32_t *a_counts,
+bool case_hits_equal(const kernels_case *c, const kith_row_hit *a, const uint32_t *a_counts,
     const kith_row_hit *b, const uint32_t *b_counts) {
     for (uint32_t q = 0; q < c->shape.query_count; q++) {
         if (a_counts[q] != b_counts[q]) return false;
@@ -330,13 +333,13 @@ static void top_k_check(const kernels_case *c) {
     uint32_t backend_count;
     const kith_compute_ops *const *backends = case_backends(&backend_count);
     for (uint32_t i = 0; i < backend_count; i++) {
-        if (differs_in_codes_only(backends[i]) && !c->rows.codes) continue;
+        if (!case_applies(c, backends[i])) continue;
         kith_top_k_stats stats = {0};
         case_top_k(c, backends[i], got, got_counts, &stats);
-        if (!hits_equal(c, want, want_counts, got, got_counts))
-            case_fail(&c->shape, backends[i]->name, "top_k");
+        if (!case_hits_equal(c, want, want_counts, got, got_counts))
+            case_fail(&c->shape, backends[i]->name, "top_k differs from ref");
         if (stats.rows_scanned != want_stats.rows_scanned)
-            case_fail(&c->shape, backends[i]->name, "rows_scanned");
+            case_fail(&c->shape, backends[i]->name, "rows_scanned differs from ref");
     }
     kith_free(want);
     kith_free(got);
@@ -350,14 +353,15 @@ static void rescore_check(const kernels_case *c, const kith_compute_ops *ops) {
     double want[COUNT], got[COUNT];
     float *norms = kith_alloc_array(c->shape.row_count + 1, sizeof *norms);
     ops->norms(c->vectors, c->shape.type, c->shape.dim, c->shape.row_count, norms);
-    if (memcmp(norms, c->norms, c->shape.row_count * sizeof *norms)) case_fail(&c->shape, ops->name, "norms");
+    if (memcmp(norms, c->norms, c->shape.row_count * sizeof *norms))
+        case_fail(&c->shape, ops->name, "norms differs from ref");
     kith_free(norms);
     if (c->shape.row_count == 0) return;
     for (uint32_t i = 0; i < COUNT; i++)
         numbers[i] = (uint32_t)((i * 7919ull) % c->shape.row_count);
     kith_compute_ref()->rescore(&c->rows, c->queries, numbers, COUNT, want);
     ops->rescore(&c->rows, c->queries, numbers, COUNT, got);
-    if (memcmp(want, got, sizeof want)) case_fail(&c->shape, ops->name, "rescore");
+    if (memcmp(want, got, sizeof want)) case_fail(&c->shape, ops->name, "rescore differs from ref");
 }
 
 void case_check(const case_shape *shape) {

@@ -69,6 +69,13 @@ void case_codes_make(kernels_case *c, kith_rng *rng);
 /* Runs `ops` with scratch of exactly scratch_bytes. */
 void case_top_k(const kernels_case *c, const kith_compute_ops *ops, kith_row_hit *hits_out,
     uint32_t *counts_out, kith_top_k_stats *stats_out);
+/* False: of this case the backend would do what another one does. */
+bool case_applies(const kernels_case *c, const kith_compute_ops *ops);
+/* Rows and scores, to the bit. */
+bool case_hits_equal(const kernels_case *c, const kith_row_hit *a, const uint32_t *a_counts,
+    const kith_row_hit *b, const uint32_t *b_counts);
+/* Fails the test with the shape. */
+void case_fail(const case_shape *shape, const char *backend, const char *what);
 /* Every backend's top_k, rescore and norms give ref's bits; fails the test with the shape if not. */
 void case_check(const case_shape *shape);
 

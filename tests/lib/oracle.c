@@ -58,6 +58,11 @@ static double component(const uint8_t *stored, uint32_t index, kith_vector_type 
     return value;
 }
 
+void oracle_widen(const void *stored, kith_vector_type type, uint32_t dim, double *vector_out) {
+    for (uint32_t i = 0; i < dim; i++)
+        vector_out[i] = component(stored, i, type);
+}
+
 /* --- content --- */
 
 /* Numbers, then UUIDs, then strings; each by its meaning. */
@@ -109,8 +114,7 @@ static oracle_point *point_make(const oracle *model, const kith_op_point *from, 
         point->stored[f] = kith_alloc(kith_field_vector_bytes(field));
         memcpy(point->stored[f], from->vectors[f], kith_field_vector_bytes(field));
         point->vectors[f] = kith_alloc_array(field->dim, sizeof(double));
-        for (uint32_t i = 0; i < field->dim; i++)
-            point->vectors[f][i] = component(point->stored[f], i, field->type);
+        oracle_widen(point->stored[f], field->type, field->dim, point->vectors[f]);
     }
     return point;
 }
@@ -178,7 +182,7 @@ const oracle_point *oracle_find(const oracle *model, const kith_id *id) {
 
 /* --- search --- */
 
-static double closeness_of(kith_metric metric, const float *query, const double *vector, uint32_t dim) {
+double oracle_closeness(kith_metric metric, const float *query, const double *vector, uint32_t dim) {
     double product = 0, query_square = 0, vector_square = 0, square = 0, absolute = 0;
     for (uint32_t i = 0; i < dim; i++) {
         double q = query[i], x = vector[i];
@@ -189,8 +193,21 @@ static double closeness_of(kith_metric metric, const float *query, const double 
         absolute += fabs(q - x);
     }
     if (metric == KITH_METRIC_IP) return product;
+    if (metric == KITH_METRIC_COSINE && (query_square == 0 || vector_square == 0)) return 0;
     if (metric == KITH_METRIC_COSINE) return product / (sqrt(query_square) * sqrt(vector_square));
     return metric == KITH_METRIC_L2 ? -square : -absolute;
+}
+
+/* Higham, "Accuracy and Stability of Numerical Algorithms" (2002), section 4.2: either sum is within gamma_dim times the sum
+ * of its terms' sizes; a quotient has three such sums, of which two are roots. */
+double oracle_closeness_error(kith_metric metric, const float *query, const double *vector, uint32_t dim) {
+    double roundings = dim + 8, sizes = 0;
+    for (uint32_t i = 0; i < dim && metric == KITH_METRIC_IP; i++)
+        sizes += fabs(query[i] * vector[i]);
+    if (metric == KITH_METRIC_L2 || metric == KITH_METRIC_L1)
+        sizes = -oracle_closeness(metric, query, vector, dim);
+    if (metric == KITH_METRIC_COSINE) sizes = 2;
+    return 2 * roundings * 0x1p-53 * sizes * 1.001;
 }
 
 static int hit_order(const void *a_pointer, const void *b_pointer) {
@@ -208,7 +225,7 @@ uint32_t oracle_search(
         const oracle_point *point = model->points[i];
         if (!point->vectors[field_index]) continue;
         all[count++] = (kith_hit){
-            .closeness = closeness_of(field->metric, query, point->vectors[field_index], field->dim),
+            .closeness = oracle_closeness(field->metric, query, point->vectors[field_index], field->dim),
             .id = point->id};
     }
     qsort(all, count, sizeof *all, hit_order);

@@ -38,4 +38,10 @@ const oracle_point *oracle_find(const oracle *model, const kith_id *id);
 uint32_t oracle_search(
     const oracle *model, uint32_t field_index, const float *query, uint32_t k, kith_hit *hits_out);
 
+/* What it is made of: a vector as stored, widened to vector_out [dim]; and the closeness of a query to one. */
+void oracle_widen(const void *stored, kith_vector_type type, uint32_t dim, double *vector_out);
+double oracle_closeness(kith_metric metric, const float *query, const double *vector, uint32_t dim);
+/* How far from it a sum of the same terms in another order may be. */
+double oracle_closeness_error(kith_metric metric, const float *query, const double *vector, uint32_t dim);
+
 #endif
