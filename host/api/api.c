@@ -4,6 +4,9 @@
 #include "host/base/alloc.h"
 #include "host/base/assert.h"
 
+/* A coordinator that takes longer to say what it has is on its way out. */
+#define REFRESH_NS_MAX UINT64_C(1000000000)
+
 kith_api *kith_api_create(const kith_api_options *options) {
     kith_api *api = kith_alloc_zero(sizeof *api);
     api->options = *options;
@@ -96,6 +99,27 @@ kith_status kith_api_enter(kith_api *api, kith_api_call *call, kith_api_class cl
     return KITH_OK;
 }
 
+static void refreshed(kith_meta_wait *wait, kith_status status, const kith_err *err) {
+    kith_api_refresh *refresh = (kith_api_refresh *)(void *)((char *)wait - offsetof(kith_api_refresh, impl));
+    (void)status;
+    (void)err;
+    refresh->done(refresh);
+}
+
+bool kith_api_refresh_start(kith_api *api, kith_api_refresh *refresh) {
+    _Static_assert(sizeof(kith_meta_wait) <= sizeof refresh->impl, "a refresh embeds its wait");
+    if (!api->options.meta->is_remote) return false;
+    uint64_t until = kith_env_now_ns(api->options.env) + REFRESH_NS_MAX;
+    kith_meta_wait *wait = (kith_meta_wait *)(void *)refresh->impl;
+    *wait = (kith_meta_wait){
+        .map_version = KITH_META_NEWEST,
+        .deadline_ns = refresh->deadline_ns && refresh->deadline_ns < until ? refresh->deadline_ns : until,
+        .done = refreshed,
+    };
+    kith_meta_wait_start(api->options.meta, wait);
+    return true;
+}
+
 kith_api_run kith_api_answer(kith_api_run *run) {
     kith_api_admit_free(run->api, run->class, run->bytes);
     run->answering = true;
@@ -110,6 +134,7 @@ void kith_api_leave(kith_api_run *run) {
 
 kith_query_base kith_api_query_base(const kith_api_run *run, kith_api_call *call) {
     return (kith_query_base){
+        .env = run->api->options.env,
         .transport = run->api->options.transport,
         .map = run->map,
         .entry = run->entry,

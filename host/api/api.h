@@ -216,6 +216,19 @@ bool kith_api_wait_idle(kith_api *api, uint64_t timeout_ns);
 /* Nothing may be in flight, and the threads that answered requests must be joined. Accepts NULL. */
 void kith_api_destroy(kith_api *api);
 
+/* --- a map that may be old --- */
+
+/* A call for a collection that this node does not know may be early: another node has created it a moment ago. */
+typedef struct kith_api_refresh kith_api_refresh;
+struct kith_api_refresh {
+    uint64_t deadline_ns;
+    void (*done)(kith_api_refresh *refresh); /* start the call again; once */
+    void *impl[24];
+};
+/* True: `done` comes when the newest map is here, or none could be had in time. False: what this node knows is all there
+ * is. */
+bool kith_api_refresh_start(kith_api *api, kith_api_refresh *refresh);
+
 /* --- health --- */
 
 /* OK when this process can serve (recovered, not shutting down, writes not stopped); else why. Any thread, no I/O. */

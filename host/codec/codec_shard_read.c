@@ -16,6 +16,7 @@ static void ids_encode(const kith_id *ids, uint32_t count, uint32_t field, kith_
 
 void kith_codec_shard_read_request_encode(const kith_codec_shard_read_request *request, kith_buf *buf) {
     kith_wire_u64(buf, 1, request->collection_id);
+    kith_wire_u64(buf, 10, request->map_version);
     kith_wire_u64(buf, 2, request->shard_id);
     kith_wire_u64(buf, 3, (uint64_t)request->kind);
     if (request->id_count > 0) ids_encode(request->ids, request->id_count, 4, buf);
@@ -74,6 +75,7 @@ kith_status kith_codec_shard_read_request_decode(const void *data, size_t bytes,
         &kith__internal__v1__shard_read_request__descriptor, data, bytes, arena, KITH_INTERNAL, err);
     if (!message) return KITH_INTERNAL;
     kith_codec_shard_read_request request = {.collection_id = message->collection_id,
+        .map_version = message->map_version,
         .shard_id = message->shard_id,
         .kind = (kith_codec_read_kind)message->kind,
         .limit = message->limit,

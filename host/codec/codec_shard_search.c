@@ -6,6 +6,7 @@
 
 void kith_codec_shard_search_request_encode(const kith_codec_shard_search_request *request, kith_buf *buf) {
     kith_wire_u64(buf, 1, request->collection_id);
+    kith_wire_u64(buf, 8, request->map_version);
     kith_wire_u64_array(buf, 2, request->shard_ids, request->shard_count);
     kith_wire_u64(buf, 3, request->field_index);
     kith_wire_u64(buf, 4, request->k);
@@ -46,6 +47,7 @@ kith_status kith_codec_shard_search_request_decode(const void *data, size_t byte
     kith_status status = search_limits_check(message, err);
     if (status != KITH_OK) return status;
     kith_codec_shard_search_request request = {.collection_id = message->collection_id,
+        .map_version = message->map_version,
         .field_index = message->field_index,
         .k = message->k,
         .dim = message->dim,

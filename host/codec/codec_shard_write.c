@@ -6,6 +6,7 @@
 void kith_codec_shard_write_request_encode(const kith_codec_shard_write_request *request, kith_buf *buf) {
     kith_buf_reserve(buf, request->op_bytes + 64);
     kith_wire_u64(buf, 1, request->collection_id);
+    kith_wire_u64(buf, 6, request->map_version);
     kith_wire_u64(buf, 2, request->shard_id);
     kith_wire_bytes(buf, 3, request->request_id.client, sizeof request->request_id.client);
     kith_wire_u64(buf, 4, request->request_id.number);
@@ -18,6 +19,7 @@ kith_status kith_codec_shard_write_request_decode(const void *data, size_t bytes
         &kith__internal__v1__shard_write_request__descriptor, data, bytes, arena, KITH_INTERNAL, err);
     if (!message) return KITH_INTERNAL;
     kith_codec_shard_write_request request = {.collection_id = message->collection_id,
+        .map_version = message->map_version,
         .shard_id = message->shard_id,
         .request_id = {.number = message->number},
         .op = message->op.data,
@@ -57,6 +59,7 @@ kith_status kith_codec_shard_write_response_decode(const void *data, size_t byte
 
 void kith_codec_shard_count_request_encode(const kith_codec_shard_count_request *request, kith_buf *buf) {
     kith_wire_u64(buf, 1, request->collection_id);
+    kith_wire_u64(buf, 3, request->map_version);
     kith_wire_u64_array(buf, 2, request->shard_ids, request->shard_count);
 }
 
@@ -65,7 +68,8 @@ kith_status kith_codec_shard_count_request_decode(const void *data, size_t bytes
     const Kith__Internal__V1__ShardCountRequest *message = kith_codec_unpack(
         &kith__internal__v1__shard_count_request__descriptor, data, bytes, arena, KITH_INTERNAL, err);
     if (!message) return KITH_INTERNAL;
-    kith_codec_shard_count_request request = {.collection_id = message->collection_id};
+    kith_codec_shard_count_request request = {
+        .collection_id = message->collection_id, .map_version = message->map_version};
     kith_status status =
         kith_codec_shard_numbers_decode(message->shard_ids, &request.shard_ids, &request.shard_count, err);
     if (status == KITH_OK) *request_out = request;

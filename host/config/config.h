@@ -15,7 +15,12 @@
 #include "host/config/config_table.h"
 
 /* Values of the CHOICE keys, in the order of the table's names. */
-typedef enum kith_config_role { KITH_CONFIG_ROLE_STANDALONE } kith_config_role;
+typedef enum kith_config_role {
+    KITH_CONFIG_ROLE_STANDALONE,
+    KITH_CONFIG_ROLE_COORDINATOR,
+    KITH_CONFIG_ROLE_DATA,
+    KITH_CONFIG_ROLE_QUERY,
+} kith_config_role;
 /* log_level and log_format are kith_log_level and kith_log_format (host/base/log.h). */
 typedef enum kith_config_compute_backend {
     KITH_CONFIG_COMPUTE_BACKEND_AUTO,

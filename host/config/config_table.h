@@ -23,8 +23,9 @@
 
 #define KITH_CONFIG_TABLE(X, SECTION)                                                                        \
     SECTION("Server")                                                                                        \
-    X(role, CHOICE, "standalone", "standalone", 0, NODE, RESTART,                                            \
-        "What this process does. A standalone server is a whole service in one process.")                    \
+    X(role, CHOICE, "standalone", "standalone|coordinator|data|query", 0, NODE, RESTART,                     \
+        "What this process does. A standalone server is a whole service in one process; the others make a "  \
+        "cluster: coordinators keep its metadata, data nodes the vectors, query nodes serve clients.")       \
     X(data_dir, TEXT, "./kith-data", 1, KITH_CONFIG_TEXT_BYTES_MAX, NODE, RESTART,                           \
         "Folder of everything that must survive a restart; made when missing, used by one process at a "     \
         "time.")                                                                                             \
@@ -34,11 +35,54 @@
         "Port of REST, metrics and health checks; 0 takes a free one.")                                      \
     X(grpc_port, U32, 7441, 0, 65535, NODE, RESTART, "Port of gRPC; 0 takes a free one.")                    \
     X(node_port, U32, 7442, 0, 65535, NODE, RESTART,                                                         \
-        "Port between the nodes of a cluster; a standalone server does not use it.")                         \
+        "Port between the nodes of a cluster; a standalone server does not use it. 0 takes a free one.")     \
     X(message_bytes_max, U64, KITH_MESSAGE_BYTES_MAX, 64 * KITH_CONFIG_KIB, KITH_MESSAGE_BYTES_MAX, NODE,    \
         RESTART, "Largest request or response of a client.")                                                 \
     X(answer_timeout_ms, U32, 30000, 1000, 3600000, NODE, RESTART,                                           \
         "Longest time an answer may wait for its client to read it; then the call is cancelled.")            \
+    SECTION("Cluster")                                                                                       \
+    X(cluster_name, TEXT, "kith", 1, 63, CLUSTER, RESTART, "Nodes of another cluster are refused.")          \
+    X(coordinators, TEXT, "", 0, KITH_CONFIG_TEXT_BYTES_MAX, NODE, RESTART,                                  \
+        "Node addresses of the coordinators, host:port, separated by commas. The first start of a cluster "  \
+        "needs all of them at once; later any one that answers is enough.")                                  \
+    X(node_address, TEXT, "", 0, 261, NODE, RESTART,                                                         \
+        "host:port under which other nodes reach this one; empty: bind_address and node_port.")              \
+    X(node_name, TEXT, "", 0, 63, NODE, RESTART,                                                             \
+        "Name for people, in coverage and logs; empty: the node's id.")                                      \
+    X(node_zone, TEXT, "", 0, 63, NODE, RESTART,                                                             \
+        "What fails together with this node (a rack, a zone): copies of a shard go to different ones.")      \
+    X(node_weight, U32, 100, 0, 10000, NODE, RESTART,                                                        \
+        "Share of the shards that this data node gets beside others; 0: none.")                              \
+    X(heartbeat_ms, U32, 500, 100, 30000, CLUSTER, RESTART,                                                  \
+        "How often a node tells the coordinators that "                                                      \
+        "it is there.")                                                                                      \
+    X(heartbeat_timeout_ms, U32, 2000, 300, 120000, CLUSTER, RESTART,                                        \
+        "A node that is silent for this long is taken for down.")                                            \
+    X(election_timeout_ms, U32, 400, 50, 10000, CLUSTER, RESTART,                                            \
+        "A coordinator that hears nothing from the leader for one to two times this long stands for "        \
+        "election.")                                                                                         \
+    X(node_ping_ms, U32, 500, 50, 10000, NODE, RESTART,                                                      \
+        "How often connected nodes ask each other for a "                                                    \
+        "sign of life.")                                                                                     \
+    X(node_ping_timeout_ms, U32, 1500, 100, 60000, NODE, RESTART,                                            \
+        "A connection that is silent for this long is cut: requests on it fail.")                            \
+    X(node_in_flight_max, U32, 4096, 16, 1048576, NODE, RESTART,                                             \
+        "Requests to one other node at once; further ones are refused.")                                     \
+    X(node_in_flight_bytes_max, U64, 512 * KITH_CONFIG_MIB, 64 * KITH_CONFIG_MIB, 64 * KITH_CONFIG_GIB,      \
+        NODE, RESTART, "Bytes of requests to one other node at once; further ones are refused.")             \
+    X(node_busy_poll, BOOL, false, 0, 0, NODE, RESTART,                                                      \
+        "Poll the network without sleeping: lower latency for one core that is always busy.")                \
+    X(node_ca_file, TEXT, "", 0, KITH_CONFIG_TEXT_BYTES_MAX, NODE, RESTART,                                  \
+        "Certificate of the cluster's authority (kith cluster certs makes it). With it nodes prove "         \
+        "themselves to each other.")                                                                         \
+    X(node_cert_file, TEXT, "", 0, KITH_CONFIG_TEXT_BYTES_MAX, NODE, RESTART, "This node's certificate.")    \
+    X(node_key_file, TEXT, "", 0, KITH_CONFIG_TEXT_BYTES_MAX, NODE, RESTART, "Its private key.")             \
+    X(node_insecure, BOOL, false, 0, 0, NODE, RESTART,                                                       \
+        "Allow a cluster without certificates on an address other than loopback: whoever reaches the node "  \
+        "port can read and write everything.")                                                               \
+    X(transport_mac, BOOL, true, 0, 0, CLUSTER, RESTART,                                                     \
+        "Authenticate every message between nodes that have certificates; false only where the network is "  \
+        "trusted.")                                                                                          \
     SECTION("Logging")                                                                                       \
     X(log_level, CHOICE, "info", "error|warn|info|debug", 0, NODE, RELOADABLE,                               \
         "Least severe lines that are written; debug writes several lines a request.")                        \

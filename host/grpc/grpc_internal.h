@@ -228,6 +228,8 @@ struct kith_grpc_unary {
     kith_arena arena;
     kith_buf reply;
     kith_grpc_room room;
+    kith_api_refresh refresh;
+    bool refreshed; /* once is enough */
     union {
         kith_api_call call; /* the others begin with it */
         kith_api_search_call search;

@@ -24,24 +24,55 @@ static void unary_destroy(kith_grpc_call *call) {
     kith_buf_fini(&unary_of(call)->reply);
 }
 
-static kith_status unary_start(kith_grpc_unary *unary, kith_err *err) {
+static void unary_refreshed(kith_api_refresh *refresh);
+
+/* A collection that is not known here may have been created elsewhere a moment ago: the call waits for a new map, once. */
+static bool unary_refreshes(kith_grpc_unary *unary, kith_status status) {
+    if (status != KITH_NOT_FOUND || unary->refreshed) return false;
+    unary->refreshed = true;
+    unary->refresh =
+        (kith_api_refresh){.deadline_ns = kith_grpc_call_deadline_ns(&unary->base), .done = unary_refreshed};
+    return kith_api_refresh_start(unary->base.thread->server->options.api, &unary->refresh);
+}
+
+/* Decodes the payload and starts the call, or answers it. */
+static void unary_start(kith_grpc_unary *unary) {
     kith_grpc_call *call = &unary->base;
-    if (!call->payload) return kith_err_set(err, KITH_INVALID, "the call has no request message");
-    size_t request_bytes = grpc_byte_buffer_length(call->payload);
-    kith_status status = kith_grpc_room_enter(call->thread->server, &unary->room, request_bytes, err);
-    if (status != KITH_OK) return status;
-    kith_grpc_bytes request = kith_grpc_bytes_open(call->payload);
-    status = call->method->start(unary, kith_grpc_bytes_data(&request), request.bytes, err);
+    kith_err err;
+    grpc_byte_buffer *payload = call->payload;
+    call->payload = NULL; /* once started, the call may end at any moment */
+    kith_grpc_bytes request = kith_grpc_bytes_open(payload);
+    kith_status status = call->method->start(unary, kith_grpc_bytes_data(&request), request.bytes, &err);
     kith_grpc_bytes_close(&request);
-    grpc_byte_buffer_destroy(call->payload); /* decoded: not kept while the api works */
-    call->payload = NULL;
-    return status;
+    if (status != KITH_OK) {
+        call->payload = payload;
+        if (unary_refreshes(unary, status)) return;
+        call->payload = NULL;
+    }
+    grpc_byte_buffer_destroy(payload); /* decoded: not kept while the api works */
+    if (status != KITH_OK) kith_grpc_unary_answer(unary, status, &err);
+}
+
+static void unary_refreshed(kith_api_refresh *refresh) {
+    kith_grpc_unary *unary =
+        (kith_grpc_unary *)(void *)((char *)refresh - offsetof(kith_grpc_unary, refresh));
+    unary_start(unary);
 }
 
 static void unary_begin(kith_grpc_call *call) {
+    kith_grpc_unary *unary = unary_of(call);
     kith_err err;
-    kith_status status = unary_start(unary_of(call), &err);
-    if (status != KITH_OK) kith_grpc_unary_answer(unary_of(call), status, &err);
+    kith_status status = KITH_OK;
+    unary->refreshed = false;
+    if (!call->payload)
+        status = kith_err_set(&err, KITH_INVALID, "the call has no request message");
+    else
+        status = kith_grpc_room_enter(
+            call->thread->server, &unary->room, grpc_byte_buffer_length(call->payload), &err);
+    if (status == KITH_OK)
+        unary_start(unary);
+    else
+        kith_grpc_unary_answer(unary, status, &err);
 }
 
 /* The boundary logs what this node did wrong; a client's mistakes are the client's to log. */

@@ -83,7 +83,10 @@ static unsigned answer_alive(kith_http_server *server, kith_buf *body) {
 
 static unsigned answer_ready(kith_http_server *server, kith_buf *body) {
     kith_err err;
-    if (kith_api_ready(server->options.api, &err) == KITH_OK) return answer_alive(server, body);
+    const kith_http_server_options *options = &server->options;
+    kith_status status =
+        options->api ? kith_api_ready(options->api, &err) : options->ready(options->ctx, &err);
+    if (status == KITH_OK) return answer_alive(server, body);
     kith_buf_append_text(body, err.text);
     kith_buf_append_text(body, "\n");
     return MHD_HTTP_SERVICE_UNAVAILABLE;

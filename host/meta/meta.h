@@ -22,6 +22,7 @@ typedef struct kith_meta_ops {
 
 struct kith_meta {
     const kith_meta_ops *ops;
+    bool is_remote;         /* kept elsewhere: a newer map may exist */
     kith_hazard_cell *maps; /* of kith_meta_map, each with one reference of the cell; NULL before start */
 };
 
@@ -39,16 +40,19 @@ struct kith_meta_proposal {
     void *impl;                          /* where it is not */
 };
 
-/* For a map of at least a version: a peer has spoken of it. */
+/* For a map of at least a version, of which a peer has spoken; or, with KITH_META_NEWEST, for whatever a coordinator
+ * has now. */
+#define KITH_META_NEWEST UINT64_MAX
 struct kith_meta_wait {
     uint64_t map_version;
     uint64_t deadline_ns;
-    /* Exactly once, never before kith_meta_wait_start has returned. OK: the map is that new; DEADLINE: it is not. */
+    /* Exactly once, never before kith_meta_wait_start has returned. OK: the map is that new; else it is not. */
     void (*done)(kith_meta_wait *wait, kith_status status, const kith_err *err);
     kith_task task;
     kith_meta *meta;
     kith_timer timer;
     kith_meta_wait *next;
+    uint64_t pull; /* the pull that answers it, when for the newest */
 };
 static inline void kith_meta_wait_start(kith_meta *meta, kith_meta_wait *wait) {
     meta->ops->wait(meta, wait);

@@ -15,6 +15,7 @@
 #define KITH_META_META_CLIENT_H
 
 #include "host/meta/meta.h"
+#include "transport/transport.h"
 
 typedef struct kith_meta_client kith_meta_client;
 

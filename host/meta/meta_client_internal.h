@@ -27,6 +27,7 @@ struct kith_meta_client {
     char leader[KITH_NODE_ADDRESS_BYTES_MAX + 1];
     uint32_t coordinator_next; /* whom to ask while nobody is known to lead */
     client_pull pull;
+    uint64_t pulls_started, pulls_ended;
     uint64_t pull_wanted; /* a version that somebody spoke of */
     char pull_address[KITH_NODE_ADDRESS_BYTES_MAX + 1];
     kith_meta_wait *waits;
@@ -45,6 +46,8 @@ void client_propose(kith_meta *meta, kith_meta_proposal *proposal); /* any threa
 void client_proposals_look(kith_meta_client *client);
 void client_proposals_stop(kith_meta_client *client);
 
+/* Whom to ask: who leads, as far as is known, else one of those to begin with. */
+const char *client_coordinator(const kith_meta_client *client);
 /* Copies text that fits, or nothing. */
 void client_address_set(char to[KITH_NODE_ADDRESS_BYTES_MAX + 1], const char *address);
 

@@ -149,7 +149,7 @@ static void keeper_propose(kith_meta *meta, kith_meta_proposal *proposal) {
 static void wait_run(kith_task *task) {
     kith_meta_wait *wait = (kith_meta_wait *)(void *)((char *)task - offsetof(kith_meta_wait, task));
     kith_meta_keeper *keeper = (kith_meta_keeper *)wait->meta;
-    if (keeper->fsm.state.map_version >= wait->map_version) {
+    if (wait->map_version == KITH_META_NEWEST || keeper->fsm.state.map_version >= wait->map_version) {
         wait->done(wait, KITH_OK, NULL);
         return;
     }

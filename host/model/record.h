@@ -12,6 +12,8 @@
 #ifndef KITH_MODEL_RECORD_H
 #define KITH_MODEL_RECORD_H
 
+#include <string.h>
+
 #include "host/base/arena.h"
 #include "host/base/buf.h"
 #include "host/model/id.h"
@@ -23,6 +25,11 @@ typedef struct kith_request_id {
     uint8_t client[16];
     uint64_t number;
 } kith_request_id;
+
+static inline bool kith_request_id_is_none(const kith_request_id *id) {
+    static const uint8_t none[sizeof id->client];
+    return memcmp(id->client, none, sizeof none) == 0;
+}
 
 typedef enum kith_op_kind { KITH_OP_UPSERT = 1, KITH_OP_DELETE = 2 } kith_op_kind;
 

@@ -19,6 +19,7 @@
 
 /* What every request needs. */
 typedef struct kith_query_base {
+    kith_env *env;
     kith_transport *transport;
     const kith_meta_map *map;
     const kith_meta_entry *entry; /* of `map` */

@@ -94,6 +94,7 @@ void kith_query_count_start(kith_query_count *count) {
         const kith_query_plan_node *node = &run->plan.nodes[i];
         kith_codec_shard_count_request request = {
             .collection_id = count->base.entry->collection.id,
+            .map_version = count->base.map->version,
             .shard_ids = node->shard_ids,
             .shard_count = node->shard_count,
         };

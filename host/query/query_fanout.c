@@ -4,6 +4,10 @@
 
 #include "host/base/assert.h"
 
+/* A node that is taken for down is asked all the same, for the judgement may be late, but not waited for: above a round
+ * trip within a data centre, with a small search in it. */
+#define DOWN_NODE_NS UINT64_C(100000000)
+
 kith_query_fanout *kith_query_fanout_create(const kith_query_base *base, kith_am_kind kind,
     uint32_t part_count, void (*gathered)(kith_query_fanout *fanout), void *ctx) {
     kith_assert(part_count >= 1);
@@ -27,7 +31,14 @@ kith_query_fanout *kith_query_fanout_create(const kith_query_base *base, kith_am
 }
 
 void kith_query_fanout_node_set(kith_query_fanout *fanout, uint32_t part_index, uint32_t node_index) {
-    fanout->parts[part_index].call.node = fanout->base->map->nodes[node_index].id;
+    const kith_node *node = &fanout->base->map->nodes[node_index];
+    kith_transport_call *call = &fanout->parts[part_index].call;
+    call->node = node->id;
+    call->address = node->address[0] ? node->address : NULL;
+    bool may_be_missing = call->kind == KITH_AM_SEARCH || call->kind == KITH_AM_COUNT;
+    if (!node->down || !may_be_missing) return;
+    uint64_t until = kith_env_now_ns(fanout->base->env) + DOWN_NODE_NS;
+    if (until < call->deadline_ns) call->deadline_ns = until;
 }
 
 /* Replies and messages are the transport's until we return: whoever is not last keeps a copy. */

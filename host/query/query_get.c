@@ -78,6 +78,7 @@ static void part_set(
         ids[i - first] = get->ids[group->rows[i]];
     kith_codec_shard_read_request request = {
         .collection_id = base->entry->collection.id,
+        .map_version = base->map->version,
         .shard_id = base->entry->collection.shard_id_first + group->shard_index,
         .kind = KITH_CODEC_READ_GET,
         .ids = ids,

@@ -126,6 +126,7 @@ void kith_query_scroll_start(kith_query_scroll *scroll) {
     for (uint32_t i = 0; i < shard_count; i++) {
         kith_codec_shard_read_request request = {
             .collection_id = collection->id,
+            .map_version = scroll->base.map->version,
             .shard_id = collection->shard_id_first + i,
             .kind = KITH_CODEC_READ_SCROLL,
             .has_from = scroll->has_from,

@@ -192,6 +192,7 @@ void kith_query_search_start(kith_query_search *search) {
         const kith_query_plan_node *node = &run->plan.nodes[i];
         kith_codec_shard_search_request request = {
             .collection_id = collection->id,
+            .map_version = search->base.map->version,
             .shard_ids = node->shard_ids,
             .shard_count = node->shard_count,
             .field_index = search->field_index,

@@ -62,15 +62,65 @@ void serve_request_answer(serve_request *own, kith_status status, const kith_err
     request_end(own);
 }
 
+/* --- shards that are not here --- */
+
+static uint64_t map_version_here(const kith_query_serve *serve) {
+    kith_meta_map *map = kith_meta_map_get(serve->options.meta);
+    uint64_t version = map->version;
+    kith_meta_map_release(map);
+    return version;
+}
+
 kith_status serve_shard_find(
     kith_query_serve *serve, uint64_t shard_id, kith_shard **shard_out, kith_err *err) {
     kith_shard *shard = kith_shard_set_find(serve->options.shards, shard_id);
     if (!shard) {
         return kith_err_set(
-            err, KITH_NOT_FOUND, "shard %llu is not on this node", (unsigned long long)shard_id);
+            err, KITH_STALE_MAP, "shard %llu is not on this node", (unsigned long long)shard_id);
     }
     *shard_out = shard;
     return KITH_OK;
+}
+
+static bool shards_are_here(kith_query_serve *serve, const uint64_t *shard_ids, uint32_t shard_count) {
+    for (uint32_t i = 0; i < shard_count; i++) {
+        kith_shard *shard = kith_shard_set_find(serve->options.shards, shard_ids[i]);
+        if (!shard) return false;
+        kith_shard_set_release(serve->options.shards, shard);
+    }
+    return true;
+}
+
+/* On the search executor, where requests may wait for shards. */
+static void map_came(kith_task *task) {
+    serve_request *own = (serve_request *)(void *)((char *)task - offsetof(serve_request, task));
+    kith_query_serve *serve = own->serve;
+    kith_transport_request *request = own->request;
+    void (*again)(void *ctx, kith_transport_request *request) = own->again;
+    request_end(own);
+    again(serve, request);
+}
+
+static void map_waited(kith_meta_wait *wait, kith_status status, const kith_err *err) {
+    serve_request *own = (serve_request *)(void *)((char *)wait - offsetof(serve_request, wait));
+    if (status != KITH_OK) {
+        serve_request_answer(own, status, err);
+        return;
+    }
+    own->task.run = map_came;
+    kith_executor_post(own->serve->options.search, &own->task);
+}
+
+bool serve_map_await(serve_request *own, uint64_t map_version, const uint64_t *shard_ids,
+    uint32_t shard_count, void (*again)(void *ctx, kith_transport_request *request)) {
+    kith_query_serve *serve = own->serve;
+    if (!serve->options.meta || map_version <= map_version_here(serve)) return false;
+    if (shards_are_here(serve, shard_ids, shard_count)) return false;
+    own->again = again;
+    own->wait = (kith_meta_wait){
+        .map_version = map_version, .deadline_ns = own->request->deadline_ns, .done = map_waited};
+    kith_meta_wait_start(serve->options.meta, &own->wait);
+    return true;
 }
 
 kith_query_serve *kith_query_serve_create(const kith_query_serve_options *options) {

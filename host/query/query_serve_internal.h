@@ -22,6 +22,10 @@ struct serve_request {
     union {
         kith_shard_write write;
         kith_shard_read read;
+        struct { /* while it waits for a map */
+            kith_meta_wait wait;
+            void (*again)(void *ctx, kith_transport_request *request);
+        };
     };
 };
 
@@ -42,7 +46,11 @@ void serve_count(void *ctx, kith_transport_request *request);
 void serve_read(void *ctx, kith_transport_request *request);
 void serve_write(void *ctx, kith_transport_request *request);
 
-/* The shard, held; NOT_FOUND when this node has none of that number. */
+/* True: some of the shards are not here, and the asker's map is newer: `again` is called with the request when this node
+ * has a map as new, or the request is answered. `own` is given back. */
+bool serve_map_await(serve_request *own, uint64_t map_version, const uint64_t *shard_ids,
+    uint32_t shard_count, void (*again)(void *ctx, kith_transport_request *request));
+/* The shard, held; STALE_MAP when this node has none of that number. */
 KITH_CHECK kith_status serve_shard_find(
     kith_query_serve *serve, uint64_t shard_id, kith_shard **shard_out, kith_err *err);
 

@@ -34,6 +34,8 @@ void serve_read(void *ctx, kith_transport_request *request) {
     kith_err err;
     kith_status status = kith_codec_shard_read_request_decode(
         request->bytes, request->byte_count, &own->arena, &decoded, &err);
+    if (status == KITH_OK && serve_map_await(own, decoded.map_version, &decoded.shard_id, 1, serve_read))
+        return;
     if (status == KITH_OK) status = serve_shard_find(own->serve, decoded.shard_id, &own->shard, &err);
     if (status != KITH_OK) {
         serve_request_answer(own, status, &err);
@@ -85,6 +87,9 @@ void serve_count(void *ctx, kith_transport_request *request) {
     kith_err err;
     kith_status status = kith_codec_shard_count_request_decode(
         request->bytes, request->byte_count, &own->arena, &decoded, &err);
+    if (status == KITH_OK &&
+        serve_map_await(own, decoded.map_version, decoded.shard_ids, decoded.shard_count, serve_count))
+        return;
     if (status == KITH_OK) {
         kith_codec_shard_stats *stats = kith_arena_array(&own->arena, decoded.shard_count, sizeof *stats);
         for (uint32_t i = 0; i < decoded.shard_count; i++)

@@ -271,5 +271,8 @@ void serve_search(void *ctx, kith_transport_request *request) {
         serve_request_answer(own, status, &err);
         return;
     }
+    const kith_codec_shard_search_request *decoded = &run->request;
+    if (serve_map_await(own, decoded->map_version, decoded->shard_ids, decoded->shard_count, serve_search))
+        return;
     run_start(run);
 }

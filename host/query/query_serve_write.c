@@ -24,6 +24,8 @@ void serve_write(void *ctx, kith_transport_request *request) {
     kith_status status = kith_codec_shard_write_request_decode(
         request->bytes, request->byte_count, &own->arena, &decoded, &err);
     own->shard_id = status == KITH_OK ? decoded.shard_id : 0;
+    if (status == KITH_OK && serve_map_await(own, decoded.map_version, &decoded.shard_id, 1, serve_write))
+        return;
     if (status == KITH_OK) status = serve_shard_find(own->serve, decoded.shard_id, &own->shard, &err);
     if (status != KITH_OK) {
         serve_request_answer(own, status, &err);

@@ -42,6 +42,7 @@ void kith_query_write_start(kith_query_write *write) {
         const kith_query_write_part *part = &write->parts[i];
         kith_codec_shard_write_request request = {
             .collection_id = collection->id,
+            .map_version = base->map->version,
             .shard_id = collection->shard_id_first + part->shard_index,
             .request_id = write->request_id,
             .op = part->op,

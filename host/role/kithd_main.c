@@ -11,7 +11,7 @@
 #include "host/base/hash.h"
 #include "host/base/log.h"
 #include "host/role/kithd_options.h"
-#include "host/role/standalone.h"
+#include "host/role/service.h"
 
 #define EXIT_START 1
 #define EXIT_USAGE 2
@@ -53,7 +53,7 @@ static bool config_load(const kithd_options *options, kith_config *config_out) {
 }
 
 /* SIGHUP: the file is read again. A mistake in it changes nothing. */
-static void config_reload(const kithd_options *options, kith_config *config, kith_standalone *standalone) {
+static void config_reload(const kithd_options *options, kith_config *config, kith_service *service) {
     kith_config_options load = config_options(options);
     kith_buf errors, restart_keys;
     kith_buf_init(&errors);
@@ -66,7 +66,7 @@ static void config_reload(const kithd_options *options, kith_config *config, kit
         kith_log_error("config_reload_failed", kith_kv_text("errors", (const char *)errors.data));
     } else {
         *config = next;
-        kith_standalone_reload(standalone, config);
+        service->ops->reload(service, config);
         kith_log_info("config_reloaded");
         if (restart_keys.bytes > 1) {
             kith_log_warn("config_needs_restart", kith_kv_text("keys", (const char *)restart_keys.data));
@@ -95,7 +95,7 @@ static void second_signal_kills(void) {
     (void)sigprocmask(SIG_UNBLOCK, &stop, NULL);
 }
 
-static void signals_wait(const kithd_options *options, kith_config *config, kith_standalone *standalone) {
+static void signals_wait(const kithd_options *options, kith_config *config, kith_service *service) {
     sigset_t set;
     signal_set_make(&set);
     for (;;) {
@@ -105,18 +105,27 @@ static void signals_wait(const kithd_options *options, kith_config *config, kith
             kith_log_info("kithd_stopping", kith_kv_text("signal", number == SIGTERM ? "SIGTERM" : "SIGINT"));
             return;
         }
-        config_reload(options, config, standalone);
+        config_reload(options, config, service);
     }
 }
 
-static void ready_log(const kith_config *config, const kith_standalone *standalone) {
-    printf("kithd ready: grpc %s:%u, http %s:%u, data %s\n", config->bind_address,
-        kith_standalone_grpc_port(standalone), config->bind_address, kith_standalone_http_port(standalone),
-        config->data_dir);
+/* Scripts wait for this line. */
+static void ready_tell(const kith_config *config, const kith_service *service) {
+    kith_service_ports ports = service->ops->ports(service);
+    const struct {
+        const char *name;
+        uint32_t port;
+    } listeners[] = {{"grpc", ports.grpc}, {"http", ports.http}, {"node", ports.node}};
+    printf("kithd ready:");
+    for (size_t i = 0; i < sizeof listeners / sizeof *listeners; i++) {
+        if (listeners[i].port)
+            printf(" %s %s:%u,", listeners[i].name, config->bind_address, listeners[i].port);
+    }
+    printf(" data %s\n", config->data_dir);
     (void)fflush(stdout);
-    kith_log_info("kithd_ready", kith_kv_u64("grpc_port", kith_standalone_grpc_port(standalone)),
-        kith_kv_u64("http_port", kith_standalone_http_port(standalone)),
-        kith_kv_text("data_dir", config->data_dir), kith_kv_text("version", KITH_VERSION));
+    kith_log_info("kithd_ready", kith_kv_u64("grpc_port", ports.grpc), kith_kv_u64("http_port", ports.http),
+        kith_kv_u64("node_port", ports.node), kith_kv_text("data_dir", config->data_dir),
+        kith_kv_text("version", KITH_VERSION));
 }
 
 /* Clients choose ids: they must not know which of them meet in a table. */
@@ -129,7 +138,7 @@ static void table_seed_draw(kith_env *env) {
 static int serve(const kithd_options *options, kith_config *config) {
     kith_err err;
     kith_env *env;
-    kith_standalone *standalone;
+    kith_service *service;
     sigset_t set;
     /* Before the first thread, so that all inherit it and signals come to sigwait alone. */
     signal_set_make(&set);
@@ -141,17 +150,16 @@ static int serve(const kithd_options *options, kith_config *config) {
         return EXIT_START;
     }
     table_seed_draw(env);
-    kith_standalone_options start = {.env = env, .config = config};
-    status = kith_standalone_start(&start, &standalone, &err);
+    status = kith_service_start(env, config, &service, &err);
     if (status != KITH_OK) {
         fprintf(stderr, "kithd: %s\n", err.text);
         kith_env_posix_destroy(env);
         return EXIT_START;
     }
-    ready_log(config, standalone);
-    signals_wait(options, config, standalone);
+    ready_tell(config, service);
+    signals_wait(options, config, service);
     second_signal_kills();
-    kith_standalone_stop(standalone, DRAIN_NS);
+    service->ops->stop(service, DRAIN_NS);
     kith_log_info("kithd_stopped");
     kith_env_posix_destroy(env);
     return EXIT_SUCCESS;
@@ -165,7 +173,7 @@ int main(int argument_count, char **arguments) {
     kith_status status = kithd_options_parse(argument_count, arguments, &options, &err);
     if (status != KITH_OK) {
         fprintf(stderr, "kithd: %s\n", err.text);
-        return status == KITH_UNIMPLEMENTED ? EXIT_START : EXIT_USAGE;
+        return EXIT_USAGE;
     }
     int code = EXIT_SUCCESS;
     if (options.help)

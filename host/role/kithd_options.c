@@ -14,7 +14,8 @@ typedef struct kithd_flag {
 
 static const kithd_flag flags[] = {
     {"--config", NULL, "FILE", "configuration file (see --print-config)"},
-    {"--role", "role", "ROLE", "standalone: a whole service in one process"},
+    {"--role", "role", "ROLE",
+        "standalone: a whole service in one process; coordinator, data, query: nodes of a cluster"},
     {"--data-dir", "data_dir", "DIR", "folder of everything that must survive a restart"},
     {"--bind-address", "bind_address", "ADDRESS", "address to listen on"},
     {"--http-port", "http_port", "PORT", "REST, metrics and health checks; 0 takes a free one"},
@@ -26,8 +27,6 @@ static const kithd_flag flags[] = {
     {"--help", NULL, NULL, "print this, and exit"},
 };
 enum { FLAG_COUNT = sizeof flags / sizeof *flags };
-
-static const char *const roles_to_come[] = {"coordinator", "data", "query"};
 
 const char *kithd_options_help(void) {
     static char text[4096]; /* written once by the only thread there is yet */
@@ -41,16 +40,6 @@ const char *kithd_options_help(void) {
         "\nConfiguration: defaults < file < KITH_<KEY> in the environment < flags. SIGHUP reads the file "
         "again.\n");
     return text;
-}
-
-static kith_status role_check(const char *role, kith_err *err) {
-    for (size_t i = 0; i < sizeof roles_to_come / sizeof *roles_to_come; i++) {
-        if (strcmp(role, roles_to_come[i]) != 0) continue;
-        return kith_err_set(err, KITH_UNIMPLEMENTED,
-            "role %s is not implemented in this version; --role standalone is a whole service in one process",
-            role);
-    }
-    return KITH_OK; /* any other is the configuration's to judge */
 }
 
 /* "--name" alone, or the length of the name in "--name=value". */
@@ -82,13 +71,9 @@ static void override_add(kithd_options *options, uint32_t *count, char *text) {
     options->overrides[*count] = NULL;
 }
 
-static kith_status flag_apply(kithd_options *options, uint32_t *override_count, const kithd_flag *flag,
-    const char *value, kith_err *err) {
+static void flag_apply(
+    kithd_options *options, uint32_t *override_count, const kithd_flag *flag, const char *value) {
     if (flag->key) {
-        if (strcmp(flag->key, "role") == 0) {
-            kith_status status = role_check(value, err);
-            if (status != KITH_OK) return status;
-        }
         size_t bytes = strlen(flag->key) + strlen(value) + 2;
         char *text = kith_alloc(bytes);
         snprintf(text, bytes, "%s=%s", flag->key, value);
@@ -96,17 +81,12 @@ static kith_status flag_apply(kithd_options *options, uint32_t *override_count, 
     } else if (strcmp(flag->name, "--config") == 0) {
         options->config_path = value;
     } else if (strcmp(flag->name, "--set") == 0) {
-        if (strncmp(value, "role=", 5) == 0) {
-            kith_status status = role_check(value + 5, err);
-            if (status != KITH_OK) return status;
-        }
         override_add(options, override_count, kith_strdup(value));
     } else {
         options->print_config |= strcmp(flag->name, "--print-config") == 0;
         options->version |= strcmp(flag->name, "--version") == 0;
         options->help |= strcmp(flag->name, "--help") == 0;
     }
-    return KITH_OK;
 }
 
 kith_status kithd_options_parse(
@@ -128,7 +108,7 @@ kith_status kithd_options_parse(
             status = kith_err_set(err, KITH_INVALID, "%s takes no value", flag->name);
         } else {
             if (flag->value && !value) value = arguments[++i];
-            status = flag_apply(&options, &override_count, flag, value, err);
+            flag_apply(&options, &override_count, flag, value);
         }
     }
     if (status == KITH_OK)

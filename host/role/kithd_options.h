@@ -14,7 +14,7 @@ typedef struct kithd_options {
     bool print_config, version, help;
 } kithd_options;
 
-/* INVALID for what is no flag, or lacks its value. UNIMPLEMENTED for a role that this version does not have. */
+/* INVALID for what is no flag, or lacks its value. */
 KITH_CHECK kith_status kithd_options_parse(
     int argument_count, char **arguments, kithd_options *options_out, kith_err *err);
 void kithd_options_fini(kithd_options *options);

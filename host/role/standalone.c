@@ -13,6 +13,7 @@
 #include "host/role/role_latch.h"
 #include "host/role/role_metrics.h"
 #include "host/role/role_node_id.h"
+#include "host/role/service.h"
 
 #define MS_NS 1000000ULL
 
@@ -20,6 +21,7 @@
 #define LOOP_IN_FLIGHT_MAX 65536u
 
 struct kith_standalone {
+    kith_service base;
     kith_env *env;
     kith_config config;
     kith_metrics *metrics;
@@ -309,4 +311,34 @@ void kith_standalone_stop(kith_standalone *own, uint64_t drain_ns) {
     kith_role_metrics_destroy(own->measure);
     kith_metrics_destroy(own->metrics);
     kith_free(own);
+}
+
+/* --- as kithd runs it --- */
+
+static kith_service_ports service_ports(const kith_service *service) {
+    const kith_standalone *own = (const kith_standalone *)service;
+    return (kith_service_ports){
+        .grpc = kith_standalone_grpc_port(own), .http = kith_standalone_http_port(own)};
+}
+
+static void service_reload(kith_service *service, const kith_config *config) {
+    kith_standalone_reload((kith_standalone *)service, config);
+}
+
+static void service_stop(kith_service *service, uint64_t drain_ns) {
+    kith_standalone_stop((kith_standalone *)service, drain_ns);
+}
+
+static const kith_service_ops service_ops = {
+    .ports = service_ports, .reload = service_reload, .stop = service_stop};
+
+kith_status kith_service_standalone_start(
+    kith_env *env, const kith_config *config, kith_service **service_out, kith_err *err) {
+    kith_standalone_options options = {.env = env, .config = config};
+    kith_standalone *own;
+    kith_status status = kith_standalone_start(&options, &own, err);
+    if (status != KITH_OK) return status;
+    own->base.ops = &service_ops;
+    *service_out = &own->base;
+    return KITH_OK;
 }

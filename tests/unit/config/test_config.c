@@ -110,7 +110,7 @@ static void test_config__every_mistake_is_reported_with_its_line(void **state) {
         "data_dir = 5;\n"
         "search_timeout_ms = \"1 s\";\n"
         "write_timeout_ms = 1.5;\n"
-        "role = \"coordinator\";\n"
+        "role = \"conductor\";\n"
         "bind_address = \"\";\n"
         "nonsense_that_is_like_nothing = { a = 1; };\n"
         "grpc_port = [1, 2];\n",
@@ -120,7 +120,7 @@ static void test_config__every_mistake_is_reported_with_its_line(void **state) {
         "text:5: data_dir = 5: expected a text of 1..1023 bytes\n"
         "text:6: search_timeout_ms = \"1 s\": expected an integer in 1..3600000\n"
         "text:7: write_timeout_ms = (a fraction): expected an integer in 1..3600000\n"
-        "text:8: role = \"coordinator\": expected one of standalone\n"
+        "text:8: role = \"conductor\": expected one of standalone, coordinator, data, query\n"
         "text:9: bind_address = \"\": expected a text of 1..255 bytes\n"
         "text:10: nonsense_that_is_like_nothing: unknown key\n"
         "text:11: grpc_port = (a list): expected an integer in 0..65535\n");

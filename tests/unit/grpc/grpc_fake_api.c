@@ -232,3 +232,9 @@ kith_status kith_api_ready(kith_api *api, kith_err *err) {
     kith_status ready = (kith_status)atomic_load(&api->ready);
     return ready == KITH_OK ? KITH_OK : kith_err_set(err, ready, "not ready: %s", api->message);
 }
+
+bool kith_api_refresh_start(kith_api *api, kith_api_refresh *refresh) {
+    (void)api;
+    (void)refresh;
+    return false;
+}

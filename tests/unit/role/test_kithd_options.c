@@ -38,9 +38,6 @@ static void test_kithd_options__mistakes_are_named(void **unused) {
         {{"kithd", "elephant", NULL}, KITH_INVALID, "elephant"},
         {{"kithd", "--config", NULL}, KITH_INVALID, "FILE"},
         {{"kithd", "--help=yes", NULL}, KITH_INVALID, "takes no value"},
-        {{"kithd", "--role", "data", NULL}, KITH_UNIMPLEMENTED, "role data"},
-        {{"kithd", "--role=coordinator", NULL}, KITH_UNIMPLEMENTED, "role coordinator"},
-        {{"kithd", "--set", "role=query", NULL}, KITH_UNIMPLEMENTED, "role query"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         kithd_options options;
