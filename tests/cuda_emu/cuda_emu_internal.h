@@ -42,6 +42,12 @@ void emu_memory_close();
 void emu_memory_limits(size_t *used_out, size_t *limit_out);
 uint32_t emu_memory_count();
 
+/* Whether the stores to these bytes of shared memory are for products to see: each store's thread has made a fence
+ * since. */
+bool emu_shared_fenced(const void *at, size_t bytes);
+/* Stores to memory so far. */
+uint64_t emu_store_count();
+
 /* Fresh shared memory for a block, filled with a pattern and marked unwritten. */
 unsigned char *emu_shared_begin(size_t bytes);
 /* An object of fixed size beside what the launch asked for. */
@@ -57,6 +63,8 @@ void emu_place_text(char *text, size_t bytes);
 bool emu_address_private(const void *at, size_t bytes, bool write);
 /* Ends the running kernel; does not return. */
 void emu_kernel_abort() __attribute__((noreturn));
+/* emu_store_count when the thread of this block made its last fence for products. */
+uint64_t emu_fenced_at(uint32_t thread);
 /* Runs a whole launch; false when it found a fault. */
 bool emu_kernel_run(const cuda_emu_kernel &kernel);
 

@@ -27,6 +27,7 @@ struct touch {
 };
 struct granule {
     touch write, read;
+    uint64_t store; /* number of the last store */
 };
 
 /* Device memory, then the shared memory of the running block. */
@@ -35,6 +36,7 @@ uint8_t *arena, *states;
 granule *granules;
 size_t limit = EMU_DEVICE_BYTES, used;
 size_t shared_now; /* bytes of the running block's */
+uint64_t stores;
 int opened;
 std::map<size_t, size_t> allocations; /* offset -> bytes */
 std::vector<std::string> reports;
@@ -115,9 +117,23 @@ void granule_access(size_t offset, uint8_t bytes, bool write, bool atomic, const
         emu_kernel_abort();
     }
     touch_set(write ? g.write : g.read, who, bytes, write, atomic);
+    if (write) g.store = ++stores;
 }
 
 } // namespace
+
+bool emu_shared_fenced(const void *at, size_t bytes) {
+    size_t offset = (size_t)((const uint8_t *)at - arena);
+    for (size_t i = offset / GRANULE; i * GRANULE < offset + bytes; i++) {
+        const granule &g = granules[i];
+        if (g.write.thread >= EMU_THREADS_MAX || emu_fenced_at(g.write.thread) < g.store) return false;
+    }
+    return true;
+}
+
+uint64_t emu_store_count() {
+    return stores;
+}
 
 /* --- findings --- */
 

@@ -19,13 +19,21 @@ extern "C" char __executable_start, end;
 
 namespace {
 
-enum state : uint8_t { RUNNABLE, AT_BARRIER, AT_WARP, ENDED };
+enum state : uint8_t { RUNNABLE, AT_BARRIER, AT_WARP, AT_PRODUCTS, ENDED };
 
 #ifdef __x86_64__
 typedef void *context;
 #else
 typedef ucontext_t context;
 #endif
+
+/* What a thread asked a product of its warpgroup to do. */
+struct product {
+    int32_t *d;
+    const uint32_t *a;
+    uint64_t descriptor;
+    bool add;
+};
 
 struct emu_thread {
     context saved;
@@ -37,6 +45,10 @@ struct emu_thread {
     void *payload;
     cuda_emu_combine combine;
     uint32_t epoch, warp_epoch, objects;
+    std::vector<product> products; /* that nobody waited for */
+    size_t committed;              /* of them */
+    bool product_fence;            /* since the last commit or wait */
+    uint64_t fenced_at;
 };
 
 struct shared_object {
@@ -68,6 +80,10 @@ char *stack_of(const emu_thread *thread) {
 
 void thread_main() {
     kernel->run(kernel->closure);
+    if (!current->products.empty()) {
+        emu_report("%s: a thread ends while its products run", kernel->name);
+        emu_kernel_abort();
+    }
     current->now = ENDED;
     for (;;)
         emu_kernel_abort(); /* back to the scheduler; it does not come again */
@@ -114,6 +130,86 @@ void switch_back(emu_thread *thread) {
 }
 #endif
 
+/* --- the asynchronous product of a warpgroup --- */
+
+enum { GROUP_THREADS = 128, PRODUCT_COLUMNS = 128, PRODUCT_K = 32 };
+
+int byte_at(uint32_t word, uint32_t index) {
+    return (int8_t)(word >> 8 * index);
+}
+
+/* `current` made a mistake with products. */
+void product_fault(const char *what) {
+    char place[160];
+    emu_place_text(place, sizeof place);
+    emu_report("%s: %s", place, what);
+    emu_kernel_abort();
+}
+
+/* b[column][k] as the descriptor says: start address, distance of core matrices along k and along columns, each in 16
+ * bytes and 14 bits; no swizzle. */
+void product_b_read(uint64_t descriptor, int8_t b[PRODUCT_COLUMNS][PRODUCT_K]) {
+    uint32_t start = (uint32_t)(descriptor & 0x3fff) << 4,
+             leading = (uint32_t)(descriptor >> 16 & 0x3fff) << 4,
+             stride = (uint32_t)(descriptor >> 32 & 0x3fff) << 4;
+    if (descriptor >> 46) product_fault("a descriptor with a swizzle or a base offset");
+    for (uint32_t column = 0; column < PRODUCT_COLUMNS; column++) {
+        for (uint32_t k = 0; k < PRODUCT_K; k += 16) {
+            const unsigned char *at =
+                shared_base + start + k / 16 * leading + column / 8 * stride + column % 8 * 16;
+            emu_access(at, 16, false, false);
+            if (!emu_shared_fenced(at, 16))
+                product_fault("a product reads shared memory that no fence made visible to it");
+            memcpy(&b[column][k], at, 16);
+        }
+    }
+}
+
+/* The part of one warp: 16 rows. Fragments as for mma.sync: lane = 4 * group + member. */
+void product_warp(emu_thread *lanes, size_t index, const int8_t b[PRODUCT_COLUMNS][PRODUCT_K]) {
+    int8_t a[16][PRODUCT_K];
+    for (uint32_t lane = 0; lane < 32; lane++) {
+        for (uint32_t r = 0; r < 4; r++) {
+            for (uint32_t i = 0; i < 4; i++)
+                a[lane / 4 + 8 * (r & 1)][16 * (r >> 1) + 4 * (lane % 4) + i] =
+                    (int8_t)byte_at(lanes[lane].products[index].a[r], i);
+        }
+    }
+    for (uint32_t lane = 0; lane < 32; lane++) {
+        const product &p = lanes[lane].products[index];
+        for (uint32_t r = 0; r < PRODUCT_COLUMNS / 2; r++) {
+            uint32_t row = lane / 4 + 8 * (r >> 1 & 1), column = r / 4 * 8 + 2 * (lane % 4) + (r & 1);
+            int32_t sum = p.add ? p.d[r] : 0;
+            for (uint32_t k = 0; k < PRODUCT_K; k++)
+                sum += a[row][k] * b[column][k];
+            p.d[r] = sum;
+        }
+    }
+}
+
+/* Everything that the warpgroup has committed. */
+void products_run(emu_thread *group) {
+    size_t count = group[0].committed;
+    static int8_t b[PRODUCT_COLUMNS][PRODUCT_K];
+    for (uint32_t i = 1; i < GROUP_THREADS; i++) {
+        bool same = group[i].committed == count;
+        for (size_t at = 0; same && at < count; at++)
+            same = group[i].products[at].descriptor == group[0].products[at].descriptor &&
+                   group[i].products[at].add == group[0].products[at].add;
+        if (!same) product_fault("the threads of its warpgroup do not ask for the same products");
+    }
+    for (size_t at = 0; at < count; at++) {
+        product_b_read(group[0].products[at].descriptor, b);
+        for (uint32_t warp = 0; warp < GROUP_THREADS / 32; warp++)
+            product_warp(group + 32 * warp, at, b);
+    }
+    for (uint32_t i = 0; i < GROUP_THREADS; i++) {
+        group[i].products.erase(group[i].products.begin(), group[i].products.begin() + (ptrdiff_t)count);
+        group[i].committed = 0;
+        group[i].product_fence = false;
+    }
+}
+
 /* --- waits --- */
 
 uint32_t warp_threads_mask(uint32_t warp) {
@@ -156,6 +252,23 @@ void warp_release(emu_thread *thread) {
     }
 }
 
+/* Waits for the rest of the warpgroup at the same place; who comes last runs the products, and is the one that a fault is
+ * told of. */
+void products_wait(const char *file, int line) {
+    emu_thread *self = current, *group = threads + index_of(self) / GROUP_THREADS * GROUP_THREADS;
+    for (uint32_t i = 0; i < GROUP_THREADS; i++) {
+        const emu_thread *other = &group[i];
+        if (other == self || (other->now == AT_PRODUCTS && other->line == line && other->file == file))
+            continue;
+        wait(AT_PRODUCTS, file, line);
+        return;
+    }
+    products_run(group);
+    for (uint32_t i = 0; i < GROUP_THREADS; i++) {
+        if (&group[i] != self) make_ready(&group[i]);
+    }
+}
+
 /* True when all threads have come to the same barrier and go on. */
 bool barrier_release() {
     for (uint32_t i = 0; i < thread_count; i++) {
@@ -174,20 +287,25 @@ bool barrier_release() {
 void divergence_report() {
     emu_thread *waiting = NULL;
     for (uint32_t i = 0; i < thread_count && !waiting; i++) {
-        if (threads[i].now == AT_WARP || threads[i].now == AT_BARRIER) waiting = &threads[i];
+        if (threads[i].now != ENDED) waiting = &threads[i];
     }
     emu_thread *other = NULL;
     for (uint32_t i = 0; i < thread_count; i++) {
         bool same = threads[i].now == waiting->now && threads[i].line == waiting->line;
         bool expected =
-            waiting->now == AT_BARRIER || (i / 32 == index_of(waiting) / 32 && waiting->mask >> i % 32 & 1);
+            waiting->now == AT_BARRIER ||
+            (waiting->now == AT_PRODUCTS && i / GROUP_THREADS == index_of(waiting) / GROUP_THREADS) ||
+            (waiting->now == AT_WARP && i / 32 == index_of(waiting) / 32 && waiting->mask >> i % 32 & 1);
         if (expected && !same) other = &threads[i];
     }
     current = waiting;
     char place[160];
     emu_place_text(place, sizeof place);
     emu_report("%s: waits at a %s in line %d, where thread %u does not come: it %s", place,
-        waiting->now == AT_BARRIER ? "barrier" : "warp operation", waiting->line, other ? index_of(other) : 0,
+        waiting->now == AT_BARRIER    ? "barrier"
+        : waiting->now == AT_PRODUCTS ? "wait for products"
+                                      : "warp operation",
+        waiting->line, other ? index_of(other) : 0,
         !other                     ? "has another mask"
         : other->now == ENDED      ? "has ended"
         : other->now == AT_BARRIER ? "waits at another barrier"
@@ -207,6 +325,10 @@ void block_begin(dim3 block) {
         dim3 size = kernel->block;
         make_ready(thread);
         thread->epoch = thread->warp_epoch = thread->objects = 0;
+        thread->products.clear();
+        thread->committed = 0;
+        thread->product_fence = false;
+        thread->fenced_at = 0;
         thread->place = {
             dim3(i % size.x, i / size.x % size.y, i / size.x / size.y), block, size, kernel->grid};
         context_make(thread);
@@ -396,10 +518,6 @@ struct mma_payload {
     uint32_t k;
 };
 
-int byte_at(uint32_t word, uint32_t index) {
-    return (int8_t)(word >> 8 * index);
-}
-
 /* Fragments of m16n8k32 (PTX ISA, "Matrix Fragments for mma.m16n8k32"): lane = 4 * group + member. A: register r holds
  * row group + 8 (r & 1), columns 16 (r >> 1) + 4 member...; B: register r column group, rows 16 r + 4 member...; C:
  * register r row group + 8 (r >> 1), column 2 member + (r & 1). For k 16: the first half of A and of B. */
@@ -437,4 +555,39 @@ void cuda_emu_mma(
     memcpy(payload.a, a, k / 8 * sizeof *a);
     memcpy(payload.b, b, k / 16 * sizeof *b);
     cuda_emu_warp(0xffffffffu, &payload, mma_combine, file, line);
+}
+
+/* --- what kernels call for products --- */
+
+uint64_t emu_fenced_at(uint32_t thread) {
+    return threads[thread].fenced_at;
+}
+
+uint32_t cuda_emu_shared_address(const void *at) {
+    return (uint32_t)((const unsigned char *)at - shared_base);
+}
+
+void cuda_emu_async_fence(void) {
+    current->fenced_at = emu_store_count();
+}
+
+void cuda_emu_wgmma_fence(void) {
+    current->product_fence = true;
+}
+
+/* D is spoilt at once: who reads it before the wait gets a pattern. */
+void cuda_emu_wgmma(int32_t d[64], const uint32_t a[4], uint64_t descriptor, bool add) {
+    if (!current->product_fence) product_fault("a product without a fence since the last group");
+    current->products.push_back({d, a, descriptor, add});
+    for (uint32_t r = 0; !add && r < PRODUCT_COLUMNS / 2; r++)
+        d[r] = (int32_t)0xa5a5a5a5;
+}
+
+void cuda_emu_wgmma_commit(void) {
+    current->committed = current->products.size();
+    current->product_fence = false;
+}
+
+void cuda_emu_wgmma_wait(const char *file, int line) {
+    products_wait(file, line);
 }

@@ -1,5 +1,5 @@
 /* Kernels with the faults that the emulator is for, and their right twins. */
-#include <cuda_runtime.h>
+#include "kernels/cuda/cuda_wgmma.cuh"
 
 #include "tests/cuda_emu/emu_faults.h"
 
@@ -86,6 +86,38 @@ static __global__ void mma_kernel(const uint32_t *a, const uint32_t *b, int32_t 
         c[(group + 8 * (r >> 1)) * 8 + 2 * member + (r & 1)] = sums[r];
 }
 
+/* B in core matrices of 8 columns by 16 bytes, those of the same k together. */
+static __device__ uint32_t wgmma_place(uint32_t column, uint32_t word) {
+    return word / 4 * 512 + column / 8 * 32 + column % 8 * 4 + word % 4;
+}
+
+static __global__ void wgmma_kernel(const uint32_t *a, const uint32_t *b, int32_t *c, uint32_t how) {
+    KITH_SHARED_DYNAMIC(bytes);
+    uint32_t *shared = (uint32_t *)bytes, group = threadIdx.x / 4 % 8, member = threadIdx.x % 4;
+    uint32_t row = threadIdx.x / 32 * 16 + group;
+    for (uint32_t word = 0; word < 8; word++)
+        shared[wgmma_place(threadIdx.x, word)] = b[threadIdx.x * 8 + word];
+    if (how != EMU_WGMMA_NO_SHARED_FENCE) wgmma_shared_fence();
+    if (how != EMU_WGMMA_NO_BARRIER) __syncthreads();
+    uint32_t a_part[4];
+    for (uint32_t r = 0; r < 4; r++)
+        a_part[r] = a[(row + 8 * (r & 1)) * 8 + 4 * (r >> 1) + member];
+    int32_t sums[WGMMA_SUMS];
+    uint64_t descriptor = wgmma_descriptor(wgmma_shared_address(shared), 2048, 128);
+    for (uint32_t i = 0; i < 2; i++) {
+        if (how != EMU_WGMMA_NO_FENCE) wgmma_fence();
+        if (how != EMU_WGMMA_ONE_WARP_LESS || threadIdx.x >= 32) wgmma(sums, a_part, descriptor, i > 0);
+        wgmma_commit();
+        if (how == EMU_WGMMA_SUMS_READ_EARLY && i == 1) break;
+        if (how == EMU_WGMMA_A_CHANGED_EARLY) a_part[0]++;
+        if (how != EMU_WGMMA_NO_WAIT) wgmma_wait();
+        if (how == EMU_WGMMA_A_CHANGED_EARLY) a_part[0]--;
+    }
+    for (uint32_t r = 0; r < WGMMA_SUMS; r++)
+        c[(row + 8 * (r >> 1 & 1)) * 128 + r / 4 * 8 + 2 * member + (r & 1)] = sums[r];
+    if (how == EMU_WGMMA_SUMS_READ_EARLY) wgmma_wait();
+}
+
 void emu_faults_run(
     emu_faults_kernel which, uint32_t argument, uint32_t *device, uint32_t *host, void *stream) {
     switch (which) {
@@ -119,6 +151,10 @@ void emu_faults_run(
     case EMU_MMA:
         KITH_LAUNCH(mma_kernel, 1, 32, 0, stream, device, device + 16 * argument / 4,
             (int32_t *)(device + 24 * argument / 4), argument);
+        break;
+    case EMU_WGMMA:
+        KITH_LAUNCH(wgmma_kernel, 1, 128, 128 * 32, stream, device, device + 64 * 8,
+            (int32_t *)(device + (64 + 128) * 8), argument);
         break;
     }
 }

@@ -10,7 +10,8 @@ extern "C" {
 #endif
 
 /* The argument, where there is one: nonzero is right (EMU_REVERSE, EMU_WARP_REVERSE, EMU_COUNT_BLOCKS,
- * EMU_DIVERGENT_WARP); an index; threads that write; 1 or 2: the kind of fault (EMU_DIVERGENT); k (EMU_MMA). */
+ * EMU_DIVERGENT_WARP); an index; threads that write; 1 or 2: the kind of fault (EMU_DIVERGENT); k (EMU_MMA); one of
+ * emu_faults_wgmma. */
 typedef enum emu_faults_kernel {
     EMU_REVERSE,
     EMU_WARP_REVERSE,
@@ -22,9 +23,23 @@ typedef enum emu_faults_kernel {
     EMU_DIVERGENT_WARP,
     EMU_SHUFFLE,
     EMU_MMA,
+    EMU_WGMMA,
 } emu_faults_kernel;
 
-/* Queues the kernel over `device` memory, 64 numbers (EMU_MMA: A [16][k] and B [8][k] bytes, C [16][8] numbers). */
+/* What a kernel with products of a warpgroup does wrong. */
+typedef enum emu_faults_wgmma {
+    EMU_WGMMA_RIGHT,
+    EMU_WGMMA_NO_SHARED_FENCE,
+    EMU_WGMMA_NO_BARRIER,
+    EMU_WGMMA_NO_FENCE,
+    EMU_WGMMA_NO_WAIT,
+    EMU_WGMMA_SUMS_READ_EARLY,
+    EMU_WGMMA_A_CHANGED_EARLY,
+    EMU_WGMMA_ONE_WARP_LESS,
+} emu_faults_wgmma;
+
+/* Queues the kernel over `device` memory, 64 numbers (EMU_MMA: A [16][k] and B [8][k] bytes, C [16][8] numbers;
+ * EMU_WGMMA: A [64][32] and B [128][32] bytes, C [64][128] numbers, which become C = A B and then C += A B). */
 void emu_faults_run(
     emu_faults_kernel which, uint32_t argument, uint32_t *device, uint32_t *host, void *stream);
 

@@ -157,6 +157,73 @@ static void test_cuda_emu__matrix_products(void **state) {
     mma_check(32);
 }
 
+enum { WGMMA_ROWS = 64, WGMMA_COLUMNS = 128, WGMMA_K = 32, WGMMA_SEEDS = 5 };
+
+typedef struct wgmma_matrices {
+    int8_t a[WGMMA_ROWS][WGMMA_K], b[WGMMA_COLUMNS][WGMMA_K];
+    int32_t c[WGMMA_ROWS][WGMMA_COLUMNS];
+} wgmma_matrices;
+
+/* Runs the kernel; its error. `m` gets the sums if there is none. */
+static int wgmma_run(emu_faults_wgmma how, uint64_t seed, wgmma_matrices *m) {
+    kith_rng rng;
+    kith_rng_init(&rng, seed);
+    for (uint32_t i = 0; i < sizeof m->a; i++)
+        ((int8_t *)m->a)[i] = (int8_t)kith_rng_next(&rng);
+    for (uint32_t i = 0; i < sizeof m->b; i++)
+        ((int8_t *)m->b)[i] = (int8_t)kith_rng_next(&rng);
+    fixture f;
+    begin(&f, seed);
+    assert_int_equal(emu_malloc((void **)&f.device, sizeof *m), 0);
+    assert_int_equal(emu_upload(f.device, m, sizeof m->a + sizeof m->b, f.stream), 0);
+    emu_faults_run(EMU_WGMMA, how, f.device, NULL, f.stream);
+    int error = emu_stream_wait(f.stream);
+    if (error != 0) return error;
+    assert_int_equal(cuda_emu_report_count(), 0);
+    assert_int_equal(
+        emu_download(m->c, (char *)f.device + sizeof m->a + sizeof m->b, sizeof m->c, f.stream), 0);
+    return 0;
+}
+
+static bool wgmma_right(const wgmma_matrices *m) {
+    for (uint32_t row = 0; row < WGMMA_ROWS; row++) {
+        for (uint32_t column = 0; column < WGMMA_COLUMNS; column++) {
+            int32_t sum = 0;
+            for (uint32_t i = 0; i < WGMMA_K; i++)
+                sum += m->a[row][i] * m->b[column][i];
+            if (m->c[row][column] != 2 * sum) return false;
+        }
+    }
+    return true;
+}
+
+static void wgmma_is_found(emu_faults_wgmma how, const char *text) {
+    wgmma_matrices m;
+    for (uint64_t seed = 1; seed <= WGMMA_SEEDS; seed++) {
+        assert_int_equal(wgmma_run(how, seed, &m), 719);
+        if (!strstr(cuda_emu_report(0), text))
+            fail_msg("\"%s\" does not say \"%s\"", cuda_emu_report(0), text);
+    }
+}
+
+static void test_cuda_emu__products_that_run_on_their_own(void **state) {
+    (void)state;
+    wgmma_matrices m;
+    for (uint64_t seed = 1; seed <= WGMMA_SEEDS; seed++) {
+        assert_int_equal(wgmma_run(EMU_WGMMA_RIGHT, seed, &m), 0);
+        assert_true(wgmma_right(&m));
+        assert_int_equal(wgmma_run(EMU_WGMMA_SUMS_READ_EARLY, seed, &m), 0);
+        assert_false(wgmma_right(&m));
+        assert_int_equal(wgmma_run(EMU_WGMMA_A_CHANGED_EARLY, seed, &m), 0);
+        assert_false(wgmma_right(&m));
+    }
+    wgmma_is_found(EMU_WGMMA_NO_SHARED_FENCE, "shared memory that no fence made visible");
+    wgmma_is_found(EMU_WGMMA_NO_BARRIER, "shared bytes: ");
+    wgmma_is_found(EMU_WGMMA_NO_FENCE, "without a fence since the last group");
+    wgmma_is_found(EMU_WGMMA_NO_WAIT, "ends while its products run");
+    wgmma_is_found(EMU_WGMMA_ONE_WARP_LESS, "do not ask for the same products");
+}
+
 static void test_cuda_emu__the_host_cannot_touch_device_memory(void **state) {
     (void)state;
     fixture f;
@@ -225,6 +292,7 @@ int main(void) {
         cmocka_unit_test(test_cuda_emu__threads_that_do_not_come_to_a_barrier_are_found),
         cmocka_unit_test(test_cuda_emu__shuffles),
         cmocka_unit_test(test_cuda_emu__matrix_products),
+        cmocka_unit_test(test_cuda_emu__products_that_run_on_their_own),
         cmocka_unit_test(test_cuda_emu__the_host_cannot_touch_device_memory),
         cmocka_unit_test(test_cuda_emu__work_that_nobody_waited_for_may_not_have_run),
         cmocka_unit_test(test_cuda_emu__a_call_can_be_made_to_fail),

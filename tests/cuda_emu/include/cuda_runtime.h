@@ -120,6 +120,16 @@ static inline uint32_t cuda_emu_lane_at(uint32_t source, uint32_t width) {
 /* D = A B + C of mma.sync.aligned.m16n8k{16,32}.row.col.s32.s8.s8.s32, fragments as in the PTX manual. */
 void cuda_emu_mma(int32_t c[4], const uint32_t *a, const uint32_t *b, uint32_t k, const char *file, int line);
 
+/* Products of a warpgroup that run on their own (wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8, A in registers, B in
+ * shared memory as its descriptor says). Nothing of A, B or D is looked at before the wait, so that whoever touches them
+ * earlier gets wrong sums; stores to shared memory that no fence made visible to products are found. */
+uint32_t cuda_emu_shared_address(const void *at);
+void cuda_emu_async_fence(void);
+void cuda_emu_wgmma_fence(void);
+void cuda_emu_wgmma(int32_t d[64], const uint32_t a[4], uint64_t descriptor, bool add);
+void cuda_emu_wgmma_commit(void);
+void cuda_emu_wgmma_wait(const char *file, int line);
+
 /* --- atomics: the value before --- */
 
 uint32_t atomicAdd(uint32_t *at, uint32_t value);
