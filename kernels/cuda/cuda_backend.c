@@ -23,7 +23,7 @@ static const size_t scratch_bytes_default = (size_t)192 << 20;
 typedef struct resident {
     const void *vectors; /* the name */
     kith_rows rows;      /* its shape; the pointers are not followed */
-    uint32_t code_dim;
+    uint32_t code_dim, lead_dim;
     kith_cuda_segment *segment;
     uint32_t user_count; /* searches that read it */
     uint64_t used_turn;  /* of the backend's turns, when last used */
@@ -220,6 +220,7 @@ kith_status kith_cuda_backend_upload(kith_cuda_backend *backend, const kith_rows
         *added = (resident){.vectors = rows->vectors,
             .rows = *rows,
             .code_dim = rows->codes->basis.code_dim,
+            .lead_dim = rows->codes->basis.lead_dim,
             .segment = segment};
     }
     upload_end(backend, added, status);
@@ -248,7 +249,8 @@ void kith_cuda_backend_drop(kith_cuda_backend *backend, const void *vectors) {
 
 static bool shape_matches(const resident *r, const kith_rows *rows) {
     return r->rows.row_count >= rows->row_count && r->rows.dim == rows->dim && r->rows.type == rows->type &&
-           r->rows.metric == rows->metric && r->code_dim == rows->codes->basis.code_dim;
+           r->rows.metric == rows->metric && r->code_dim == rows->codes->basis.code_dim &&
+           r->lead_dim == rows->codes->basis.lead_dim;
 }
 
 /* The rows' segment, pinned, and a worker; or why not. */

@@ -112,7 +112,8 @@ static void queries_code(const group_run *run) {
                 .floor = floor,
                 .error_weight = codes[i].error_weight,
                 .tail_weight = codes[i].tail_weight,
-                .offset_weight = codes[i].offset_weight};
+                .offset_weight = codes[i].offset_weight,
+                .lead_tail_weight = codes[i].lead_tail_weight};
         }
     }
 }

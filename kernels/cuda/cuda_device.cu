@@ -254,6 +254,7 @@ kith_status cuda_segment_upload(
     segment->dim = rows->dim;
     segment->code_dim = rows->codes->basis.code_dim;
     segment->layout = kith_code_layout_of(&rows->codes->basis);
+    segment->lead_dim = rows->codes->basis.lead_dim;
     segment->type = rows->type;
     segment->metric = rows->metric;
     segment->vectors_bytes = (size_t)rows->row_count * rows->dim * kith_vector_type_bytes(rows->type);

@@ -62,7 +62,7 @@ struct kith_cuda_segment {
     char *d_vectors;
     uint8_t *d_blocks;
     size_t vectors_bytes, blocks_bytes;
-    uint32_t row_count, dim, code_dim;
+    uint32_t row_count, dim, code_dim, lead_dim;
     kith_code_layout layout;
     kith_vector_type type;
     kith_metric metric;

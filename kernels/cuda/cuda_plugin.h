@@ -17,7 +17,7 @@
 #include "kernels/compute.h"
 
 /* Raised with every change of the table; a loader takes exactly its own. */
-#define KITH_CUDA_PLUGIN_VERSION 2u
+#define KITH_CUDA_PLUGIN_VERSION 3u
 #define KITH_CUDA_PLUGIN_SYMBOL  "kith_cuda_plugin_table"
 
 typedef struct kith_cuda_device kith_cuda_device;
@@ -75,8 +75,7 @@ typedef struct kith_cuda_rescore_job {
 typedef struct kith_cuda_query {
     double constant, inverse, slack;
     double floor;
-    float error_weight, tail_weight, offset_weight;
-    float unused;
+    float error_weight, tail_weight, offset_weight, lead_tail_weight;
 } kith_cuda_query;
 
 /* Top k of some queries over a part of a resident segment, by its codes. The arrays of queries are indexed by

@@ -23,7 +23,7 @@ typedef struct cuda_scan_job {
     uint32_t *d_counts;               /* [query_count], 0 at first */
     uint32_t *d_rows;                 /* [query_count][capacity] */
     kith_code_layout layout;
-    uint32_t code_dim, query_count, capacity;
+    uint32_t code_dim, lead_dim, query_count, capacity;
     uint32_t row_begin, row_end;
     uint32_t block_origin;                        /* of d_dead and d_allow */
     uint32_t block_first, block_step, scan_count; /* blocks first, first + step, ...: scan_count of them */
@@ -38,13 +38,13 @@ kith_status cuda_scan_mma(const cuda_scan_job *job, kith_err *err);
 
 /* What of a query the comparison needs. */
 typedef struct cuda_scan_weights {
-    float error, tail, offset, threshold;
+    float error, tail, offset, threshold, lead_tail;
 } cuda_scan_weights;
 
 static __device__ inline cuda_scan_weights scan_weights(const cuda_scan_job &job, uint32_t query) {
     const kith_cuda_query &weights = job.d_weights[query];
-    cuda_scan_weights result = {
-        weights.error_weight, weights.tail_weight, weights.offset_weight, job.d_thresholds[query]};
+    cuda_scan_weights result = {weights.error_weight, weights.tail_weight, weights.offset_weight,
+        job.d_thresholds[query], weights.lead_tail_weight};
     return result;
 }
 
@@ -85,23 +85,40 @@ static __device__ inline const uint32_t *scan_words(const cuda_scan_job &job, co
 
 /* What of a row the comparison needs. */
 typedef struct cuda_scan_row {
-    float noise, scale, tail, offset;
+    float noise, scale, tail, offset, lead_tail;
 } cuda_scan_row;
+
+/* A part that a block need not have: zeros then. */
+static __device__ inline float scan_part(const kith_code_block *block, uint32_t part_at, uint32_t row) {
+    return part_at ? ((const float *)((const char *)block + part_at))[row] : 0;
+}
 
 static __device__ inline cuda_scan_row scan_row(
     const cuda_scan_job &job, const kith_code_block *block, uint32_t at) {
-    const float *offsets = (const float *)((const char *)block + job.layout.offset_at);
-    cuda_scan_row row = {
-        block->noise, block->scale[at], block->tail[at], job.layout.offset_at ? offsets[at] : 0};
+    cuda_scan_row row = {block->noise, block->scale[at], block->tail[at],
+        scan_part(block, job.layout.offset_at, at), scan_part(block, job.layout.lead_tail_at, at)};
     return row;
 }
 
-/* Whether the row must be kept; also when its bound is not a number. */
+/* Whether the row's bound reaches the threshold; also when it is not a number. `tail` is what the components that were
+ * not looked at may add. */
+static __device__ inline bool scan_reaches(
+    int product, const cuda_scan_row &row, float tail, const cuda_scan_weights &weights) {
+    float sum = __fmaf_rn(row.noise, weights.error, __int2float_rn(product));
+    float upper = __fmaf_rn(row.scale, sum, __fmaf_rn(row.offset, weights.offset, tail));
+    return !(upper < weights.threshold);
+}
+
+/* Whether the row must be kept. */
 static __device__ inline bool scan_keeps(
     int product, const cuda_scan_row &row, const cuda_scan_weights &weights) {
-    float sum = (float)product + row.noise * weights.error;
-    float upper = row.scale * sum + row.tail * weights.tail + row.offset * weights.offset;
-    return !(upper < weights.threshold);
+    return scan_reaches(product, row, row.tail * weights.tail, weights);
+}
+
+/* Whether it may have to be, by the product of its first lead_dim components. */
+static __device__ inline bool scan_may_keep(
+    int product, const cuda_scan_row &row, const cuda_scan_weights &weights) {
+    return scan_reaches(product, row, row.lead_tail * weights.lead_tail, weights);
 }
 
 /* Appends `row` to the query's list where `keep`. All lanes of the warp come here; those in `group` have the same

@@ -168,6 +168,7 @@ static void jobs_make(search_run *run) {
     scan->d_rows = d_rows;
     scan->layout = segment->layout;
     scan->code_dim = segment->code_dim;
+    scan->lead_dim = segment->lead_dim;
     scan->query_count = job->query_count;
     scan->capacity = layout->capacity;
     scan->row_begin = job->row_begin;
