@@ -179,6 +179,7 @@ kith_status cuda_device_open(
     if (!device) return cuda_fail(err, KITH_NO_MEMORY, "no memory for a device");
     device->options = *options;
     kith_status status = facts_find(device, err);
+    if (status == KITH_OK && device->arch == CUDA_ARCH_WGMMA) status = cuda_scan_wgmma_prepare(err);
     if (status == KITH_OK) status = uploads_make(device, err);
     for (uint32_t i = 0; i < options->worker_count && status == KITH_OK; i++)
         status = worker_make(device, &device->workers[i], err);
@@ -253,8 +254,8 @@ kith_status cuda_segment_upload(
     segment->row_count = rows->row_count;
     segment->dim = rows->dim;
     segment->code_dim = rows->codes->basis.code_dim;
-    segment->layout = kith_code_layout_of(&rows->codes->basis);
     segment->lead_dim = rows->codes->basis.lead_dim;
+    segment->layout = kith_code_layout_of(&rows->codes->basis);
     segment->type = rows->type;
     segment->metric = rows->metric;
     segment->vectors_bytes = (size_t)rows->row_count * rows->dim * kith_vector_type_bytes(rows->type);

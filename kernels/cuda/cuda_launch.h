@@ -44,7 +44,10 @@ typedef struct cuda_worker {
     cuda_arena queries, results, scratch;
 } cuda_worker;
 
-enum { CUDA_WORKERS_MAX = 64 };
+enum {
+    CUDA_WORKERS_MAX = 64,
+    CUDA_ARCH_WGMMA = 90, /* and no other */
+};
 
 struct kith_cuda_device {
     kith_cuda_device_options options;
@@ -78,6 +81,8 @@ void cuda_segment_release(kith_cuda_device *device, kith_cuda_segment *segment);
 
 /* --- operations --- */
 
+/* What a device of compute capability 9.0 needs before cuda_scan_wgmma; INTERNAL. */
+kith_status cuda_scan_wgmma_prepare(kith_err *err);
 kith_status cuda_rescore(const kith_cuda_rescore_job *job, kith_err *err);
 
 uint32_t cuda_search_queries_max(

@@ -38,6 +38,7 @@ typedef enum kith_cuda_scan {
     KITH_CUDA_SCAN_AUTO,
     KITH_CUDA_SCAN_DP4A, /* plain CUDA */
     KITH_CUDA_SCAN_MMA, /* tensor cores through mma.sync, sm_80 and later; shapes that do not suit it use dp4a */
+    KITH_CUDA_SCAN_WGMMA, /* tensor cores through wgmma, sm_90 alone, for batches of any size; else as auto */
 } kith_cuda_scan;
 
 typedef struct kith_cuda_device_options {

@@ -1,4 +1,4 @@
-/* The scan of codes: what its twins (dp4a, mma) share. codes.h has the layout and the bound.
+/* The scan of codes: what its twins (dp4a, mma, wgmma) share. codes.h has the layout and the bound.
  *
  * A query's levels are two signed 8-bit planes, level = 128 * high + low with low in 0..127; stored codes are biased
  * by 128, and the topmost bit of each byte turned over makes them signed. So l.c = 128 * (high.c) + low.c, three
@@ -31,10 +31,14 @@ typedef struct cuda_scan_job {
     cudaStream_t stream;
 } cuda_scan_job;
 
-/* INTERNAL when CUDA refuses the launch. The second for shapes cuda_scan_mma_suits. */
+/* INTERNAL when CUDA refuses the launch. mma for shapes cuda_scan_mma_suits; wgmma for those cuda_scan_wgmma_fits, on
+ * devices of compute capability 9.0 that were prepared; `suits`: it is also worth it. */
 kith_status cuda_scan_dp4a(const cuda_scan_job *job, kith_err *err);
 bool cuda_scan_mma_suits(const cuda_scan_job *job);
 kith_status cuda_scan_mma(const cuda_scan_job *job, kith_err *err);
+bool cuda_scan_wgmma_fits(const cuda_scan_job *job);
+bool cuda_scan_wgmma_suits(const cuda_scan_job *job);
+kith_status cuda_scan_wgmma(const cuda_scan_job *job, kith_err *err);
 
 /* What of a query the comparison needs. */
 typedef struct cuda_scan_weights {

@@ -5,7 +5,7 @@
  * L1. Codes go from memory to registers as they lie: a register of an A fragment is one word (group of four
  * components, row) of the block. Grid: x over tiles of queries, y over shares of the blocks of codes. */
 #include "kernels/cuda/cuda_mma.cuh"
-#include "kernels/cuda/cuda_scan.cuh"
+#include "kernels/cuda/cuda_scan_tile.cuh"
 
 enum {
     THREADS = 256,
@@ -28,9 +28,6 @@ typedef struct tile_weights {
     cuda_scan_weights of[TILE_QUERIES];
 } tile_weights;
 
-/* Sums of one plane: [half of the rows][column][register]. */
-typedef int plane_sums[2][COLUMNS][4];
-
 static __device__ void tile_load(
     const cuda_scan_job &job, uint32_t first, uint2 *planes, tile_weights &weights) {
     uint32_t groups = job.code_dim / KITH_CODE_GROUP;
@@ -42,73 +39,44 @@ static __device__ void tile_load(
         planes[group * STRIDE + column] = words;
     }
     for (uint32_t i = threadIdx.x; i < TILE_QUERIES; i += THREADS)
-        weights.of[i] = scan_weights(job, first + i < job.query_count ? first + i : first);
+        weights.of[i] = tile_weights_of(job, first + i);
     __syncthreads();
 }
 
 /* Adds the products of 16 or 32 components, from group `group` on. `planes` begins at the warp's queries. */
 template <bool wide>
 static __device__ __forceinline__ void step(
-    const uint32_t *words, uint32_t group, const uint2 *planes, plane_sums &high, plane_sums &low) {
+    const uint32_t *words, uint32_t group, const uint2 *planes, tile_sums<COLUMNS> &sums) {
     const uint32_t row = threadIdx.x % 32 / 4, member = threadIdx.x % 4;
-    uint32_t a[2][4];
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-#pragma unroll
-        for (int r = 0; r < (wide ? 4 : 2); r++) {
-            uint32_t at =
-                (group + 4 * (r >> 1) + member) * KITH_CODE_BLOCK_ROWS + 16 * half + 8 * (r & 1) + row;
-            a[half][r] = scan_codes(__ldg(words + at));
-        }
-    }
+    const uint4 none = {0, 0, 0, 0};
+    uint32_t a[TILE_HALVES][4];
+    tile_fragments(tile_read(words, group), wide ? tile_read(words, group + 4) : none, a);
 #pragma unroll
     for (int column = 0; column < COLUMNS; column++) {
         const uint2 *at = planes + (group + member) * STRIDE + 8 * column + row;
         uint2 first = at[0], second = wide ? at[4 * STRIDE] : first;
         const uint32_t b_high[2] = {first.x, second.x}, b_low[2] = {first.y, second.y};
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
+        for (int half = 0; half < TILE_HALVES; half++) {
+            int *high = sums.of[half] + 4 * column, *low = sums.of[half] + 4 * (COLUMNS + column);
             if (wide) {
-                mma_k32(high[half][column], a[half], b_high);
-                mma_k32(low[half][column], a[half], b_low);
+                mma_k32(high, a[half], b_high);
+                mma_k32(low, a[half], b_low);
             } else {
-                mma_k16(high[half][column], a[half], b_high[0]);
-                mma_k16(low[half][column], a[half], b_low[0]);
+                mma_k16(high, a[half], b_high[0]);
+                mma_k16(low, a[half], b_low[0]);
             }
         }
     }
 }
 
-static __device__ void products_make(
-    const uint32_t *words, uint32_t groups, const uint2 *planes, plane_sums &high, plane_sums &low) {
-#pragma unroll
-    for (int i = 0; i < 2 * COLUMNS * 4; i++)
-        high[i / 4 / COLUMNS][i / 4 % COLUMNS][i % 4] = low[i / 4 / COLUMNS][i / 4 % COLUMNS][i % 4] = 0;
+static __device__ __forceinline__ void products_make(
+    const uint32_t *words, uint32_t groups, const uint2 *planes, tile_sums<COLUMNS> &sums) {
+    sums = {};
     uint32_t group = 0;
     for (; group + 8 <= groups; group += 8)
-        step<true>(words, group, planes, high, low);
-    if (group < groups) step<false>(words, group, planes, high, low);
-}
-
-/* Compares and appends. `first`: the warp's first query. */
-static __device__ void rows_append(const cuda_scan_job &job, uint32_t number, uint32_t live, uint32_t first,
-    const cuda_scan_weights *weights, const plane_sums &high, const plane_sums &low) {
-    const uint32_t row = threadIdx.x % 32 / 4, member = threadIdx.x % 4, lanes = 0x11111111u << member;
-    const kith_code_block *block = scan_block(job, number);
-#pragma unroll
-    for (int quarter = 0; quarter < 4; quarter++) {
-        const uint32_t at = 8 * quarter + row;
-        const cuda_scan_row constants = scan_row(job, block, at);
-#pragma unroll
-        for (int i = 0; i < 2 * COLUMNS; i++) {
-            const int half = quarter / 2, column = i / 2, r = 2 * (quarter % 2) + i % 2;
-            const uint32_t in_warp = 8 * column + 2 * member + i % 2;
-            int product = 128 * high[half][column][r] + low[half][column][r];
-            bool keep = live >> at & 1 && first + in_warp < job.query_count &&
-                        scan_keeps(product, constants, weights[in_warp]);
-            scan_append(job, first + in_warp, number * KITH_CODE_BLOCK_ROWS + at, keep, lanes);
-        }
-    }
+        step<true>(words, group, planes, sums);
+    if (group < groups) step<false>(words, group, planes, sums);
 }
 
 static __global__ void __launch_bounds__(THREADS) scan_mma_kernel(cuda_scan_job job) {
@@ -123,10 +91,10 @@ static __global__ void __launch_bounds__(THREADS) scan_mma_kernel(cuda_scan_job 
          i += gridDim.y * TILE_BLOCKS) {
         const uint32_t number = job.block_first + i * job.block_step, live = scan_live(job, number);
         if (live == 0) continue;
-        plane_sums high, low;
-        products_make(scan_words(job, scan_block(job, number)), job.code_dim / KITH_CODE_GROUP,
-            planes + column, high, low);
-        rows_append(job, number, live, first, weights.of + column, high, low);
+        tile_sums<COLUMNS> sums;
+        products_make(
+            scan_words(job, scan_block(job, number)), job.code_dim / KITH_CODE_GROUP, planes + column, sums);
+        tile_append<COLUMNS>(job, number, live, first, weights.of + column, sums);
     }
 }
 

@@ -202,8 +202,18 @@ static void jobs_make(search_run *run) {
     select->stream = run->worker->stream;
 }
 
-static bool mma_wanted(const search_run *run) {
-    return run->device->options.scan != KITH_CUDA_SCAN_DP4A && cuda_scan_mma_suits(&run->scan);
+static bool wgmma_wanted(const search_run *run) {
+    const kith_cuda_scan wanted = run->device->options.scan;
+    if (run->device->arch != CUDA_ARCH_WGMMA) return false;
+    return wanted == KITH_CUDA_SCAN_WGMMA
+               ? cuda_scan_wgmma_fits(&run->scan)
+               : wanted == KITH_CUDA_SCAN_AUTO && cuda_scan_wgmma_suits(&run->scan);
+}
+
+static kith_status scan_queue(const search_run *run, kith_err *err) {
+    if (wgmma_wanted(run)) return cuda_scan_wgmma(&run->scan, err);
+    bool mma = run->device->options.scan != KITH_CUDA_SCAN_DP4A && cuda_scan_mma_suits(&run->scan);
+    return mma ? cuda_scan_mma(&run->scan, err) : cuda_scan_dp4a(&run->scan, err);
 }
 
 /* Stage `number` (0 to 2) over `count` blocks, `step` apart from `first` on. */
@@ -218,7 +228,7 @@ static kith_status stage_queue(search_run *run, uint32_t number, uint32_t first,
     run->rescore.d_row_counts = d_counts;
     run->select.d_counts = d_counts;
     run->select.d_hits = last ? (kith_row_hit *)(run->worker->results.d_at + run->layout.hits) : NULL;
-    kith_status status = mma_wanted(run) ? cuda_scan_mma(&run->scan, err) : cuda_scan_dp4a(&run->scan, err);
+    kith_status status = scan_queue(run, err);
     if (status == KITH_OK) status = cuda_rescore(&run->rescore, err);
     if (status == KITH_OK) status = cuda_select(&run->select, err);
     return status;

@@ -45,6 +45,7 @@ void cuda_fixture_open(
     *f = (cuda_fixture){.emulated = emulated, .options = *options};
     if (emulated) {
         cuda_emu_reset(seed);
+        if (options->scan == KITH_CUDA_SCAN_WGMMA) cuda_emu_arch(9, 0);
         assert_ok(kith_cuda_open_table("emulated", kith_cuda_plugin_table(), &f->cuda, &err), &err);
     } else {
         assert_ok(kith_cuda_open(KITH_TEST_CUDA_PLUGIN, &f->cuda, &err), &err);
@@ -80,16 +81,7 @@ void cuda_answer_free(cuda_answer *answer) {
 }
 
 bool cuda_answers_equal(const kernels_case *c, const cuda_answer *a, const cuda_answer *b) {
-    for (uint32_t q = 0; q < c->shape.query_count; q++) {
-        if (a->counts[q] != b->counts[q]) return false;
-        for (uint32_t i = 0; i < a->counts[q]; i++) {
-            const kith_row_hit *hit_a = &a->hits[(size_t)q * c->shape.k + i],
-                               *hit_b = &b->hits[(size_t)q * c->shape.k + i];
-            if (hit_a->row != hit_b->row) return false;
-            if (memcmp(&hit_a->closeness, &hit_b->closeness, sizeof hit_a->closeness) != 0) return false;
-        }
-    }
-    return true;
+    return case_hits_equal(c, a->hits, a->counts, b->hits, b->counts);
 }
 
 static void shape_fail(const cuda_fixture *f, const case_shape *s, const char *what) {

@@ -80,7 +80,7 @@ static void on_retired(void *ctx, const char *reason) {
 }
 
 /* Opens a device, makes two segments resident, searches each twice, drops one, ends. */
-static outcome life(void) {
+static outcome life(kith_cuda_scan scan) {
     outcome o = {0};
     kith_cuda *cuda;
     kith_err err;
@@ -92,6 +92,7 @@ static outcome life(void) {
         .worker_queries_bytes = 64 << 10,
         .worker_results_bytes = 64 << 10,
         .worker_scratch_bytes = 256 << 10,
+        .scan = scan,
         .retired = on_retired,
         .ctx = &o};
     kith_cuda_backend *backend;
@@ -122,18 +123,26 @@ static bool is_release(const char *call) {
     return strstr(call, "Free") || strstr(call, "Destroy");
 }
 
-static void each_call_fails(cuda_emu_fault fault) {
+/* Calls of a life without faults, on a device that has all that kith uses. */
+static uint64_t life_calls(kith_cuda_scan scan) {
     cuda_emu_reset(seed);
-    cuda_emu_fail(0, fault);
-    outcome whole = life();
+    cuda_emu_arch(9, 0);
+    cuda_emu_fail(0, CUDA_EMU_FAULT_ONCE);
+    outcome whole = life(scan);
     assert_int_equal(whole.searched, 4);
-    uint64_t calls = cuda_emu_call_count();
+    return cuda_emu_call_count();
+}
+
+static void each_call_fails(cuda_emu_fault fault) {
+    uint64_t calls = life_calls(KITH_CUDA_SCAN_AUTO);
+    assert_int_equal(life_calls(KITH_CUDA_SCAN_WGMMA), calls);
     print_message("%llu calls\n", (unsigned long long)calls);
     assert_true(calls > 60);
     for (uint64_t number = 1; number <= calls; number++) {
         cuda_emu_reset(seed + number);
+        cuda_emu_arch(9, 0);
         cuda_emu_fail(number, fault);
-        outcome o = life();
+        outcome o = life(number % 2 ? KITH_CUDA_SCAN_WGMMA : KITH_CUDA_SCAN_AUTO);
         const char *call = cuda_emu_failed_call();
         assert_non_null(call);
         if (cuda_emu_report_count())

@@ -7,6 +7,10 @@
 
 static uint64_t seed;
 
+/* Auto is mma or dp4a on the emulator's device, by shape; the last makes it one of compute capability 9.0. */
+static const kith_cuda_scan scans[] = {KITH_CUDA_SCAN_AUTO, KITH_CUDA_SCAN_DP4A, KITH_CUDA_SCAN_WGMMA};
+#define COUNT_OF(array) ((uint32_t)(sizeof(array) / sizeof(array)[0]))
+
 static const kith_metric metrics[] = {KITH_METRIC_L2, KITH_METRIC_IP, KITH_METRIC_COSINE};
 
 /* Runs `check` on each kind of device. */
@@ -54,7 +58,7 @@ static void random_check(bool emulated) {
                     .worker_queries_bytes = (size_t)(8 << 10) << kith_rng_below(&rng, 5),
                     .worker_results_bytes = (size_t)(8 << 10) << kith_rng_below(&rng, 5),
                     .worker_scratch_bytes = (size_t)(8 << 10) << kith_rng_below(&rng, 7),
-                    .scan = i / CASES_A_DEVICE % 2 ? KITH_CUDA_SCAN_DP4A : KITH_CUDA_SCAN_AUTO});
+                    .scan = scans[i / CASES_A_DEVICE % COUNT_OF(scans)]});
         }
         case_shape shape = shape_random(&rng);
         cuda_fixture_check(&f, &shape, &stats);
@@ -198,8 +202,8 @@ static void batches_check(bool emulated) {
             .dead = i % 2,
             .seed = seed + i};
     kith_top_k_stats stats = {0};
-    shapes_check(emulated, KITH_CUDA_SCAN_AUTO, shapes, 10, &small_device, &stats);
-    shapes_check(emulated, KITH_CUDA_SCAN_DP4A, shapes, 10, &small_device, &stats);
+    for (uint32_t i = 0; i < COUNT_OF(scans); i++)
+        shapes_check(emulated, scans[i], shapes, 10, &small_device, &stats);
 }
 
 static void test_cuda_search__batches_of_any_size(void **state) {
