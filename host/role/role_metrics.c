@@ -15,9 +15,7 @@
 struct kith_role_metrics {
     kith_env *env;
     kith_metrics *metrics;
-    kith_role_data *data;
-    kith_role_compute *compute;
-    kith_meta *meta;
+    kith_role_metrics_sources sources;
     uint64_t started_ns;
     kith_timer timer;
     bool stopped; /* meta's executor */
@@ -98,7 +96,7 @@ static void carry(kith_series *series, _Atomic uint64_t *counter, uint64_t *carr
 }
 
 static void counters_carry(kith_role_metrics *own) {
-    kith_shard_counters *from = &own->data->counters;
+    kith_shard_counters *from = &own->sources.data->counters;
     carry(plain(own, KITH_METRIC_ID_SEARCH_ROWS_SCANNED), &from->rows_scanned, &own->carried.rows_scanned);
     carry(plain(own, KITH_METRIC_ID_SEARCH_ROWS_CODED), &from->rows_coded, &own->carried.rows_coded);
     carry(plain(own, KITH_METRIC_ID_SEARCH_CODE_SURVIVORS), &from->code_survivors,
@@ -115,11 +113,11 @@ static void counters_carry(kith_role_metrics *own) {
 static void collection_measure(kith_role_metrics *own, const kith_collection *collection) {
     uint64_t points = 0, segments = 0;
     for (uint32_t i = 0; i < collection->shard_count; i++) {
-        kith_shard *shard = kith_shard_set_find(own->data->shards, collection->shard_id_first + i);
+        kith_shard *shard = kith_shard_set_find(own->sources.data->shards, collection->shard_id_first + i);
         if (!shard) continue;
         kith_shard_stats stats;
         kith_shard_stats_read(shard, &stats);
-        kith_shard_set_release(own->data->shards, shard);
+        kith_shard_set_release(own->sources.data->shards, shard);
         points += stats.points;
         segments += stats.segments;
     }
@@ -151,41 +149,43 @@ static void executor_measure(kith_role_metrics *own, const char *name, const kit
 static void node_measure(kith_role_metrics *own) {
     kith_err err;
     uint64_t free_bytes;
-    if (kith_env_free_bytes(own->env, own->data->dir, &free_bytes, &err) == KITH_OK) {
+    if (kith_env_free_bytes(own->env, own->sources.dir, &free_bytes, &err) == KITH_OK) {
         kith_series_set(plain(own, KITH_METRIC_ID_DISK_FREE_BYTES), (double)free_bytes);
     }
-    kith_series_set(plain(own, KITH_METRIC_ID_SHARDS), kith_shard_set_count(own->data->shards));
     kith_series_set(plain(own, KITH_METRIC_ID_MEMORY_RESIDENT_BYTES), resident_bytes(own->env));
     kith_series_set(
         plain(own, KITH_METRIC_ID_UP_SECONDS), (double)(kith_env_now_ns(own->env) - own->started_ns) / 1e9);
-    executor_measure(own, "owner", own->data->owner);
-    executor_measure(own, "search", own->data->search);
-    executor_measure(own, "background", own->data->background);
-    executor_measure(own, "log", own->data->log_executor);
+}
+
+static void data_measure(kith_role_metrics *own) {
+    const kith_role_data *data = own->sources.data;
+    counters_carry(own);
+    kith_series_set(plain(own, KITH_METRIC_ID_SHARDS), kith_shard_set_count(data->shards));
+    executor_measure(own, "owner", data->owner);
+    executor_measure(own, "search", data->search);
+    executor_measure(own, "background", data->background);
+    executor_measure(own, "log", data->log_executor);
+    kith_meta_map *map = kith_meta_map_get(own->sources.meta);
+    for (uint32_t i = 0; i < map->entry_count; i++)
+        collection_measure(own, &map->entries[i]->collection);
+    kith_meta_map_release(map);
 }
 
 static void tick(kith_task *task) {
     kith_role_metrics *own = (kith_role_metrics *)(void *)((char *)task - offsetof(kith_role_metrics, timer));
-    counters_carry(own);
-    kith_role_compute_measure(own->compute, own->metrics);
     node_measure(own);
-    kith_meta_map *map = kith_meta_map_get(own->meta);
-    for (uint32_t i = 0; i < map->entry_count; i++)
-        collection_measure(own, &map->entries[i]->collection);
-    kith_meta_map_release(map);
+    if (own->sources.compute) kith_role_compute_measure(own->sources.compute, own->metrics);
+    if (own->sources.data) data_measure(own);
     if (own->stopped) return;
     own->timer.due_ns = kith_env_now_ns(own->env) + TICK_NS;
     kith_timer_start(&own->timer);
 }
 
-void kith_role_metrics_start(
-    kith_role_metrics *own, kith_role_data *data, kith_role_compute *compute, kith_meta *meta) {
-    own->data = data;
-    own->compute = compute;
-    own->meta = meta;
+void kith_role_metrics_start(kith_role_metrics *own, const kith_role_metrics_sources *sources) {
+    own->sources = *sources;
     own->started_ns = kith_env_now_ns(own->env);
     own->timer =
-        (kith_timer){.task = {.run = tick}, .executor = data->meta_executor, .due_ns = own->started_ns};
+        (kith_timer){.task = {.run = tick}, .executor = sources->executor, .due_ns = own->started_ns};
     kith_timer_start(&own->timer);
 }
 
@@ -199,11 +199,11 @@ static void stop_run(kith_task *task) {
 }
 
 void kith_role_metrics_stop(kith_role_metrics *own) {
-    if (!own->data) return; /* never started */
+    if (!own->sources.executor) return; /* never started */
     kith_role_latch_init(&own->stop_latch);
     kith_role_latch_add(&own->stop_latch, 1);
     own->stop_task.run = stop_run;
-    kith_executor_post(own->data->meta_executor, &own->stop_task);
+    kith_executor_post(own->sources.executor, &own->stop_task);
     kith_role_latch_wait(&own->stop_latch);
     kith_role_latch_fini(&own->stop_latch);
 }

@@ -15,9 +15,17 @@
 typedef struct kith_role_metrics kith_role_metrics;
 
 kith_role_metrics *kith_role_metrics_create(kith_env *env, kith_metrics *metrics);
+/* What this node has; NULL where it has not. */
+typedef struct kith_role_metrics_sources {
+    kith_executor *executor; /* of the ticks: meta's */
+    const char *dir;         /* the data folder */
+    kith_role_data *data;
+    kith_role_compute *compute;
+    kith_meta *meta; /* whose collections are measured on `data` */
+} kith_role_metrics_sources;
+
 /* Begins the ticks. */
-void kith_role_metrics_start(
-    kith_role_metrics *own, kith_role_data *data, kith_role_compute *compute, kith_meta *meta);
+void kith_role_metrics_start(kith_role_metrics *own, const kith_role_metrics_sources *sources);
 /* No tick begins after it; one may still run until meta's executor has ended. */
 void kith_role_metrics_stop(kith_role_metrics *own);
 void kith_role_metrics_destroy(kith_role_metrics *own); /* accepts NULL */

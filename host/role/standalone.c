@@ -4,11 +4,10 @@
 
 #include "host/base/alloc.h"
 #include "host/base/log.h"
-#include "host/grpc/grpc_server.h"
-#include "host/http/http_server.h"
 #include "host/meta/meta_keeper.h"
 #include "host/query/query_serve.h"
 #include "host/role/data.h"
+#include "host/role/role_api.h"
 #include "host/role/role_compute.h"
 #include "host/role/role_latch.h"
 #include "host/role/role_metrics.h"
@@ -33,8 +32,7 @@ struct kith_standalone {
     kith_transport *transport;
     kith_query_serve *serve;
     kith_api *api;
-    kith_grpc_server *grpc;
-    kith_http_server *http;
+    kith_role_servers servers;
 };
 
 /* --- what the parts are told --- */
@@ -147,16 +145,6 @@ static kith_status storage_start(kith_standalone *own, kith_err *err) {
     return status;
 }
 
-static kith_api_limits limits_of(const kith_config *config, uint32_t search_threads) {
-    return (kith_api_limits){
-        .search_timeout_ns = config->search_timeout_ms * MS_NS,
-        .write_timeout_ns = config->write_timeout_ms * MS_NS,
-        .slow_search_ns = config->slow_query_ms * MS_NS,
-        .reads_max = config->search_queue_max + search_threads,
-        .write_bytes_max = config->write_queue_bytes_max,
-    };
-}
-
 /* Points here. A shard that is not open has none to search. */
 static uint64_t api_points(void *ctx, const kith_collection *collection) {
     kith_standalone *own = ctx;
@@ -185,7 +173,7 @@ static kith_status queries_start(kith_standalone *own, kith_err *err) {
         .meta = kith_meta_keeper_meta(own->keeper),
         .transport = own->transport,
         .executor = own->data.search,
-        .limits = limits_of(&own->config, kith_executor_thread_count(own->data.search)),
+        .limits = kith_role_api_limits(&own->config, kith_executor_thread_count(own->data.search)),
         .message_bytes_max = own->config.message_bytes_max,
         .health = health,
         .points = api_points,
@@ -193,30 +181,14 @@ static kith_status queries_start(kith_standalone *own, kith_err *err) {
         .wrote = api_wrote,
         .ctx = own,
     });
-    kith_role_metrics_start(own->measure, &own->data, &own->compute, kith_meta_keeper_meta(own->keeper));
+    kith_role_metrics_start(own->measure, &(kith_role_metrics_sources){
+                                              .executor = own->data.meta_executor,
+                                              .dir = own->data.dir,
+                                              .data = &own->data,
+                                              .compute = &own->compute,
+                                              .meta = kith_meta_keeper_meta(own->keeper),
+                                          });
     return KITH_OK;
-}
-
-static kith_status servers_start(kith_standalone *own, kith_err *err) {
-    kith_grpc_server_options grpc = {
-        .env = own->env,
-        .api = own->api,
-        .metrics = own->metrics,
-        .bind_address = own->config.bind_address,
-        .port = own->config.grpc_port,
-        .thread_count = own->config.grpc_threads,
-        .message_bytes_max = own->config.message_bytes_max,
-        .answer_timeout_ns = own->config.answer_timeout_ms * UINT64_C(1000000),
-    };
-    kith_http_server_options http = {
-        .api = own->api,
-        .metrics = own->metrics,
-        .bind_address = own->config.bind_address,
-        .port = own->config.http_port,
-    };
-    kith_status status = kith_grpc_server_start(&grpc, &own->grpc, err);
-    if (status == KITH_OK) status = kith_http_server_start(&http, &own->http, err);
-    return status;
 }
 
 kith_status kith_standalone_start(
@@ -229,7 +201,8 @@ kith_status kith_standalone_start(
     kith_role_compute_open(&own->compute, own->config.compute_backend, options->gpu);
     kith_status status = storage_start(own, err);
     if (status == KITH_OK) status = queries_start(own, err);
-    if (status == KITH_OK && !options->embedded) status = servers_start(own, err);
+    if (status == KITH_OK && !options->embedded)
+        status = kith_role_servers_start(own->env, &own->config, own->api, own->metrics, &own->servers, err);
     if (status != KITH_OK) {
         kith_standalone_stop(own, 0);
         return status;
@@ -249,11 +222,11 @@ kith_metrics *kith_standalone_metrics(kith_standalone *own) {
 }
 
 uint32_t kith_standalone_grpc_port(const kith_standalone *own) {
-    return own->grpc ? kith_grpc_server_port(own->grpc) : 0;
+    return kith_role_servers_ports(&own->servers).grpc;
 }
 
 uint32_t kith_standalone_http_port(const kith_standalone *own) {
-    return own->http ? kith_http_server_port(own->http) : 0;
+    return kith_role_servers_ports(&own->servers).http;
 }
 
 /* The reserve is read by the shards' own thread, so it is changed there. */
@@ -273,7 +246,7 @@ static void reserve_run(kith_task *task) {
 void kith_standalone_reload(kith_standalone *own, const kith_config *config) {
     own->config = *config;
     kith_log_level_set((kith_log_level)config->log_level);
-    kith_api_limits limits = limits_of(config, kith_executor_thread_count(own->data.search));
+    kith_api_limits limits = kith_role_api_limits(config, kith_executor_thread_count(own->data.search));
     kith_api_limits_set(own->api, &limits);
     reserve_change change = {
         .task = {.run = reserve_run}, .data = &own->data, .disk_reserve_bytes = config->disk_reserve_bytes};
@@ -293,15 +266,7 @@ static void metadata_close(void *ctx) {
 /* From the outside in: nothing new comes, what is in flight ends, then the parts go in reverse order of their start. */
 void kith_standalone_stop(kith_standalone *own, uint64_t drain_ns) {
     if (!own) return;
-    if (own->api) kith_api_stop(own->api);
-    kith_grpc_server_stop(own->grpc, drain_ns);
-    kith_http_server_stop(own->http); /* after gRPC: meanwhile /readyz says that we go */
-    /* The servers have waited for their calls. Whoever embeds us may still have some: every request has a deadline. */
-    if (own->api && !kith_api_wait_idle(own->api, drain_ns)) {
-        kith_log_warn("stop_waits", kith_kv_u64("requests", kith_api_in_flight(own->api)));
-        while (!kith_api_wait_idle(own->api, 1000 * MS_NS)) {
-        }
-    }
+    kith_role_servers_stop(&own->servers, own->api, drain_ns);
     kith_role_metrics_stop(own->measure);
     if (own->data_open) kith_role_data_close(&own->data, metadata_close, own);
     kith_query_serve_destroy(own->serve);
@@ -316,9 +281,7 @@ void kith_standalone_stop(kith_standalone *own, uint64_t drain_ns) {
 /* --- as kithd runs it --- */
 
 static kith_service_ports service_ports(const kith_service *service) {
-    const kith_standalone *own = (const kith_standalone *)service;
-    return (kith_service_ports){
-        .grpc = kith_standalone_grpc_port(own), .http = kith_standalone_http_port(own)};
+    return kith_role_servers_ports(&((const kith_standalone *)service)->servers);
 }
 
 static void service_reload(kith_service *service, const kith_config *config) {
