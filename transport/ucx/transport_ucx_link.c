@@ -186,11 +186,18 @@ static void send_done(ucx_send *send) {
     if (call) ucx_call_sent(transport, call);
 }
 
+/* What fails first when nobody is there is the hello. */
+static void doom_send(ucx_link *link, ucs_status_t status) {
+    bool connects = link->state == UCX_LINK_HELLO && !link->is_accepted;
+    ucx_link_doom(
+        link, KITH_UNAVAILABLE, "%s: %s", connects ? "connect" : "send", ucs_status_string(status));
+}
+
 static void sent(void *request, ucs_status_t status, void *arg) {
     ucx_send *send = arg;
     ucx_link *link = send->link;
     ucp_request_free(request);
-    if (status != UCS_OK) ucx_link_doom(link, KITH_UNAVAILABLE, "send: %s", ucs_status_string(status));
+    if (status != UCS_OK) doom_send(link, status);
     send_done(send);
     link->pending--;
     free_when_idle(link);
@@ -231,8 +238,7 @@ void ucx_link_send_take(ucx_link *link, ucx_send *send) {
         link->pending++;
         return;
     }
-    if (UCS_PTR_IS_ERR(request))
-        ucx_link_doom(link, KITH_UNAVAILABLE, "send: %s", ucs_status_string(UCS_PTR_STATUS(request)));
+    if (UCS_PTR_IS_ERR(request)) doom_send(link, UCS_PTR_STATUS(request));
     send_done(send);
 }
 

@@ -42,12 +42,12 @@ typedef struct conformance_call {
     char text[KITH_ERR_BYTES_MAX];
 } conformance_call;
 
-static kith_transport *conformance_server(conformance_fixture *fixture) {
+static inline kith_transport *conformance_server(conformance_fixture *fixture) {
     return fixture->server ? fixture->server : fixture->transport;
 }
 
 /* Waits for a change of the fixture, whose mutex is held. */
-static void conformance_wait_locked(conformance_fixture *fixture) {
+static inline void conformance_wait_locked(conformance_fixture *fixture) {
     if (!fixture->step) {
         kith_cond_wait(&fixture->changed, &fixture->mutex);
         return;
@@ -58,7 +58,7 @@ static void conformance_wait_locked(conformance_fixture *fixture) {
 }
 
 /* KITH_AM_SEARCH echoes; KITH_AM_WRITE fails with CORRUPT and a message; KITH_AM_READ echoes, or waits while `hold`. */
-static void conformance_echo(void *ctx, kith_transport_request *request) {
+static inline void conformance_echo(void *ctx, kith_transport_request *request) {
     conformance_fixture *fixture = ctx;
     kith_mutex_lock(&fixture->mutex);
     fixture->handled++;
@@ -68,14 +68,14 @@ static void conformance_echo(void *ctx, kith_transport_request *request) {
         request, conformance_server(fixture), KITH_OK, request->bytes, request->byte_count, NULL);
 }
 
-static void conformance_fail(void *ctx, kith_transport_request *request) {
+static inline void conformance_fail(void *ctx, kith_transport_request *request) {
     conformance_fixture *fixture = ctx;
     kith_err err;
     kith_status status = kith_err_set(&err, KITH_CORRUPT, "shard 7 is corrupt");
     kith_transport_reply(request, conformance_server(fixture), status, NULL, 0, &err);
 }
 
-static void conformance_read(void *ctx, kith_transport_request *request) {
+static inline void conformance_read(void *ctx, kith_transport_request *request) {
     conformance_fixture *fixture = ctx;
     kith_mutex_lock(&fixture->mutex);
     bool hold = fixture->hold;
@@ -87,7 +87,7 @@ static void conformance_read(void *ctx, kith_transport_request *request) {
             request, conformance_server(fixture), KITH_OK, request->bytes, request->byte_count, NULL);
 }
 
-static void conformance_register(conformance_fixture *fixture) {
+static inline void conformance_register(conformance_fixture *fixture) {
     kith_mutex_init(&fixture->mutex, KITH_RANK_LOG);
     kith_cond_init(&fixture->changed);
     kith_transport *server = conformance_server(fixture);
@@ -96,7 +96,7 @@ static void conformance_register(conformance_fixture *fixture) {
     kith_transport_handle(server, KITH_AM_READ, fixture->executor, conformance_read, fixture);
 }
 
-static void conformance_done(kith_transport_call *call, kith_status status, const void *reply,
+static inline void conformance_done(kith_transport_call *call, kith_status status, const void *reply,
     size_t reply_bytes, const kith_err *err) {
     conformance_call *own = (conformance_call *)call;
     kith_mutex_lock(&own->fixture->mutex);
@@ -108,7 +108,7 @@ static void conformance_done(kith_transport_call *call, kith_status status, cons
     kith_mutex_unlock(&own->fixture->mutex);
 }
 
-static void conformance_start(conformance_fixture *fixture, conformance_call *own, kith_am_kind kind,
+static inline void conformance_start(conformance_fixture *fixture, conformance_call *own, kith_am_kind kind,
     const void *bytes, size_t byte_count) {
     *own = (conformance_call){.fixture = fixture};
     own->call.node = fixture->node;
@@ -121,28 +121,28 @@ static void conformance_start(conformance_fixture *fixture, conformance_call *ow
     kith_transport_start(fixture->transport, &own->call);
 }
 
-static void conformance_wait(conformance_call *own) {
+static inline void conformance_wait(conformance_call *own) {
     kith_mutex_lock(&own->fixture->mutex);
     while (own->done_count == 0)
         conformance_wait_locked(own->fixture);
     kith_mutex_unlock(&own->fixture->mutex);
 }
 
-static void conformance_wait_held(conformance_fixture *fixture, uint32_t count) {
+static inline void conformance_wait_held(conformance_fixture *fixture, uint32_t count) {
     kith_mutex_lock(&fixture->mutex);
     while (fixture->held_count < count)
         conformance_wait_locked(fixture);
     kith_mutex_unlock(&fixture->mutex);
 }
 
-static void conformance_hold(conformance_fixture *fixture, bool hold) {
+static inline void conformance_hold(conformance_fixture *fixture, bool hold) {
     kith_mutex_lock(&fixture->mutex);
     fixture->hold = hold;
     kith_mutex_unlock(&fixture->mutex);
 }
 
 /* Answers everything that is held. */
-static void conformance_release(conformance_fixture *fixture) {
+static inline void conformance_release(conformance_fixture *fixture) {
     kith_transport_request *held[CONFORMANCE_IN_FLIGHT];
     kith_mutex_lock(&fixture->mutex);
     uint32_t count = fixture->held_count;
@@ -154,7 +154,7 @@ static void conformance_release(conformance_fixture *fixture) {
     }
 }
 
-static void test_transport__reply_brings_the_bytes_back(void **state) {
+static inline void test_transport__reply_brings_the_bytes_back(void **state) {
     conformance_fixture *fixture = *state;
     uint8_t bytes[1000];
     for (size_t i = 0; i < sizeof bytes; i++)
@@ -170,7 +170,7 @@ static void test_transport__reply_brings_the_bytes_back(void **state) {
     }
 }
 
-static void test_transport__failure_keeps_status_and_message(void **state) {
+static inline void test_transport__failure_keeps_status_and_message(void **state) {
     conformance_call own;
     conformance_start(*state, &own, KITH_AM_WRITE, "x", 1);
     conformance_wait(&own);
@@ -179,7 +179,7 @@ static void test_transport__failure_keeps_status_and_message(void **state) {
     kith_buf_fini(&own.reply);
 }
 
-static void test_transport__every_call_is_done_once(void **state) {
+static inline void test_transport__every_call_is_done_once(void **state) {
     conformance_fixture *fixture = *state;
     enum { CALLS = 32 };
     for (uint64_t round = 0; round < test_scaled(50); round++) {
@@ -200,7 +200,7 @@ static void test_transport__every_call_is_done_once(void **state) {
     }
 }
 
-static void test_transport__too_many_in_flight_is_busy(void **state) {
+static inline void test_transport__too_many_in_flight_is_busy(void **state) {
     conformance_fixture *fixture = *state;
     conformance_call calls[CONFORMANCE_IN_FLIGHT], extra;
     conformance_hold(fixture, true);
@@ -223,7 +223,7 @@ static void test_transport__too_many_in_flight_is_busy(void **state) {
     kith_buf_fini(&extra.reply);
 }
 
-static void test_transport__cancel_reaches_the_handler_and_still_ends_in_done(void **state) {
+static inline void test_transport__cancel_reaches_the_handler_and_still_ends_in_done(void **state) {
     conformance_fixture *fixture = *state;
     conformance_call own;
     conformance_hold(fixture, true);
@@ -241,7 +241,7 @@ static void test_transport__cancel_reaches_the_handler_and_still_ends_in_done(vo
     kith_buf_fini(&own.reply);
 }
 
-static void test_transport__deadline_in_the_past_is_not_handled(void **state) {
+static inline void test_transport__deadline_in_the_past_is_not_handled(void **state) {
     conformance_fixture *fixture = *state;
     conformance_call own = {.fixture = fixture};
     uint32_t handled_before = fixture->handled;
@@ -256,7 +256,7 @@ static void test_transport__deadline_in_the_past_is_not_handled(void **state) {
     assert_int_equal(fixture->handled, handled_before);
 }
 
-static void test_transport__kind_without_handler_is_refused(void **state) {
+static inline void test_transport__kind_without_handler_is_refused(void **state) {
     conformance_call own;
     conformance_start(*state, &own, KITH_AM_COUNT, "x", 1);
     conformance_wait(&own);

@@ -58,11 +58,330 @@ static void test_transport_ucx__echoes_bodies_of_every_size(void **state) {
     kith_free(bytes);
 }
 
+/* --- deadlines and cancels: the handler keeps the request --- */
+
+static void test_transport_ucx__deadline_ends_a_call_that_nobody_answers(void **state) {
+    conformance_fixture *fixture = *state;
+    conformance_call own;
+    uint64_t began_ns = kith_env_now_ns(fixture->env);
+    conformance_hold(fixture, true);
+    ucx_test_call(fixture, &own,
+        &(kith_transport_call){.node = fixture->node,
+            .address = fixture->address,
+            .kind = KITH_AM_READ,
+            .deadline_ns = began_ns + 50 * MS});
+    assert_int_equal(own.status, KITH_DEADLINE);
+    assert_true(kith_env_now_ns(fixture->env) >= began_ns + 50 * MS);
+    conformance_wait_held(fixture, 1);
+    assert_true(fixture->held[0]->deadline_ns >= began_ns + 50 * MS); /* it travelled with the request */
+    conformance_release(fixture);                                     /* an answer to nobody */
+    conformance_hold(fixture, false);
+    ucx_test_call(fixture, &own,
+        &(kith_transport_call){
+            .address = fixture->address, .kind = KITH_AM_READ, .bytes = "x", .byte_count = 1});
+    assert_int_equal(own.status, KITH_OK);
+    assert_int_equal(own.done_count, 1);
+}
+
+static void test_transport_ucx__cancel_ends_a_call_at_once(void **state) {
+    conformance_fixture *fixture = *state;
+    conformance_call own;
+    conformance_hold(fixture, true);
+    conformance_start(fixture, &own, KITH_AM_READ, "r", 1);
+    conformance_wait_held(fixture, 1);
+    kith_transport_cancel(fixture->transport, &own.call);
+    conformance_wait(&own); /* while the handler still has it */
+    assert_int_equal(own.status, KITH_CANCELLED);
+    conformance_release(fixture);
+}
+
+static void test_transport_ucx__set_cancel_watch_ends_a_call(void **state) {
+    conformance_fixture *fixture = *state;
+    conformance_call own = {.fixture = fixture};
+    atomic_bool gave_up = false;
+    conformance_hold(fixture, true);
+    own.call = (kith_transport_call){.address = fixture->address,
+        .kind = KITH_AM_READ,
+        .cancel_watch = &gave_up,
+        .done = conformance_done};
+    kith_transport_start(fixture->transport, &own.call);
+    conformance_wait_held(fixture, 1);
+    atomic_store(&gave_up, true);
+    conformance_wait(&own);
+    assert_int_equal(own.status, KITH_CANCELLED);
+    while (!atomic_load(fixture->held[0]->cancelled)) {
+    }
+    conformance_release(fixture);
+}
+
+/* --- bounds --- */
+
+static void test_transport_ucx__bytes_in_flight_are_bounded(void **state) {
+    conformance_fixture *fixture = *state;
+    const size_t bytes = 10u << 20; /* of 16 MiB */
+    uint8_t *body = kith_alloc_zero(bytes);
+    conformance_call first, second;
+    conformance_hold(fixture, true);
+    conformance_start(fixture, &first, KITH_AM_READ, body, bytes);
+    conformance_wait_held(fixture, 1);
+    conformance_start(fixture, &second, KITH_AM_READ, body, bytes);
+    conformance_wait(&second);
+    assert_int_equal(second.status, KITH_BUSY);
+    assert_non_null(strstr(second.text, "retry in"));
+    conformance_release(fixture);
+    conformance_wait(&first);
+    assert_int_equal(first.status, KITH_OK);
+    kith_buf_fini(&first.reply);
+    kith_free(body);
+}
+
+/* The server allows 1 MiB at once: it does not even fetch what is over. */
+static int setup_small_server(void **state) {
+    conformance_fixture *fixture = kith_alloc_zero(sizeof *fixture);
+    ucx_fixture_init(fixture);
+    kith_transport_ucx_options options = ucx_test_options(fixture->env, server_node);
+    options.in_flight_bytes_max = 1u << 20;
+    ucx_fixture_serve(fixture, &options);
+    options = ucx_test_options(fixture->env, caller_node);
+    ucx_fixture_call(fixture, &options);
+    conformance_register(fixture);
+    *state = fixture;
+    return 0;
+}
+
+static void test_transport_ucx__server_bounds_the_bytes_of_one_node(void **state) {
+    conformance_fixture *fixture = *state;
+    const size_t bytes = 800u << 10;
+    uint8_t *body = kith_alloc_zero(bytes);
+    conformance_call first, second;
+    conformance_hold(fixture, true);
+    conformance_start(fixture, &first, KITH_AM_READ, body, bytes);
+    conformance_wait_held(fixture, 1);
+    conformance_start(fixture, &second, KITH_AM_READ, body, bytes);
+    conformance_wait(&second);
+    assert_int_equal(second.status, KITH_BUSY);
+    conformance_release(fixture);
+    conformance_wait(&first);
+    assert_int_equal(first.status, KITH_OK);
+    kith_buf_fini(&first.reply);
+    kith_free(body);
+}
+
+/* --- who is there --- */
+
+static void test_transport_ucx__another_node_at_the_address_is_named(void **state) {
+    conformance_fixture *fixture = *state;
+    conformance_call own;
+    ucx_test_call(fixture, &own,
+        &(kith_transport_call){.node = {{9}}, .address = fixture->address, .kind = KITH_AM_SEARCH});
+    assert_int_equal(own.status, KITH_UNAVAILABLE);
+    assert_non_null(strstr(own.text, "09000000-0000-0000-0000-000000000000"));
+    assert_non_null(strstr(own.text, "02000000-0000-0000-0000-000000000000"));
+    assert_int_equal(fixture->handled, 0);
+}
+
+static void note_from(void *ctx, kith_transport_request *request) {
+    conformance_fixture *fixture = ctx;
+    kith_transport_reply(
+        request, conformance_server(fixture), KITH_OK, request->from.bytes, sizeof request->from.bytes, NULL);
+}
+
+static void test_transport_ucx__request_says_who_asks(void **state) {
+    conformance_fixture *fixture = *state;
+    conformance_call own;
+    kith_transport_handle(conformance_server(fixture), KITH_AM_HEARTBEAT, NULL, note_from, fixture);
+    conformance_start(fixture, &own, KITH_AM_HEARTBEAT, NULL, 0);
+    conformance_wait(&own);
+    assert_int_equal(own.status, KITH_OK);
+    assert_int_equal(own.reply.bytes, sizeof caller_node.bytes);
+    assert_memory_equal(own.reply.data, caller_node.bytes, sizeof caller_node.bytes);
+    kith_buf_fini(&own.reply);
+}
+
+static int setup_other_cluster(void **state) {
+    conformance_fixture *fixture = kith_alloc_zero(sizeof *fixture);
+    ucx_fixture_init(fixture);
+    kith_transport_ucx_options options = ucx_test_options(fixture->env, server_node);
+    options.cluster_name = "theirs";
+    ucx_fixture_serve(fixture, &options);
+    options = ucx_test_options(fixture->env, caller_node);
+    ucx_fixture_call(fixture, &options);
+    conformance_register(fixture);
+    *state = fixture;
+    return 0;
+}
+
+static void test_transport_ucx__another_cluster_is_refused_by_name(void **state) {
+    conformance_fixture *fixture = *state;
+    conformance_call own;
+    kith_transport_ucx_stats stats;
+    ucx_test_call(fixture, &own, &(kith_transport_call){.address = fixture->address, .kind = KITH_AM_SEARCH});
+    assert_int_equal(own.status, KITH_UNAVAILABLE);
+    assert_non_null(strstr(own.text, "cluster 'theirs', not 'test'"));
+    kith_transport_ucx_stats_get(fixture->server, &stats);
+    assert_int_equal(stats.refused_hellos, 1);
+    assert_int_equal(stats.connections, 0);
+    assert_int_equal(fixture->handled, 0);
+}
+
+/* --- coming and going --- */
+
+static void test_transport_ucx__address_without_a_listener_fails_at_once_and_rests(void **state) {
+    conformance_fixture *fixture = *state;
+    conformance_call own;
+    char address[64];
+    snprintf(address, sizeof address, "%s", fixture->address);
+    kith_transport_destroy(fixture->server);
+    fixture->server = NULL;
+    const kith_transport_call call = {.address = address, .kind = KITH_AM_SEARCH};
+    uint64_t began_ns = kith_env_now_ns(fixture->env);
+    bool rested = false;
+    for (int i = 0; i < 100 && !rested; i++) {
+        ucx_test_call(fixture, &own, &call);
+        assert_int_equal(own.status, KITH_UNAVAILABLE);
+        rested = strstr(own.text, "next try in");
+    }
+    assert_true(rested);
+    assert_non_null(strstr(own.text, address));
+    assert_true(kith_env_now_ns(fixture->env) - began_ns < 5000 * MS);
+}
+
+/* A server that starts again on its port is found again, by itself. */
+static void test_transport_ucx__reconnects_to_a_server_that_comes_back(void **state) {
+    conformance_fixture *fixture = *state;
+    conformance_call own;
+    kith_transport_ucx_options options = ucx_test_options(fixture->env, server_node);
+    options.port = kith_transport_ucx_port(fixture->server);
+    char address[64];
+    snprintf(address, sizeof address, "%s", fixture->address);
+    const kith_transport_call call = {.address = address, .kind = KITH_AM_SEARCH};
+    ucx_test_call(fixture, &own, &call);
+    assert_int_equal(own.status, KITH_OK);
+    kith_transport_destroy(fixture->server);
+    ucx_fixture_serve(fixture, &options);
+    kith_transport_handle(fixture->server, KITH_AM_SEARCH, fixture->executor, conformance_echo, fixture);
+    uint64_t began_ns = kith_env_now_ns(fixture->env);
+    do {
+        ucx_test_call(fixture, &own, &call);
+        assert_true(own.status == KITH_OK || own.status == KITH_UNAVAILABLE);
+    } while (own.status != KITH_OK && kith_env_now_ns(fixture->env) - began_ns < 5000 * MS);
+    assert_int_equal(own.status, KITH_OK);
+}
+
+static void test_transport_ucx__goodbye_ends_the_calls_of_others(void **state) {
+    conformance_fixture *fixture = *state;
+    conformance_call own;
+    kith_transport_ucx_stats stats;
+    ucx_test_call(fixture, &own, &(kith_transport_call){.address = fixture->address, .kind = KITH_AM_SEARCH});
+    assert_int_equal(own.status, KITH_OK);
+    uint64_t began_ns = kith_env_now_ns(fixture->env);
+    kith_transport_destroy(fixture->server);
+    fixture->server = NULL;
+    do {
+        kith_transport_ucx_stats_get(fixture->transport, &stats);
+    } while (stats.connections > 0 && kith_env_now_ns(fixture->env) - began_ns < 5000 * MS);
+    assert_int_equal(stats.connections, 0);
+    assert_int_equal(stats.connection_losses, 0); /* it was said, not suffered */
+}
+
+static void test_transport_ucx__destroy_ends_its_calls_with_closed(void **state) {
+    conformance_fixture *fixture = *state;
+    conformance_call own;
+    conformance_hold(fixture, true);
+    conformance_start(fixture, &own, KITH_AM_READ, "r", 1);
+    conformance_wait_held(fixture, 1);
+    kith_transport_destroy(fixture->transport);
+    fixture->transport = NULL;
+    assert_int_equal(own.done_count, 1);
+    assert_int_equal(own.status, KITH_CLOSED);
+    conformance_release(fixture);
+    kith_buf_fini(&own.reply);
+}
+
+/* --- bytes that are no frames --- */
+
+static int connect_plain(uint16_t port) {
+    int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_true(descriptor >= 0);
+    assert_int_equal(connect(descriptor, (const struct sockaddr *)&address, sizeof address), 0);
+    return descriptor;
+}
+
+static void test_transport_ucx__random_bytes_on_the_port_do_no_harm(void **state) {
+    conformance_fixture *fixture = *state;
+    conformance_call own;
+    kith_rng rng;
+    kith_rng_init(&rng, test_seed(1));
+    for (uint64_t round = 0; round < test_scaled(50); round++) {
+        uint8_t bytes[300];
+        size_t count = kith_rng_below(&rng, sizeof bytes + 1);
+        for (size_t i = 0; i < count; i++)
+            bytes[i] = (uint8_t)kith_rng_next(&rng);
+        int descriptor = connect_plain(kith_transport_ucx_port(fixture->server));
+        ssize_t written = send(descriptor, bytes, count, MSG_NOSIGNAL);
+        (void)written; /* it may have hung up already */
+        close(descriptor);
+        ucx_test_call(
+            fixture, &own, &(kith_transport_call){.address = fixture->address, .kind = KITH_AM_SEARCH});
+        assert_int_equal(own.status, KITH_OK);
+    }
+}
+
+/* --- what is refused at the start --- */
+
+static void assert_refused(const kith_transport_ucx_options *options, kith_status status, const char *text) {
+    kith_err err;
+    kith_transport *transport;
+    assert_int_equal(kith_transport_ucx_create(options, &transport, &err), status);
+    assert_non_null(strstr(err.text, text));
+}
+
+static void test_transport_ucx__create_refuses_what_cannot_be(void **state) {
+    conformance_fixture *fixture = *state;
+    kith_transport_ucx_options options = ucx_test_options(fixture->env, (kith_node_id){{0}});
+    assert_refused(&options, KITH_INVALID, "needs an id");
+    options = ucx_test_options(fixture->env, server_node);
+    options.cluster_name = "a/b";
+    assert_refused(&options, KITH_INVALID, "a/b");
+    options = ucx_test_options(fixture->env, server_node);
+    options.bind_address = "nowhere.invalid";
+    assert_refused(&options, KITH_INVALID, "nowhere.invalid");
+    options = ucx_test_options(fixture->env, server_node);
+    options.port = kith_transport_ucx_port(fixture->transport);
+    assert_refused(&options, KITH_EXISTS, "in use");
+    options = ucx_test_options(fixture->env, server_node);
+    options.credentials =
+        &(kith_transport_credentials){.ca_path = "/nowhere", .certificate_path = "", .key_path = ""};
+    assert_refused(&options, KITH_INVALID, "/nowhere");
+}
+
+#define PAIR(test)  cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define ALONE(test) cmocka_unit_test_setup_teardown(test, setup_alone, teardown)
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         CONFORMANCE_TESTS(setup, teardown),
         CONFORMANCE_TESTS(setup_alone, teardown),
-        cmocka_unit_test_setup_teardown(test_transport_ucx__echoes_bodies_of_every_size, setup, teardown),
+        PAIR(test_transport_ucx__echoes_bodies_of_every_size),
+        PAIR(test_transport_ucx__deadline_ends_a_call_that_nobody_answers),
+        PAIR(test_transport_ucx__cancel_ends_a_call_at_once),
+        PAIR(test_transport_ucx__set_cancel_watch_ends_a_call),
+        PAIR(test_transport_ucx__bytes_in_flight_are_bounded),
+        cmocka_unit_test_setup_teardown(
+            test_transport_ucx__server_bounds_the_bytes_of_one_node, setup_small_server, teardown),
+        PAIR(test_transport_ucx__another_node_at_the_address_is_named),
+        ALONE(test_transport_ucx__request_says_who_asks),
+        PAIR(test_transport_ucx__request_says_who_asks),
+        cmocka_unit_test_setup_teardown(
+            test_transport_ucx__another_cluster_is_refused_by_name, setup_other_cluster, teardown),
+        PAIR(test_transport_ucx__address_without_a_listener_fails_at_once_and_rests),
+        PAIR(test_transport_ucx__reconnects_to_a_server_that_comes_back),
+        PAIR(test_transport_ucx__goodbye_ends_the_calls_of_others),
+        PAIR(test_transport_ucx__destroy_ends_its_calls_with_closed),
+        PAIR(test_transport_ucx__random_bytes_on_the_port_do_no_harm),
+        ALONE(test_transport_ucx__create_refuses_what_cannot_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
