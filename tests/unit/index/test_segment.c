@@ -12,12 +12,13 @@
 #include "host/index/segment_bloom.h"
 #include "tests/lib/test_lib.h"
 #include "tests/sim/sim_env.h"
+#include "tests/unit/index/segment_golden.h"
 
 #define ROWS_MAX    2000
 #define DIM_MAX     40
 #define FIELDS      2
 #define K           10
-#define GOLDEN_PATH KITH_SOURCE_DIR "/tests/golden/segment-v1.kith"
+#define GOLDEN_NAME "segment-v1.kith"
 #define SEALED_PATH "/data/segment-1.kith"
 #define GOLDEN_ROWS 9
 #define MIXED_KINDS 4 /* numbers, large numbers, UUIDs, strings */
@@ -519,25 +520,6 @@ static void golden_points(fixture *f) {
     }
 }
 
-static uint8_t *golden_read(size_t *bytes_out) {
-    uint8_t *bytes = kith_alloc(65536);
-    FILE *file = fopen(GOLDEN_PATH, "rb");
-    if (!file) fail_msg("%s is not there", GOLDEN_PATH);
-    *bytes_out = fread(bytes, 1, 65536, file);
-    fclose(file);
-    return bytes;
-}
-
-static void golden_write_if_asked(fixture *f) {
-    if (!getenv("KITH_GOLDEN_WRITE")) return;
-    size_t bytes;
-    const uint8_t *data = sim_env_file_get(f->sim, SEALED_PATH, &bytes);
-    FILE *file = fopen(GOLDEN_PATH, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(data, 1, bytes, file), bytes);
-    fclose(file);
-}
-
 static void test_segment__golden_file_still_reads_and_is_still_written(void **state) {
     (void)state;
     fixture *f = fixture_create(&golden_schema);
@@ -546,9 +528,9 @@ static void test_segment__golden_file_still_reads_and_is_still_written(void **st
     uint32_t rows;
     kith_err err;
     assert_ok(build(f, &source, 1, SEALED_PATH, &rows, &err), &err);
-    golden_write_if_asked(f);
+    segment_golden_write_if_asked(f->sim, SEALED_PATH, GOLDEN_NAME);
     size_t golden_bytes;
-    uint8_t *golden = golden_read(&golden_bytes);
+    uint8_t *golden = segment_golden_read(GOLDEN_NAME, &golden_bytes);
     size_t bytes;
     const uint8_t *built = sim_env_file_get(f->sim, SEALED_PATH, &bytes);
     assert_int_equal(bytes, golden_bytes);
@@ -568,7 +550,7 @@ static void test_segment__any_flipped_byte_is_corrupt(void **state) {
     (void)state;
     fixture *f = fixture_create(&golden_schema);
     size_t bytes;
-    uint8_t *golden = golden_read(&bytes);
+    uint8_t *golden = segment_golden_read(GOLDEN_NAME, &bytes);
     sim_env_file_put(f->sim, SEALED_PATH, golden, bytes);
     kith_segment *sealed;
     kith_err err;
@@ -593,7 +575,7 @@ static void test_segment__another_schema_is_refused(void **state) {
     (void)state;
     fixture *f = fixture_create(&golden_schema);
     size_t bytes;
-    uint8_t *golden = golden_read(&bytes);
+    uint8_t *golden = segment_golden_read(GOLDEN_NAME, &bytes);
     sim_env_file_put(f->sim, SEALED_PATH, golden, bytes);
     for (uint32_t i = 0; i < 4; i++) {
         kith_schema schema = golden_schema;

@@ -2,7 +2,6 @@
  * whose numbers a bound cannot rely on is refused. */
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "host/base/alloc.h"
@@ -12,8 +11,9 @@
 #include "host/index/segment_internal.h"
 #include "tests/lib/test_lib.h"
 #include "tests/sim/sim_env.h"
+#include "tests/unit/index/segment_golden.h"
 
-#define GOLDEN_PATH KITH_SOURCE_DIR "/tests/golden/segment-codes-v1.kith"
+#define GOLDEN_NAME "segment-codes-v1.kith"
 #define PLAIN_PATH  "/data/plain.kith"
 #define CODED_PATH  "/data/coded.kith"
 #define ROWS        5000u
@@ -468,31 +468,12 @@ static void test_segment_codes__numbers_out_of_range_are_corrupt(void **state) {
     fixture_destroy(f);
 }
 
-static uint8_t *golden_read(size_t *bytes_out) {
-    uint8_t *bytes = kith_alloc(65536);
-    FILE *file = fopen(GOLDEN_PATH, "rb");
-    if (!file) fail_msg("%s is not there", GOLDEN_PATH);
-    *bytes_out = fread(bytes, 1, 65536, file);
-    fclose(file);
-    return bytes;
-}
-
-static void golden_write_if_asked(fixture *f) {
-    if (!getenv("KITH_GOLDEN_WRITE")) return;
-    size_t bytes;
-    const uint8_t *data = sim_env_file_get(f->sim, CODED_PATH, &bytes);
-    FILE *file = fopen(GOLDEN_PATH, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(data, 1, bytes, file), bytes);
-    fclose(file);
-}
-
 static void test_segment_codes__golden_file_still_reads(void **state) {
     (void)state;
     fixture *f = golden_fixture();
-    golden_write_if_asked(f);
+    segment_golden_write_if_asked(f->sim, CODED_PATH, GOLDEN_NAME);
     size_t bytes;
-    uint8_t *golden = golden_read(&bytes);
+    uint8_t *golden = segment_golden_read(GOLDEN_NAME, &bytes);
     sim_env_file_put(f->sim, "/data/golden.kith", golden, bytes);
     kith_segment *sealed;
     kith_err err;

@@ -1,39 +1,27 @@
 /* Gets and scrolls over several shards, played by a handler of this test: what is asked of the shards, that pages and
  * answers are whole, and that what is gathered at once is bounded. */
-#include <stdio.h>
 #include <string.h>
 
 #include "host/base/alloc.h"
 #include "host/base/rng.h"
-#include "host/base/thread.h"
 #include "host/cluster/route.h"
 #include "host/codec/codec_internal.h"
-#include "host/query/query.h"
 #include "tests/lib/test_lib.h"
+#include "tests/unit/query/query_fixture.h"
 
-enum { SHARDS = 16, SHARD_FIRST = 20, POINTS = 2000, PAYLOAD_MAX = 900 };
+enum { SHARDS = 16, POINTS = 2000, PAYLOAD_MAX = 900 };
 
 /* What a point takes in a shard's count of bytes, beside its payload. */
 #define POINT_BYTES sizeof(kith_codec_shard_point)
 
 typedef struct read_fixture {
-    kith_env *env;
-    kith_executor *executor;
-    kith_transport *transport;
-    kith_meta_map *map;
-    kith_arena arena;
+    query_fixture base;
     char payload[PAYLOAD_MAX + 1];
     uint32_t payload_bytes[POINTS]; /* of point i; in shard order below */
     uint64_t numbers[SHARDS][POINTS];
     uint32_t counts[SHARDS];
-    /* Here the test's thread waits for the handlers'. */
-    kith_mutex mutex;
-    kith_cond answered;
     uint32_t messages;
     uint64_t reply_bytes, asked_bytes; /* of one request's messages */
-    bool done;
-    kith_status status;
-    char text[KITH_ERR_BYTES_MAX];
     kith_query_get get;
     kith_query_scroll scroll;
 } read_fixture;
@@ -99,14 +87,15 @@ static void handle_read(void *ctx, kith_transport_request *message) {
     if (request.kind == KITH_CODEC_READ_GET)
         answer_get(answer);
     else
-        answer_scroll(answer, (uint32_t)(request.shard_id - SHARD_FIRST));
-    kith_codec_shard_read_response_encode(&answer->response, &f->map->entries[0]->collection.schema, &buf);
-    kith_mutex_lock(&f->mutex);
+        answer_scroll(answer, (uint32_t)(request.shard_id - QUERY_FIXTURE_SHARD_FIRST));
+    kith_codec_shard_read_response_encode(
+        &answer->response, &f->base.map->entries[0]->collection.schema, &buf);
+    kith_mutex_lock(&f->base.mutex);
     f->messages++;
     f->asked_bytes += request.bytes_max;
     f->reply_bytes += buf.bytes;
-    kith_mutex_unlock(&f->mutex);
-    kith_transport_reply(message, f->transport, KITH_OK, buf.data, buf.bytes, NULL);
+    kith_mutex_unlock(&f->base.mutex);
+    kith_transport_reply(message, f->base.transport, KITH_OK, buf.data, buf.bytes, NULL);
     kith_free(answer);
     kith_buf_fini(&buf);
     kith_arena_fini(&arena);
@@ -114,41 +103,23 @@ static void handle_read(void *ctx, kith_transport_request *message) {
 
 /* --- asking --- */
 
-static void answered(read_fixture *f, kith_status status, const kith_err *err) {
-    kith_mutex_lock(&f->mutex);
-    f->status = status;
-    snprintf(f->text, sizeof f->text, "%s", status == KITH_OK ? "" : err->text);
-    f->done = true;
-    kith_cond_signal(&f->answered);
-    kith_mutex_unlock(&f->mutex);
-}
-
 static void get_done(kith_query_get *get, kith_status status, const kith_err *err) {
-    answered((read_fixture *)(void *)((char *)get - offsetof(read_fixture, get)), status, err);
+    read_fixture *f = (read_fixture *)(void *)((char *)get - offsetof(read_fixture, get));
+    query_fixture_answer(&f->base, status, err);
 }
 
 static void scroll_done(kith_query_scroll *scroll, kith_status status, const kith_err *err) {
-    answered((read_fixture *)(void *)((char *)scroll - offsetof(read_fixture, scroll)), status, err);
+    read_fixture *f = (read_fixture *)(void *)((char *)scroll - offsetof(read_fixture, scroll));
+    query_fixture_answer(&f->base, status, err);
 }
 
 static kith_query_base request_begin(read_fixture *f) {
     f->messages = 0;
     f->asked_bytes = f->reply_bytes = 0;
-    f->done = false;
-    return (kith_query_base){
-        .transport = f->transport, .map = f->map, .entry = f->map->entries[0], .arena = &f->arena};
-}
-
-static kith_status request_wait(read_fixture *f) {
-    kith_mutex_lock(&f->mutex);
-    while (!f->done)
-        kith_cond_wait(&f->answered, &f->mutex);
-    kith_mutex_unlock(&f->mutex);
-    return f->status;
+    return query_fixture_begin(&f->base);
 }
 
 static kith_status run_scroll(read_fixture *f, const kith_id *from, uint32_t limit, size_t bytes_max) {
-    kith_arena_reset(&f->arena);
     f->scroll = (kith_query_scroll){.base = request_begin(f),
         .has_from = from != NULL,
         .limit = limit,
@@ -157,63 +128,45 @@ static kith_status run_scroll(read_fixture *f, const kith_id *from, uint32_t lim
         .done = scroll_done};
     if (from) f->scroll.from = *from;
     kith_query_scroll_start(&f->scroll);
-    return request_wait(f);
+    return query_fixture_wait(&f->base);
 }
 
 static kith_status run_get(read_fixture *f, const uint64_t *numbers, uint32_t count, size_t bytes_max) {
-    kith_arena_reset(&f->arena);
-    kith_id *ids = kith_arena_array(&f->arena, count, sizeof *ids);
+    kith_query_base base = request_begin(f);
+    kith_id *ids = kith_arena_array(base.arena, count, sizeof *ids);
     for (uint32_t i = 0; i < count; i++)
         ids[i] = kith_id_of_number(numbers[i]);
-    f->get = (kith_query_get){.base = request_begin(f),
+    f->get = (kith_query_get){.base = base,
         .ids = ids,
         .id_count = count,
         .with_payload = true,
         .bytes_max = bytes_max,
         .done = get_done};
     kith_query_get_start(&f->get);
-    return request_wait(f);
+    return query_fixture_wait(&f->base);
 }
 
 /* --- fixture --- */
 
 static int setup(void **state) {
-    kith_err err;
+    static const kith_node nodes[1] = {{.name = "north"}};
     read_fixture *f = kith_alloc_zero(sizeof *f);
-    kith_node nodes[1] = {{.name = "north"}};
-    kith_collection collection = {.id = 5, .name = "c", .shard_count = SHARDS, .shard_id_first = SHARD_FIRST};
-    collection.schema.field_count = 1;
-    collection.schema.fields[0] = (kith_field){.dim = 2, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F32};
-    const kith_meta_collection stored = {.collection = collection}, *collections[] = {&stored};
-    f->map = kith_meta_map_create(1, nodes, 1, collections, 1, NULL);
+    query_fixture_init(&f->base, nodes, 1, SHARDS, KITH_AM_READ, handle_read, f);
     memset(f->payload, 'x', PAYLOAD_MAX);
     for (uint64_t number = 0; number < POINTS; number++) {
         kith_id id = kith_id_of_number(number);
-        uint32_t shard = kith_route_shard(f->map->entries[0], &id);
+        uint32_t shard = kith_route_shard(f->base.map->entries[0], &id);
         f->numbers[shard][f->counts[shard]++] = number;
         /* Those of some shards are wide, so that shares by number of ids do not fit. */
         f->payload_bytes[number] = shard % 4 == 0 ? PAYLOAD_MAX : (uint32_t)(number % 40);
     }
-    assert_ok(kith_env_posix_create(&f->env, &err), &err);
-    assert_ok(kith_executor_create(f->env, "nodes", 3, &f->executor, &err), &err);
-    assert_ok(kith_transport_loop_create(f->env, 100, &f->transport, &err), &err);
-    kith_transport_handle(f->transport, KITH_AM_READ, f->executor, handle_read, f);
-    kith_mutex_init(&f->mutex, KITH_RANK_LOG);
-    kith_cond_init(&f->answered);
-    kith_arena_init(&f->arena);
     *state = f;
     return 0;
 }
 
 static int teardown(void **state) {
     read_fixture *f = *state;
-    kith_executor_destroy(f->executor);
-    kith_transport_destroy(f->transport);
-    kith_env_posix_destroy(f->env);
-    kith_meta_map_release(f->map);
-    kith_arena_fini(&f->arena);
-    kith_cond_fini(&f->answered);
-    kith_mutex_fini(&f->mutex);
+    query_fixture_fini(&f->base);
     kith_free(f);
     return 0;
 }
@@ -272,7 +225,7 @@ static void test_query_get__answers_are_whole_and_bounded_together(void **state)
         if (bytes_max >= wanted_bytes) assert_int_equal(status, KITH_OK);
         if (status != KITH_OK) {
             assert_int_equal(status, KITH_INVALID);
-            assert_non_null(strstr(f->text, "ask for fewer"));
+            assert_non_null(strstr(f->base.text, "ask for fewer"));
             continue;
         }
         print_message("%u messages for %zu of %zu bytes\n", f->messages, wanted_bytes, bytes_max);

@@ -1,32 +1,20 @@
 /* A search over several nodes, played by handlers of this test: what is merged, what is missing, and who gets an error.
  * Shard s answers one hit per query: id s, closeness -s; shards in `broken` answer CORRUPT, messages for `dead_node`
  * fail whole. */
-#include <stdio.h>
 #include <string.h>
 
 #include "host/base/alloc.h"
-#include "host/base/thread.h"
 #include "host/codec/codec_internal.h"
-#include "host/query/query.h"
 #include "tests/lib/test_lib.h"
+#include "tests/unit/query/query_fixture.h"
 
-enum { NODES = 3, SHARDS = 7, SHARD_FIRST = 20, QUERIES = 2 };
+enum { NODES = 3, SHARDS = 7, QUERIES = 2 };
 
 typedef struct search_fixture {
-    kith_env *env;
-    kith_executor *executor;
-    kith_transport *transport;
-    kith_meta_map *map;
-    kith_arena arena;
+    query_fixture base;
     uint64_t broken;          /* a shard id, or 0 */
     uint64_t dead_node_shard; /* the message that asks for it fails; 0: none */
     uint32_t messages;
-    /* Here the test's thread waits for the handlers'. */
-    kith_mutex mutex;
-    kith_cond answered;
-    bool done;
-    kith_status status;
-    char text[KITH_ERR_BYTES_MAX];
     kith_query_search search;
 } search_fixture;
 
@@ -67,15 +55,15 @@ static void handle_search(void *ctx, kith_transport_request *message) {
     assert_ok(
         kith_codec_shard_search_request_decode(message->bytes, message->byte_count, &arena, &request, &err),
         &err);
-    kith_mutex_lock(&f->mutex);
+    kith_mutex_lock(&f->base.mutex);
     f->messages++;
-    kith_mutex_unlock(&f->mutex);
+    kith_mutex_unlock(&f->base.mutex);
     if (f->dead_node_shard && asks_for(&request, f->dead_node_shard)) {
         kith_status status = kith_err_set(&err, KITH_UNAVAILABLE, "connection refused");
-        kith_transport_reply(message, f->transport, status, NULL, 0, &err);
+        kith_transport_reply(message, f->base.transport, status, NULL, 0, &err);
     } else {
         node_answer(f, &request, &buf);
-        kith_transport_reply(message, f->transport, KITH_OK, buf.data, buf.bytes, NULL);
+        kith_transport_reply(message, f->base.transport, KITH_OK, buf.data, buf.bytes, NULL);
     }
     kith_buf_fini(&buf);
     kith_arena_fini(&arena);
@@ -83,21 +71,14 @@ static void handle_search(void *ctx, kith_transport_request *message) {
 
 static void search_done(kith_query_search *search, kith_status status, const kith_err *err) {
     search_fixture *f = (search_fixture *)(void *)((char *)search - offsetof(search_fixture, search));
-    kith_mutex_lock(&f->mutex);
-    f->status = status;
-    snprintf(f->text, sizeof f->text, "%s", status == KITH_OK ? "" : err->text);
-    f->done = true;
-    kith_cond_signal(&f->answered);
-    kith_mutex_unlock(&f->mutex);
+    query_fixture_answer(&f->base, status, err);
 }
 
 static kith_status run_search(search_fixture *f, uint32_t k, bool strict) {
     static const float queries[QUERIES * 2] = {1, 2, 3, 4};
-    kith_arena_reset(&f->arena);
     f->messages = 0;
-    f->done = false;
     f->search = (kith_query_search){
-        .base = {.transport = f->transport, .map = f->map, .entry = f->map->entries[0], .arena = &f->arena},
+        .base = query_fixture_begin(&f->base),
         .queries = queries,
         .query_count = QUERIES,
         .k = k,
@@ -105,44 +86,22 @@ static kith_status run_search(search_fixture *f, uint32_t k, bool strict) {
         .done = search_done,
     };
     kith_query_search_start(&f->search);
-    kith_mutex_lock(&f->mutex);
-    while (!f->done)
-        kith_cond_wait(&f->answered, &f->mutex);
-    kith_mutex_unlock(&f->mutex);
-    return f->status;
+    return query_fixture_wait(&f->base);
 }
 
 static int setup(void **state) {
-    kith_err err;
+    static const kith_node nodes[NODES] = {{.name = "north"}, {.name = "south"}, {.name = "west"}};
     search_fixture *f = kith_alloc_zero(sizeof *f);
-    kith_node nodes[NODES] = {{.name = "north"}, {.name = "south"}, {.name = "west"}};
-    kith_collection collection = {.id = 5, .name = "c", .shard_count = SHARDS, .shard_id_first = SHARD_FIRST};
-    collection.schema.field_count = 1;
-    collection.schema.fields[0] = (kith_field){.dim = 2, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F32};
-    const kith_meta_collection stored = {.collection = collection}, *collections[] = {&stored};
-    f->map = kith_meta_map_create(1, nodes, NODES, collections, 1, NULL);
+    query_fixture_init(&f->base, nodes, NODES, SHARDS, KITH_AM_SEARCH, handle_search, f);
     for (uint32_t i = 0; i < SHARDS; i++)
-        f->map->entries[0]->shard_nodes[i] = (uint16_t)(i % NODES);
-    assert_ok(kith_env_posix_create(&f->env, &err), &err);
-    assert_ok(kith_executor_create(f->env, "nodes", 3, &f->executor, &err), &err);
-    assert_ok(kith_transport_loop_create(f->env, 100, &f->transport, &err), &err);
-    kith_transport_handle(f->transport, KITH_AM_SEARCH, f->executor, handle_search, f);
-    kith_mutex_init(&f->mutex, KITH_RANK_LOG);
-    kith_cond_init(&f->answered);
-    kith_arena_init(&f->arena);
+        f->base.map->entries[0]->shard_nodes[i] = (uint16_t)(i % NODES);
     *state = f;
     return 0;
 }
 
 static int teardown(void **state) {
     search_fixture *f = *state;
-    kith_executor_destroy(f->executor);
-    kith_transport_destroy(f->transport);
-    kith_env_posix_destroy(f->env);
-    kith_meta_map_release(f->map);
-    kith_arena_fini(&f->arena);
-    kith_cond_fini(&f->answered);
-    kith_mutex_fini(&f->mutex);
+    query_fixture_fini(&f->base);
     kith_free(f);
     return 0;
 }
@@ -176,8 +135,8 @@ static void test_query_search__a_broken_shard_is_named_and_strict_is_an_error(vo
     assert_string_equal(f->search.coverage.missing[0].node, "south");
     assert_string_equal(f->search.coverage.missing[0].reason, "segment x.seg is corrupt");
     assert_int_equal(run_search(f, 3, true), KITH_CORRUPT);
-    assert_non_null(strstr(f->text, "1 of 7 shards"));
-    assert_non_null(strstr(f->text, "shard 21 on node south"));
+    assert_non_null(strstr(f->base.text, "1 of 7 shards"));
+    assert_non_null(strstr(f->base.text, "shard 21 on node south"));
 }
 
 static void test_query_search__a_dead_node_misses_all_its_shards(void **state) {
@@ -191,14 +150,14 @@ static void test_query_search__a_dead_node_misses_all_its_shards(void **state) {
         assert_int_equal(f->search.coverage.missing[i].status, KITH_UNAVAILABLE);
     }
     assert_int_equal(run_search(f, 10, true), KITH_UNAVAILABLE);
-    assert_non_null(strstr(f->text, "connection refused"));
+    assert_non_null(strstr(f->base.text, "connection refused"));
 }
 
 /* No answer at all would look like an empty collection. */
 static void test_query_search__no_answer_of_any_shard_is_an_error(void **state) {
     search_fixture *f = *state;
     for (uint32_t i = 0; i < SHARDS; i++)
-        f->map->entries[0]->shard_nodes[i] = 2;
+        f->base.map->entries[0]->shard_nodes[i] = 2;
     f->dead_node_shard = 20;
     assert_int_equal(run_search(f, 10, false), KITH_UNAVAILABLE);
     assert_int_equal(f->messages, 1);
