@@ -42,6 +42,10 @@ static void transport_handle(kith_transport *base, kith_am_kind kind, kith_execu
     transport->handlers[kind] = (ucx_handler){.executor = executor, .run = handler, .ctx = ctx};
 }
 
+void kith_transport_ucx_open(kith_transport *base) {
+    atomic_store_explicit(&((ucx_transport *)base)->is_open, true, memory_order_release);
+}
+
 static void transport_reply(kith_transport_request *request, kith_status status, const void *bytes,
     size_t byte_count, const kith_err *err) {
     if (request->impl[0]) {
@@ -118,6 +122,7 @@ static ucx_transport *transport_alloc(const kith_transport_ucx_options *options)
     transport->cluster_name = kith_strdup(options->cluster_name);
     transport->role = kith_strdup(options->role ? options->role : "");
     transport->bind_address = kith_strdup(options->bind_address ? options->bind_address : "0.0.0.0");
+    atomic_init(&transport->is_open, !options->starts_closed);
     transport->in_flight_max = options->in_flight_max ? options->in_flight_max : IN_FLIGHT_DEFAULT;
     transport->in_flight_bytes_max =
         options->in_flight_bytes_max ? options->in_flight_bytes_max : IN_FLIGHT_BYTES_DEFAULT;

@@ -49,12 +49,15 @@ typedef struct kith_transport_ucx_options {
     uint32_t ping_timeout_ms;      /* [1,500] */
     bool busy_poll;                /* the I/O thread never sleeps: lower latency for one core */
     const kith_transport_credentials *credentials; /* NULL: none, and a peer that has some is refused */
-    bool mac_off; /* with credentials: frames after the handshake are not signed; peers must agree */
+    bool mac_off;       /* with credentials: frames after the handshake are not signed; peers must agree */
+    bool starts_closed; /* requests of others are answered UNAVAILABLE until kith_transport_ucx_open */
 } kith_transport_ucx_options;
 
 /* Copies what it keeps of `options`. */
 KITH_CHECK kith_status kith_transport_ucx_create(
     const kith_transport_ucx_options *options, kith_transport **transport_out, kith_err *err);
+/* Handlers are registered: requests of others are served from here on. */
+void kith_transport_ucx_open(kith_transport *transport);
 /* The port it listens on. */
 uint16_t kith_transport_ucx_port(const kith_transport *transport);
 /* "host:port" as others call this node; lives as long as the transport. */

@@ -35,11 +35,10 @@ static void ready(ucx_link *link) {
 /* --- the TLS part, alike on both sides --- */
 
 /* Feeds what came and sends what is to be sent. */
-static kith_status tls_step(
-    ucx_link *link, const void *bytes, size_t byte_count, bool *done_out, kith_err *err) {
+static kith_status tls_step(ucx_link *link, const void *bytes, size_t byte_count, kith_err *err) {
     kith_buf out;
     kith_buf_init(&out);
-    kith_status status = ucx_tls_step(link->tls, bytes, byte_count, &out, done_out, err);
+    kith_status status = ucx_tls_step(link->tls, bytes, byte_count, &out, &link->is_proven, err);
     if (status == KITH_OK && out.bytes > KITH_AM_HANDSHAKE_BYTES_MAX)
         status = kith_err_set(err, KITH_INVALID, "a TLS handshake of %zu bytes, at most %u", out.bytes,
             KITH_AM_HANDSHAKE_BYTES_MAX);
@@ -64,16 +63,14 @@ void ucx_hello_start(ucx_link *link) {
     ucx_link_send_body(link, KITH_AM_TYPE_HELLO, link->greeting.data, link->greeting.bytes);
     if (!link->transport->tls) return;
     kith_err err;
-    bool done;
     link->tls = ucx_tls_create(link->transport->tls, false);
-    if (tls_step(link, NULL, 0, &done, &err) != KITH_OK) ucx_link_doom(link, err.status, "%s", err.text);
+    if (tls_step(link, NULL, 0, &err) != KITH_OK) ucx_link_doom(link, err.status, "%s", err.text);
 }
 
 static kith_status dialler_tls(ucx_link *link, const kith_am_frame *frame, const void *body, kith_err *err) {
-    bool done = false;
-    if (!link->tls || link->has_keys) return kith_err_set(err, KITH_INVALID, "TLS records out of place");
-    kith_status status = tls_step(link, body, frame->body_bytes, &done, err);
-    return status == KITH_OK && done ? make_keys(link, err) : status;
+    if (!link->tls || link->is_proven) return kith_err_set(err, KITH_INVALID, "TLS records out of place");
+    kith_status status = tls_step(link, body, frame->body_bytes, err);
+    return status == KITH_OK && link->is_proven ? make_keys(link, err) : status;
 }
 
 static kith_status dialler_reply(
@@ -86,7 +83,7 @@ static kith_status dialler_reply(
     if (status != KITH_OK) return status;
     if (hello.version != KITH_AM_PROTOCOL_VERSION || strcmp(hello.cluster, transport->cluster_name) != 0 ||
         hello.tls != (transport->tls != NULL) || hello.mac != transport->mac ||
-        link->has_keys != transport->mac)
+        link->is_proven != (transport->tls != NULL))
         return kith_err_set(err, KITH_UNAVAILABLE, "its answer to our hello does not fit our hello");
     if (link->tls) status = ucx_tls_check_peer(link->tls, &hello.node, err);
     if (status != KITH_OK) return status;
@@ -163,10 +160,9 @@ static kith_status accepter_hello(
 }
 
 static kith_status accepter_tls(ucx_link *link, const kith_am_frame *frame, const void *body, kith_err *err) {
-    bool done = false;
     if (!link->tls) return kith_err_set(err, KITH_INVALID, "TLS records out of place");
-    kith_status status = tls_step(link, body, frame->body_bytes, &done, err);
-    if (status != KITH_OK || !done) return status;
+    kith_status status = tls_step(link, body, frame->body_bytes, err);
+    if (status != KITH_OK || !link->is_proven) return status;
     status = ucx_tls_check_peer(link->tls, &link->node, err);
     if (status == KITH_OK) status = make_keys(link, err);
     if (status == KITH_OK) welcome(link);

@@ -145,6 +145,7 @@ struct ucx_link {
     uint64_t send_sequence;
     kith_am_window window;
     ucx_tls *tls;      /* NULL without credentials */
+    bool is_proven;    /* the handshake is done */
     bool has_keys;     /* frames are signed */
     kith_buf greeting; /* the dialler's hello as sent: bound into the keys */
     ucx_request *requests;
@@ -239,6 +240,8 @@ struct ucx_transport {
     ucx_send *spare_sends;
     uint32_t spare_count;
     bool was_stopping;
+    /* Any thread. Stored (release) once handlers are registered, loaded (acquire) before one is looked at. */
+    _Atomic bool is_open;
 };
 
 static inline kith_transport_call *ucx_public_of(ucx_call *call) {

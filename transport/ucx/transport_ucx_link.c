@@ -189,8 +189,7 @@ static void send_done(ucx_send *send) {
 /* What fails first when nobody is there is the hello. */
 static void doom_send(ucx_link *link, ucs_status_t status) {
     bool connects = link->state == UCX_LINK_HELLO && !link->is_accepted;
-    ucx_link_doom(
-        link, KITH_UNAVAILABLE, "%s: %s", connects ? "connect" : "send", ucs_status_string(status));
+    ucx_link_doom(link, KITH_UNAVAILABLE, "%s: %s", connects ? "connect" : "send", ucs_status_string(status));
 }
 
 static void sent(void *request, ucs_status_t status, void *arg) {

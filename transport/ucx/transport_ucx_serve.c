@@ -19,6 +19,8 @@ static void answer(ucx_link *link, uint64_t call_id, const kith_err *err) {
 static kith_status check_request(const ucx_link *link, const kith_am_frame *frame, kith_err *err) {
     const ucx_transport *transport = link->transport;
     if (transport->was_stopping) return kith_err_set(err, KITH_CLOSED, "the node is shutting down");
+    if (!atomic_load_explicit(&transport->is_open, memory_order_acquire))
+        return kith_err_set(err, KITH_UNAVAILABLE, "the node is starting: retry in 500 ms");
     if (frame->kind >= KITH_AM_KIND_COUNT || !transport->handlers[frame->kind].run)
         return kith_err_set(
             err, KITH_UNIMPLEMENTED, "no handler for message kind %u on this node", frame->kind);
