@@ -29,9 +29,7 @@ foreach(tool ROCKSDB_LIBRARY PROTOC PROTOC_GEN_C)
 endforeach()
 find_program(KITH_NVCC nvcc HINTS /usr/local/cuda/bin ENV CUDA_HOME PATH_SUFFIXES bin)
 
-# Without UCX there is no transport between machines: standalone only.
 pkg_check_modules(UCX IMPORTED_TARGET ucx>=1.13)
-set(KITH_HAVE_UCX ${UCX_FOUND})
-if(NOT KITH_HAVE_UCX)
-    message(STATUS "ucx 1.13 was not found: built without the roles of a cluster (./install-deps.sh installs it)")
+if(NOT UCX_FOUND)
+    message(FATAL_ERROR "ucx 1.13 was not found: run ./install-deps.sh")
 endif()

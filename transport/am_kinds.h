@@ -9,7 +9,7 @@ typedef enum kith_am_kind {
     KITH_AM_COUNT = 4,  /* ShardCountRequest: live points and statistics */
     /* Of the cluster. */
     KITH_AM_RAFT =
-        5, /* coordinator to coordinator: one Raft message (host/meta/raft_wire.h); the reply is empty */
+        5, /* coordinator to coordinator: one Raft message (host/meta/raft_wire.h) and its answer */
     KITH_AM_HEARTBEAT = 6, /* node to coordinator: NodeHeartbeat -> NodeHeartbeatReply */
     KITH_AM_MAP_PUSH = 7,  /* leader to node: a kith.meta.v1 MetaSnapshot -> MapReceipt */
     KITH_AM_MAP_PULL =

@@ -330,6 +330,10 @@ kith_meta *kith_meta_client_meta(kith_meta_client *client) {
     return &client->base;
 }
 
+const kith_meta_state *kith_meta_client_state(const kith_meta_client *client) {
+    return &client->state;
+}
+
 uint64_t kith_meta_client_map_version(const kith_meta_client *client) {
     return atomic_load_explicit(&client->map_version, memory_order_acquire);
 }

@@ -36,6 +36,8 @@ kith_meta_client *kith_meta_client_create(const kith_meta_client_options *option
 /* The last map, where one was kept. CORRUPT names the file. Registers the handler of pushes. */
 KITH_CHECK kith_status kith_meta_client_load(kith_meta_client *client, kith_err *err);
 kith_meta *kith_meta_client_meta(kith_meta_client *client);
+/* On the executor, until its task ends. */
+const kith_meta_state *kith_meta_client_state(const kith_meta_client *client);
 /* 0: none yet. */
 uint64_t kith_meta_client_map_version(const kith_meta_client *client);
 /* Somebody leads; `address` NULL: nobody is known to. */

@@ -145,32 +145,74 @@ static void shard_dropped(void *ctx, kith_status status, const kith_err *err) {
     if (status != KITH_OK) kith_log_warn("shard_erase_left", kith_kv_text("reason", err->text));
 }
 
+/* Those that open serve, also where others do not: a repeat, or the next start, opens the others. */
+static kith_status shards_start(kith_role_data *data, kith_status open_status, kith_err *err) {
+    kith_err start_err;
+    if (!data->started) return open_status; /* recovery starts them all together */
+    kith_status status = kith_shard_set_start(data->shards, &start_err);
+    if (open_status != KITH_OK || status == KITH_OK) return open_status;
+    *err = start_err;
+    return status;
+}
+
+static kith_status shard_open(
+    kith_role_data *data, uint64_t shard_id, const kith_schema *schema, kith_err *err) {
+    kith_status status = kith_shard_set_open(data->shards, shard_id, schema, err);
+    return status == KITH_EXISTS ? KITH_OK : status;
+}
+
+kith_status kith_role_data_shard_open(
+    kith_role_data *data, uint64_t shard_id, const kith_schema *schema, kith_err *err) {
+    return shards_start(data, shard_open(data, shard_id, schema, err), err);
+}
+
 static kith_status shards_open(kith_role_data *data, const kith_collection *collection, kith_err *err) {
     for (uint32_t i = 0; i < collection->shard_count; i++) {
         uint64_t shard_id = collection->shard_id_first + i;
-        kith_status status = kith_shard_set_open(data->shards, shard_id, &collection->schema, err);
-        if (status == KITH_OK || status == KITH_EXISTS) continue;
+        kith_status status = shard_open(data, shard_id, &collection->schema, err);
+        if (status == KITH_OK) continue;
         return kith_err_wrap(
             err, status, "collection \"%s\": shard %llu", collection->name, (unsigned long long)shard_id);
     }
     return KITH_OK;
 }
 
-/* Those that open serve, also where others do not: a repeat, or the next start, opens the others. */
 kith_status kith_role_data_shards_open(
     kith_role_data *data, const kith_collection *collection, kith_err *err) {
-    kith_err start_err;
-    kith_status status = shards_open(data, collection, err);
-    if (!data->started) return status; /* recovery starts them all together */
-    kith_status start_status = kith_shard_set_start(data->shards, &start_err);
-    if (status != KITH_OK || start_status == KITH_OK) return status;
-    *err = start_err;
-    return start_status;
+    return shards_start(data, shards_open(data, collection, err), err);
+}
+
+void kith_role_data_shard_drop(kith_role_data *data, uint64_t shard_id) {
+    kith_shard_set_drop(data->shards, shard_id, shard_dropped, NULL);
 }
 
 void kith_role_data_shards_drop(kith_role_data *data, const kith_collection *collection) {
     for (uint32_t i = 0; data->started && i < collection->shard_count; i++)
-        kith_shard_set_drop(data->shards, collection->shard_id_first + i, shard_dropped, NULL);
+        kith_role_data_shard_drop(data, collection->shard_id_first + i);
+}
+
+/* The reserve is read by the shards' own thread, so it is changed there. */
+typedef struct reserve_change {
+    kith_task task;
+    kith_role_data *data;
+    uint64_t disk_reserve_bytes;
+    kith_role_latch latch;
+} reserve_change;
+
+static void reserve_run(kith_task *task) {
+    reserve_change *change = (reserve_change *)task;
+    change->data->node.disk_reserve_bytes = change->disk_reserve_bytes;
+    kith_role_latch_done(&change->latch);
+}
+
+void kith_role_data_reserve_set(kith_role_data *data, uint64_t disk_reserve_bytes) {
+    reserve_change change = {
+        .task = {.run = reserve_run}, .data = data, .disk_reserve_bytes = disk_reserve_bytes};
+    kith_role_latch_init(&change.latch);
+    kith_role_latch_add(&change.latch, 1);
+    kith_executor_post(data->owner, &change.task);
+    kith_role_latch_wait(&change.latch);
+    kith_role_latch_fini(&change.latch);
 }
 
 kith_status kith_role_data_health(kith_role_data *data, kith_err *err) {
@@ -267,7 +309,7 @@ kith_status kith_role_data_leftovers(kith_role_data *data, bool (*known)(void *c
 
 void kith_role_data_leftover_erase(kith_role_data *data, uint64_t shard_id) {
     kith_log_info("leftover_erased", kith_kv_u64("shard", shard_id));
-    kith_shard_set_drop(data->shards, shard_id, shard_dropped, NULL);
+    kith_role_data_shard_drop(data, shard_id);
 }
 
 /* --- close --- */

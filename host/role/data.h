@@ -45,6 +45,13 @@ KITH_CHECK kith_status kith_role_data_recover(
 /* Opens the collection's shards that are not open; while recovering they are started later. On a failure some are. */
 KITH_CHECK kith_status kith_role_data_shards_open(
     kith_role_data *data, const kith_collection *collection, kith_err *err);
+/* One shard of it. While recovering it is started later. OK also when it is open. */
+KITH_CHECK kith_status kith_role_data_shard_open(
+    kith_role_data *data, uint64_t shard_id, const kith_schema *schema, kith_err *err);
+/* Frees the shard in the background and erases it. */
+void kith_role_data_shard_drop(kith_role_data *data, uint64_t shard_id);
+/* Takes over a reloadable key; waits for the shards' thread. */
+void kith_role_data_reserve_set(kith_role_data *data, uint64_t disk_reserve_bytes);
 /* Frees the collection's shards in the background and erases them. While recovering it leaves that to the erasure of
  * leftovers; so does a crash. */
 void kith_role_data_shards_drop(kith_role_data *data, const kith_collection *collection);

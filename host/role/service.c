@@ -5,7 +5,8 @@ typedef kith_status (*service_start)(
 
 static const service_start starts[] = {
     [KITH_CONFIG_ROLE_STANDALONE] = kith_service_standalone_start,
-    [KITH_CONFIG_ROLE_QUERY] = NULL,
+    [KITH_CONFIG_ROLE_DATA] = kith_service_data_start,
+    [KITH_CONFIG_ROLE_QUERY] = kith_service_query_start,
 };
 
 kith_status kith_service_start(

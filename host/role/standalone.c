@@ -9,7 +9,6 @@
 #include "host/role/data.h"
 #include "host/role/role_api.h"
 #include "host/role/role_compute.h"
-#include "host/role/role_latch.h"
 #include "host/role/role_metrics.h"
 #include "host/role/role_node_id.h"
 #include "host/role/service.h"
@@ -229,32 +228,12 @@ uint32_t kith_standalone_http_port(const kith_standalone *own) {
     return kith_role_servers_ports(&own->servers).http;
 }
 
-/* The reserve is read by the shards' own thread, so it is changed there. */
-typedef struct reserve_change {
-    kith_task task;
-    kith_role_data *data;
-    uint64_t disk_reserve_bytes;
-    kith_role_latch latch;
-} reserve_change;
-
-static void reserve_run(kith_task *task) {
-    reserve_change *change = (reserve_change *)task;
-    change->data->node.disk_reserve_bytes = change->disk_reserve_bytes;
-    kith_role_latch_done(&change->latch);
-}
-
 void kith_standalone_reload(kith_standalone *own, const kith_config *config) {
     own->config = *config;
     kith_log_level_set((kith_log_level)config->log_level);
     kith_api_limits limits = kith_role_api_limits(config, kith_executor_thread_count(own->data.search));
     kith_api_limits_set(own->api, &limits);
-    reserve_change change = {
-        .task = {.run = reserve_run}, .data = &own->data, .disk_reserve_bytes = config->disk_reserve_bytes};
-    kith_role_latch_init(&change.latch);
-    kith_role_latch_add(&change.latch, 1);
-    kith_executor_post(own->data.owner, &change.task);
-    kith_role_latch_wait(&change.latch);
-    kith_role_latch_fini(&change.latch);
+    kith_role_data_reserve_set(&own->data, config->disk_reserve_bytes);
 }
 
 static void metadata_close(void *ctx) {

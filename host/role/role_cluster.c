@@ -1,0 +1,232 @@
+#include "host/role/role_cluster.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/base/alloc.h"
+#include "host/base/log.h"
+#include "host/role/role_latch.h"
+#include "host/role/role_node_id.h"
+#include "transport/ucx/transport_ucx.h"
+
+/* --- the configuration --- */
+
+/* "host:port" with a port of 1..65535; the host may be in brackets. */
+static bool address_is_well_formed(const char *address) {
+    const char *colon = strrchr(address, ':');
+    if (!colon || colon == address || strlen(address) > KITH_NODE_ADDRESS_BYTES_MAX) return false;
+    char *end;
+    unsigned long port = strtoul(colon + 1, &end, 10);
+    return colon[1] >= '0' && colon[1] <= '9' && *end == 0 && port >= 1 && port <= 65535;
+}
+
+/* Cuts `text` at commas, blanks around the parts left out. */
+static kith_status coordinators_parse(kith_role_cluster *cluster, const char *text, kith_err *err) {
+    cluster->coordinator_text = kith_strdup(text);
+    cluster->coordinators = kith_alloc_array(KITH_COORDINATORS_MAX, sizeof *cluster->coordinators);
+    for (char *rest = cluster->coordinator_text, *part; (part = strsep(&rest, ",")) != NULL;) {
+        part += strspn(part, " \t");
+        part[strcspn(part, " \t")] = 0;
+        if (!*part) continue;
+        if (!address_is_well_formed(part)) {
+            return kith_err_set(
+                err, KITH_INVALID, "coordinators: \"%s\" is not host:port with a port of 1..65535", part);
+        }
+        if (cluster->coordinator_count == KITH_COORDINATORS_MAX) {
+            return kith_err_set(
+                err, KITH_INVALID, "coordinators: more than %u addresses", KITH_COORDINATORS_MAX);
+        }
+        cluster->coordinators[cluster->coordinator_count++] = part;
+    }
+    if (cluster->coordinator_count) return KITH_OK;
+    return kith_err_set(err, KITH_INVALID,
+        "coordinators is empty: a node of a cluster needs the node address of at least one, e.g. "
+        "coordinators = \"10.0.0.1:7442,10.0.0.2:7442,10.0.0.3:7442\"");
+}
+
+static bool is_loopback(const char *address) {
+    return strncmp(address, "127.", 4) == 0 || strcmp(address, "::1") == 0 ||
+           strcmp(address, "localhost") == 0;
+}
+
+/* A node port without credentials is open to everyone who reaches it: only where nobody else can, or by a clear word. */
+static kith_status security_check(const kith_config *config, kith_err *err) {
+    bool any = config->node_ca_file[0] || config->node_cert_file[0] || config->node_key_file[0];
+    bool all = config->node_ca_file[0] && config->node_cert_file[0] && config->node_key_file[0];
+    if (any && !all) {
+        return kith_err_set(err, KITH_INVALID,
+            "node_ca_file, node_cert_file and node_key_file belong together: set all three or none");
+    }
+    if (all || config->node_insecure || is_loopback(config->bind_address)) return KITH_OK;
+    return kith_err_set(err, KITH_INVALID,
+        "bind_address %s would let everyone who reaches the node port read and write: make certificates with "
+        "'kith cluster certs' and set node_ca_file, node_cert_file and node_key_file, or set node_insecure = "
+        "true",
+        config->bind_address);
+}
+
+/* --- open --- */
+
+static kith_status transport_open(kith_role_cluster *cluster, kith_err *err) {
+    const kith_config *config = cluster->config;
+    kith_transport_credentials credentials = {
+        .ca_path = config->node_ca_file,
+        .certificate_path = config->node_cert_file,
+        .key_path = config->node_key_file,
+    };
+    kith_transport_ucx_options options = {
+        .env = cluster->env,
+        .node_id = cluster->self.id,
+        .cluster_name = config->cluster_name,
+        .role = kith_node_role_name(cluster->self.role),
+        .bind_address = strcmp(config->bind_address, "localhost") == 0 ? "127.0.0.1" : config->bind_address,
+        .port = (uint16_t)config->node_port,
+        .advertise_address = config->node_address[0] ? config->node_address : NULL,
+        .in_flight_max = config->node_in_flight_max,
+        .in_flight_bytes_max = config->node_in_flight_bytes_max,
+        .ping_interval_ms = config->node_ping_ms,
+        .ping_timeout_ms = config->node_ping_timeout_ms,
+        .busy_poll = config->node_busy_poll,
+        .credentials = config->node_ca_file[0] ? &credentials : NULL,
+        .mac_off = !config->transport_mac,
+        .starts_closed = true,
+    };
+    kith_status status = kith_transport_ucx_create(&options, &cluster->transport, err);
+    if (status != KITH_OK) return status;
+    snprintf(cluster->self.address, sizeof cluster->self.address, "%s",
+        kith_transport_ucx_address(cluster->transport));
+    return KITH_OK;
+}
+
+static kith_status identity_load(
+    kith_role_cluster *cluster, const kith_role_cluster_options *options, kith_err *err) {
+    const kith_config *config = options->config;
+    kith_status status = kith_role_node_id_load(options->env, options->data_dir, &cluster->self, err);
+    if (status != KITH_OK) return status;
+    cluster->self.role = options->role;
+    cluster->self.weight = options->role == KITH_NODE_DATA ? config->node_weight : 0;
+    if (config->node_name[0])
+        snprintf(cluster->self.name, sizeof cluster->self.name, "%.63s", config->node_name);
+    snprintf(cluster->self.zone, sizeof cluster->self.zone, "%.63s", config->node_zone);
+    cluster->started_wall_ms = kith_env_wall_ms(options->env);
+    return KITH_OK;
+}
+
+kith_status kith_role_cluster_open(
+    const kith_role_cluster_options *options, kith_role_cluster *cluster_out, kith_err *err) {
+    kith_role_cluster *cluster = cluster_out;
+    *cluster = (kith_role_cluster){
+        .env = options->env,
+        .config = options->config,
+        .executor = options->executor,
+        .fill = options->fill,
+        .ctx = options->ctx,
+    };
+    kith_status status = coordinators_parse(cluster, options->config->coordinators, err);
+    if (status == KITH_OK) status = security_check(options->config, err);
+    if (status == KITH_OK) status = identity_load(cluster, options, err);
+    if (status == KITH_OK) status = transport_open(cluster, err);
+    if (status != KITH_OK) return status;
+    cluster->client = kith_meta_client_create(&(kith_meta_client_options){
+        .env = options->env,
+        .executor = options->executor,
+        .transport = cluster->transport,
+        .dir = options->map_dir,
+        .coordinators = cluster->coordinators,
+        .coordinator_count = cluster->coordinator_count,
+        .changed = options->changed,
+        .ctx = options->ctx,
+    });
+    return kith_meta_client_load(cluster->client, err);
+}
+
+/* --- heartbeats --- */
+
+static void heartbeat_fill(void *ctx, kith_codec_heartbeat *heartbeat) {
+    kith_role_cluster *cluster = ctx;
+    heartbeat->node = cluster->self;
+    heartbeat->started_wall_ms = cluster->started_wall_ms;
+    heartbeat->map_version = kith_meta_client_map_version(cluster->client);
+    heartbeat->health = "ok";
+    if (cluster->fill) cluster->fill(cluster->ctx, heartbeat);
+}
+
+static void leader_seen(void *ctx, const kith_node_id *id, const char *address) {
+    (void)id;
+    kith_meta_client_leader_seen(((kith_role_cluster *)ctx)->client, address);
+}
+
+static void map_seen(void *ctx, const char *address, uint64_t map_version) {
+    kith_meta_client_map_seen(((kith_role_cluster *)ctx)->client, address, map_version);
+}
+
+/* The listener's port under the host by which others know this node. */
+static void client_address_set(
+    const kith_role_cluster *cluster, char to[KITH_NODE_ADDRESS_BYTES_MAX + 1], uint32_t port) {
+    const char *address = cluster->self.address;
+    int host_bytes = (int)(strrchr(address, ':') - address);
+    if (port) snprintf(to, KITH_NODE_ADDRESS_BYTES_MAX + 1, "%.*s:%u", host_bytes, address, port);
+}
+
+void kith_role_cluster_start(kith_role_cluster *cluster, uint32_t grpc_port, uint32_t http_port) {
+    client_address_set(cluster, cluster->self.grpc_address, grpc_port);
+    client_address_set(cluster, cluster->self.http_address, http_port);
+    cluster->heartbeat = kith_heartbeat_create(&(kith_heartbeat_options){
+        .env = cluster->env,
+        .executor = cluster->executor,
+        .transport = cluster->transport,
+        .coordinators = cluster->coordinators,
+        .coordinator_count = cluster->coordinator_count,
+        .interval_ms = cluster->config->heartbeat_ms,
+        .timeout_ms = cluster->config->heartbeat_timeout_ms,
+        .fill = heartbeat_fill,
+        .leader_seen = leader_seen,
+        .map_seen = map_seen,
+        .ctx = cluster,
+    });
+    kith_transport_ucx_open(cluster->transport);
+    kith_heartbeat_start(cluster->heartbeat);
+}
+
+uint32_t kith_role_cluster_port(const kith_role_cluster *cluster) {
+    return kith_transport_ucx_port(cluster->transport);
+}
+
+kith_status kith_role_cluster_health(const kith_role_cluster *cluster, kith_err *err) {
+    if (kith_meta_client_map_version(cluster->client) == 0)
+        return kith_err_set(err, KITH_UNAVAILABLE, "no coordinator has sent a cluster map yet");
+    return KITH_OK;
+}
+
+/* --- stop --- */
+
+static void heartbeat_stopped(void *ctx) {
+    kith_role_latch_done(ctx);
+}
+
+void kith_role_cluster_stop(kith_role_cluster *cluster) {
+    if (cluster->heartbeat) {
+        kith_role_latch latch;
+        kith_role_latch_init(&latch);
+        kith_role_latch_add(&latch, 1);
+        kith_heartbeat_stop(cluster->heartbeat, heartbeat_stopped, &latch);
+        kith_role_latch_wait(&latch);
+        kith_role_latch_fini(&latch);
+    }
+    if (cluster->client) kith_meta_client_stop(cluster->client);
+}
+
+void kith_role_cluster_disconnect(kith_role_cluster *cluster) {
+    kith_transport_destroy(cluster->transport);
+    cluster->transport = NULL;
+}
+
+void kith_role_cluster_close(kith_role_cluster *cluster) {
+    kith_role_cluster_disconnect(cluster);
+    kith_heartbeat_destroy(cluster->heartbeat);
+    kith_meta_client_destroy(cluster->client);
+    kith_free(cluster->coordinators);
+    kith_free(cluster->coordinator_text);
+    *cluster = (kith_role_cluster){0};
+}
