@@ -75,7 +75,7 @@ static __device__ __forceinline__ void codes_read(
 /* Adds the products of `steps` steps, whose codes these are; then they are the codes of `words` from `group` on. */
 template <int steps>
 static __device__ __forceinline__ void steps_add(const uint32_t *words, uint32_t group, uint32_t groups,
-    uint64_t descriptor, bool add, uint4 (&codes)[READINGS], tile_sums<COLUMNS> &sums) {
+    uint64_t descriptor, uint4 (&codes)[READINGS], tile_sums<COLUMNS> &sums) {
     uint32_t a[steps][TILE_HALVES][4];
 #pragma unroll
     for (int i = 0; i < steps; i++) {
@@ -88,8 +88,8 @@ static __device__ __forceinline__ void steps_add(const uint32_t *words, uint32_t
 #pragma unroll
     for (int i = 0; i < steps; i++) {
         uint64_t b = wgmma_descriptor_at(descriptor, i * STEP_BYTES);
-        wgmma(sums.of[0], a[i][0], b, add || i > 0);
-        wgmma(sums.of[1], a[i][1], b, add || i > 0);
+        wgmma(sums.of[0], a[i][0], b);
+        wgmma(sums.of[1], a[i][1], b);
     }
     wgmma_commit();
     wgmma_wait();
@@ -99,14 +99,14 @@ static __device__ __forceinline__ void steps_add(const uint32_t *words, uint32_t
 static __device__ __forceinline__ void products_make(const uint32_t *words, const uint32_t *next,
     uint32_t groups, uint64_t descriptor, uint4 (&codes)[READINGS], tile_sums<COLUMNS> &sums) {
     const uint32_t pair = 2 * STEP_GROUPS, odd = groups % pair <= STEP_GROUPS ? groups % pair : 0;
+    sums = {};
     uint32_t group = 0;
     for (; group + odd < groups;
          group += pair, descriptor = wgmma_descriptor_at(descriptor, 2 * STEP_BYTES)) {
         const bool last = group + pair >= groups;
-        steps_add<2>(
-            last ? next : words, last ? 0 : group + pair, groups, descriptor, group > 0, codes, sums);
+        steps_add<2>(last ? next : words, last ? 0 : group + pair, groups, descriptor, codes, sums);
     }
-    if (odd) steps_add<1>(next, 0, groups, descriptor, group > 0, codes, sums);
+    if (odd) steps_add<1>(next, 0, groups, descriptor, codes, sums);
     wgmma_settle(sums.of[0]);
     wgmma_settle(sums.of[1]);
 }

@@ -44,8 +44,8 @@ static inline void wgmma_shared_fence() {
 static inline void wgmma_fence() {
     cuda_emu_wgmma_fence();
 }
-static inline void wgmma(int (&d)[WGMMA_SUMS], const uint32_t (&a)[4], uint64_t descriptor, bool add) {
-    cuda_emu_wgmma(d, a, descriptor, add);
+static inline void wgmma(int (&d)[WGMMA_SUMS], const uint32_t (&a)[4], uint64_t descriptor) {
+    cuda_emu_wgmma(d, a, descriptor);
 }
 static inline void wgmma_commit() {
     cuda_emu_wgmma_commit();
@@ -66,9 +66,9 @@ static __device__ __forceinline__ void wgmma_shared_fence() {
 static __device__ __forceinline__ void wgmma_fence() {
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
-/* D = A B, or D += A B if `add`. */
+/* D += A B. */
 static __device__ __forceinline__ void wgmma(
-    int (&d)[WGMMA_SUMS], const uint32_t (&a)[4], uint64_t descriptor, bool add) {
+    int (&d)[WGMMA_SUMS], const uint32_t (&a)[4], uint64_t descriptor) {
     /* clang-format off */
     asm volatile(
         "{\n"
@@ -89,7 +89,7 @@ static __device__ __forceinline__ void wgmma(
           "+r"(d[40]), "+r"(d[41]), "+r"(d[42]), "+r"(d[43]), "+r"(d[44]), "+r"(d[45]), "+r"(d[46]), "+r"(d[47]),
           "+r"(d[48]), "+r"(d[49]), "+r"(d[50]), "+r"(d[51]), "+r"(d[52]), "+r"(d[53]), "+r"(d[54]), "+r"(d[55]),
           "+r"(d[56]), "+r"(d[57]), "+r"(d[58]), "+r"(d[59]), "+r"(d[60]), "+r"(d[61]), "+r"(d[62]), "+r"(d[63])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(descriptor), "r"((int)add)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(descriptor), "r"(1)
         : "memory");
     /* clang-format on */
 }

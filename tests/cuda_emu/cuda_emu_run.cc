@@ -32,7 +32,6 @@ struct product {
     int32_t *d;
     const uint32_t *a;
     uint64_t descriptor;
-    bool add;
 };
 
 struct emu_thread {
@@ -179,7 +178,7 @@ void product_warp(emu_thread *lanes, size_t index, const int8_t b[PRODUCT_COLUMN
         const product &p = lanes[lane].products[index];
         for (uint32_t r = 0; r < PRODUCT_COLUMNS / 2; r++) {
             uint32_t row = lane / 4 + 8 * (r >> 1 & 1), column = r / 4 * 8 + 2 * (lane % 4) + (r & 1);
-            int32_t sum = p.add ? p.d[r] : 0;
+            int32_t sum = p.d[r];
             for (uint32_t k = 0; k < PRODUCT_K; k++)
                 sum += a[row][k] * b[column][k];
             p.d[r] = sum;
@@ -194,8 +193,7 @@ void products_run(emu_thread *group) {
     for (uint32_t i = 1; i < GROUP_THREADS; i++) {
         bool same = group[i].committed == count;
         for (size_t at = 0; same && at < count; at++)
-            same = group[i].products[at].descriptor == group[0].products[at].descriptor &&
-                   group[i].products[at].add == group[0].products[at].add;
+            same = group[i].products[at].descriptor == group[0].products[at].descriptor;
         if (!same) product_fault("the threads of its warpgroup do not ask for the same products");
     }
     for (size_t at = 0; at < count; at++) {
@@ -575,12 +573,9 @@ void cuda_emu_wgmma_fence(void) {
     current->product_fence = true;
 }
 
-/* D is spoilt at once: who reads it before the wait gets a pattern. */
-void cuda_emu_wgmma(int32_t d[64], const uint32_t a[4], uint64_t descriptor, bool add) {
+void cuda_emu_wgmma(int32_t d[64], const uint32_t a[4], uint64_t descriptor) {
     if (!current->product_fence) product_fault("a product without a fence since the last group");
-    current->products.push_back({d, a, descriptor, add});
-    for (uint32_t r = 0; !add && r < PRODUCT_COLUMNS / 2; r++)
-        d[r] = (int32_t)0xa5a5a5a5;
+    current->products.push_back({d, a, descriptor});
 }
 
 void cuda_emu_wgmma_commit(void) {

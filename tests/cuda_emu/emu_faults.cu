@@ -102,11 +102,11 @@ static __global__ void wgmma_kernel(const uint32_t *a, const uint32_t *b, int32_
     uint32_t a_part[4];
     for (uint32_t r = 0; r < 4; r++)
         a_part[r] = a[(row + 8 * (r & 1)) * 8 + 4 * (r >> 1) + member];
-    int32_t sums[WGMMA_SUMS];
+    int32_t sums[WGMMA_SUMS] = {};
     uint64_t descriptor = wgmma_descriptor(wgmma_shared_address(shared), 2048, 128);
     for (uint32_t i = 0; i < 2; i++) {
         if (how != EMU_WGMMA_NO_FENCE) wgmma_fence();
-        if (how != EMU_WGMMA_ONE_WARP_LESS || threadIdx.x >= 32) wgmma(sums, a_part, descriptor, i > 0);
+        if (how != EMU_WGMMA_ONE_WARP_LESS || threadIdx.x >= 32) wgmma(sums, a_part, descriptor);
         wgmma_commit();
         if (how == EMU_WGMMA_SUMS_READ_EARLY && i == 1) break;
         if (how == EMU_WGMMA_A_CHANGED_EARLY) a_part[0]++;

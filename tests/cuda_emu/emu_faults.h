@@ -39,7 +39,7 @@ typedef enum emu_faults_wgmma {
 } emu_faults_wgmma;
 
 /* Queues the kernel over `device` memory, 64 numbers (EMU_MMA: A [16][k] and B [8][k] bytes, C [16][8] numbers;
- * EMU_WGMMA: A [64][32] and B [128][32] bytes, C [64][128] numbers, which become C = A B and then C += A B). */
+ * EMU_WGMMA: A [64][32] and B [128][32] bytes, C [64][128] numbers, which become 2 A B). */
 void emu_faults_run(
     emu_faults_kernel which, uint32_t argument, uint32_t *device, uint32_t *host, void *stream);
 

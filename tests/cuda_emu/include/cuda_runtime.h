@@ -126,7 +126,7 @@ void cuda_emu_mma(int32_t c[4], const uint32_t *a, const uint32_t *b, uint32_t k
 uint32_t cuda_emu_shared_address(const void *at);
 void cuda_emu_async_fence(void);
 void cuda_emu_wgmma_fence(void);
-void cuda_emu_wgmma(int32_t d[64], const uint32_t a[4], uint64_t descriptor, bool add);
+void cuda_emu_wgmma(int32_t d[64], const uint32_t a[4], uint64_t descriptor);
 void cuda_emu_wgmma_commit(void);
 void cuda_emu_wgmma_wait(const char *file, int line);
 
