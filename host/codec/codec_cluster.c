@@ -310,6 +310,8 @@ void kith_codec_coordinator_reply_encode(const kith_codec_coordinator_reply *rep
         member_encode(&reply->members[i], buf);
     for (uint32_t i = 0; i < reply->node_count; i++)
         coordinator_node_encode(&reply->nodes[i], buf);
+    id_encode(&reply->self_id, 8, buf);
+    kith_wire_u64(buf, 9, reply->fresh);
 }
 
 /* A member may be known by its Raft number alone, as one that has not been heard since this coordinator started. */
@@ -361,13 +363,16 @@ kith_status kith_codec_coordinator_reply_decode(const void *data, size_t bytes, 
     const Kith__Internal__V1__CoordinatorReply *message = kith_codec_unpack(
         &kith__internal__v1__coordinator_reply__descriptor, data, bytes, arena, KITH_INTERNAL, err);
     if (!message) return KITH_INTERNAL;
-    kith_codec_coordinator_reply reply = {
-        .term = message->term, .map_version = message->map_version, .applied_index = message->applied_index};
+    kith_codec_coordinator_reply reply = {.fresh = message->fresh,
+        .term = message->term,
+        .map_version = message->map_version,
+        .applied_index = message->applied_index};
     kith_status status = id_decode(message->leader_id, "leader_id", true, &reply.leader_id, err);
     if (status == KITH_OK) {
         status = address_decode(
             message->leader_address, "leader_address", true, arena, &reply.leader_address, err);
     }
+    if (status == KITH_OK) status = id_decode(message->self_id, "self_id", true, &reply.self_id, err);
     if (status == KITH_OK) status = members_decode(message, arena, &reply, err);
     if (status == KITH_OK) status = coordinator_nodes_decode(message, arena, &reply, err);
     if (status == KITH_OK) *reply_out = reply;

@@ -79,6 +79,8 @@ typedef struct kith_codec_coordinator_node {
     uint64_t silent_ms;
 } kith_codec_coordinator_node;
 typedef struct kith_codec_coordinator_reply {
+    kith_node_id self_id; /* who answers */
+    bool fresh;           /* it is of no cluster yet */
     uint64_t term, map_version, applied_index;
     kith_node_id leader_id;
     const char *leader_address;
