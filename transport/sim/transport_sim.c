@@ -202,7 +202,6 @@ static void sim_call_start(kith_transport *base, kith_transport_call *call) {
     kith_assert(!transport->closing);
     atomic_store(&call->cancelled, false);
     sim_call *own = call_create(transport, call, now_ns);
-    call->impl[0] = own;
     bool away = own->to != transport->host;
     if (now_ns >= own->give_up_ns) {
         call_decide(own, 0, KITH_DEADLINE, "deadline exceeded before the request was sent");
@@ -216,10 +215,15 @@ static void sim_call_start(kith_transport *base, kith_transport_call *call) {
     if (!own->posted) call_sleep(own, now_ns);
 }
 
+/* Its end may have come already, and the caller not have heard of it yet. */
 static void sim_call_cancel(kith_transport *base, kith_transport_call *call) {
-    (void)base;
+    sim_transport *transport = (sim_transport *)base;
     atomic_store(&call->cancelled, true);
-    call_wake(call->impl[0]);
+    for (sim_call *own = transport->calls; own; own = own->next) {
+        if (own->call != call) continue;
+        call_wake(own);
+        return;
+    }
 }
 
 /* --- requests and replies --- */

@@ -214,6 +214,17 @@ static void test_transport_sim__watched_flag_cancels(void **state) {
     assert_int_equal(own.done_count, 1);
 }
 
+/* The caller may cancel before it has heard of the end. */
+static void test_transport_sim__cancel_after_the_end_does_nothing(void **state) {
+    sim_fixture *fixture = *state;
+    conformance_call own;
+    echo_ms(fixture, 1000, &own);
+    kith_transport_cancel(fixture->base.transport, &own.call);
+    sim_env_run_for(fixture->client, 100 * MS);
+    assert_int_equal(own.done_count, 1);
+    assert_int_equal(own.status, KITH_OK);
+}
+
 static void test_transport_sim__same_seed_same_times(void **state) {
     (void)state;
     kith_transport_sim_link link = {
@@ -245,6 +256,7 @@ int main(void) {
         OWN(dead_process_ends_calls_of_both_sides),
         OWN(another_node_at_the_address_is_refused),
         OWN(watched_flag_cancels),
+        OWN(cancel_after_the_end_does_nothing),
         OWN(same_seed_same_times),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
