@@ -68,6 +68,14 @@ static void peer_end(peer_fixture *fixture) {
     fixture->pid = 0;
 }
 
+/* Returns when it is stopped: until then its threads may run on. */
+static void peer_stop(peer_fixture *fixture) {
+    int status;
+    kill(fixture->pid, SIGSTOP);
+    assert_int_equal(waitpid(fixture->pid, &status, WUNTRACED), fixture->pid);
+    assert_true(WIFSTOPPED(status));
+}
+
 static int setup(void **state) {
     peer_fixture *fixture = kith_alloc_zero(sizeof *fixture);
     ucx_fixture_init(&fixture->base);
@@ -134,7 +142,7 @@ static void test_transport_ucx_peer__stopped_peer_is_noticed(void **state) {
     peer_fixture *fixture = *state;
     conformance_call own;
     assert_int_equal(echo(fixture), KITH_OK);
-    kill(fixture->pid, SIGSTOP);
+    peer_stop(fixture);
     uint64_t began_ns = kith_env_now_ns(fixture->base.env);
     conformance_start(&fixture->base, &own, KITH_AM_SEARCH, "r", 1);
     assert_cut(&own, began_ns, NOTICE_NS);
@@ -150,7 +158,7 @@ static void test_transport_ucx_peer__stopped_peer_lets_go_of_a_long_request(void
     uint8_t *body = kith_alloc_zero(bytes);
     conformance_call own;
     assert_int_equal(echo(fixture), KITH_OK);
-    kill(fixture->pid, SIGSTOP);
+    peer_stop(fixture);
     uint64_t began_ns = kith_env_now_ns(fixture->base.env);
     conformance_start(&fixture->base, &own, KITH_AM_SEARCH, body, bytes);
     assert_cut(&own, began_ns, NOTICE_NS);

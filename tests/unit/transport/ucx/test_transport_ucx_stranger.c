@@ -196,6 +196,7 @@ static void test_transport_ucx_stranger__requests_after_a_refusal_reach_nobody(v
     dial(fixture);
     hello_body(&body, "theirs", KITH_AM_PROTOCOL_VERSION);
     stranger_send_frame(&fixture->stranger, hello_frame, body.data, body.bytes, 1);
+    kith_buf_fini(&body);
     stranger_send_frame(&fixture->stranger, search, "x", 1, 2);
     hello_body(&body, "test", KITH_AM_PROTOCOL_VERSION);
     stranger_send_frame(&fixture->stranger, hello_frame, body.data, body.bytes, 3);
