@@ -159,7 +159,7 @@ static bool some_shard_is_unassigned(const kith_meta_state *state) {
 
 kith_meta_map *kith_meta_map_of(
     const kith_meta_state *state, const kith_node *self, const kith_meta_map *previous) {
-    static const kith_node nobody = {.name = "nobody", .down = true};
+    static const kith_node nobody = {.number = KITH_META_NUMBER_NOBODY, .name = "nobody", .down = true};
     uint32_t node_count = state->node_count;
     kith_node *nodes = kith_alloc_array((size_t)node_count + 1, sizeof *nodes);
     if (node_count > 0) memcpy(nodes, state->nodes, node_count * sizeof *nodes);

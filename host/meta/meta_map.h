@@ -13,6 +13,8 @@
 #include "host/model/schema.h"
 
 #define KITH_META_NODE_NONE UINT16_MAX
+/* Above all that are given: nodes stay sorted by number. */
+#define KITH_META_NUMBER_NOBODY UINT32_MAX
 
 typedef struct kith_meta_entry {
     _Atomic uint32_t references;
@@ -38,8 +40,8 @@ _Static_assert(KITH_SHARDS_MAX <= UINT16_MAX, "a shard's index fits a slot table
 _Static_assert(KITH_NODES_MAX + 1 < KITH_META_NODE_NONE, "and a node's one of shard_nodes");
 
 /* What `state` says. Entries that say the same in `previous` (may be NULL) are shared with it. A shard that is assigned to
- * no node is on `self` while there are no nodes. Otherwise (or when `self` is NULL) the map ends with one node more, number
- * 0, called "nobody", which is down: the map is whole, and who asks for such a shard is told. */
+ * no node is on `self` while there are no nodes. Otherwise (or when `self` is NULL) the map ends with one node more, called
+ * "nobody", which is down: the map is whole, and who asks for such a shard is told. */
 kith_meta_map *kith_meta_map_of(
     const kith_meta_state *state, const kith_node *self, const kith_meta_map *previous);
 /* Nodes [node_count >= 1] by rising number, collections [count] by name; those without assignment (shards may be NULL) are

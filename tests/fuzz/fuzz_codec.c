@@ -4,6 +4,7 @@
 
 #include "host/base/assert.h"
 #include "host/codec/codec_client.h"
+#include "host/codec/codec_cluster.h"
 #include "host/codec/codec_collections.h"
 #include "host/codec/codec_health.h"
 #include "host/codec/codec_internal.h"
@@ -155,6 +156,11 @@ FUZZ_PEER(shard_count_request)
 FUZZ_PEER(shard_count_response)
 FUZZ_PEER(meta_command)
 FUZZ_PEER(meta_snapshot)
+FUZZ_PEER(heartbeat)
+FUZZ_PEER(heartbeat_reply)
+FUZZ_PEER(propose_reply)
+FUZZ_PEER(coordinator_request)
+FUZZ_PEER(coordinator_reply)
 
 static void fuzz_shard_read_response(input *in) {
     static const kith_schema schema = {
@@ -175,12 +181,22 @@ static void fuzz_shard_read_response(input *in) {
     kith_codec_shard_read_response_encode(&response, &schema, in->again);
 }
 
+static void fuzz_map_version(input *in) {
+    uint64_t first, second;
+    if (kith_codec_map_version_decode(in->data, in->bytes, &first, in->err) != KITH_OK) return;
+    kith_codec_map_version_encode(first, in->again);
+    kith_status status = kith_codec_map_version_decode(in->again->data, in->again->bytes, &second, in->err);
+    kith_assert(status == KITH_OK);
+    kith_assert(first == second);
+}
+
 /* In the order of tests/fuzz/make_codec_corpus.py; append only. */
 static void (*const targets[])(input *in) = {fuzz_upsert, fuzz_delete, fuzz_get, fuzz_scroll, fuzz_search,
     fuzz_count, fuzz_create, fuzz_named, fuzz_health, fuzz_reflection, fuzz_client_hits, fuzz_client_points,
     fuzz_client_collections, fuzz_shard_search_request, fuzz_shard_search_response, fuzz_shard_write_request,
     fuzz_shard_write_response, fuzz_shard_read_request, fuzz_shard_read_response, fuzz_shard_count_request,
-    fuzz_shard_count_response, fuzz_meta_command, fuzz_meta_snapshot};
+    fuzz_shard_count_response, fuzz_meta_command, fuzz_meta_snapshot, fuzz_heartbeat, fuzz_heartbeat_reply,
+    fuzz_propose_reply, fuzz_coordinator_request, fuzz_coordinator_reply, fuzz_map_version};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
     if (bytes == 0) return 0;

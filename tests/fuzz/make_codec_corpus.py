@@ -45,6 +45,13 @@ FIELD = raw(1, "title") + num(2, 4) + num(3, 1) + num(4, 2)
 INFO = raw(1, "c") + num(2, 3) + raw(3, FIELD) + num(4, 2) + num(5, 99) + num(6, 5) + raw(10, "ok")
 STATUS = num(1, 7) + num(2, 41) + raw(3, "segment 3 is corrupt")
 CANONICAL = b"\x08\x01" + u64(1) + b"\x10\x02" + CLIENT + b"\x03\x03abc"
+NODE_ID = bytes(range(16, 32))
+SAID = raw(3, "data-1") + num(4, 2) + raw(5, "10.0.0.1:7442") + raw(6, "10.0.0.1:7441") + raw(8, "north") + num(9, 100)
+NODE = num(1, 3) + raw(2, NODE_ID) + SAID + num(11, 1) + num(12, 7)
+HEARTBEAT = (raw(1, NODE_ID) + raw(2, "data-1") + num(3, 2) + raw(4, "10.0.0.1:7442") + raw(6, "10.0.0.1:7440") +
+             raw(7, "north") + num(8, 100) + num(9, 1700000000000) + num(10, 9) +
+             raw(11, num(1, 5) + num(2, 1) + num(3, 60) + num(4, 1 << 40) + raw(5, "ok")))
+PLACES = num(7, 2) + raw(8, u64(1, 2, 3)) + raw(9, struct.pack("<6I", 3, 4, 4, 0, 3, 4))
 META = (num(1, 12) + raw(2, "books") + raw(3, FIELD) + num(4, 3) + num(5, 77) + num(6, 1700000000000))
 
 MESSAGES = [
@@ -82,6 +89,24 @@ MESSAGES = [
     ("meta_create", 21, num(1, 1) + raw(2, CLIENT) + num(3, 7) + raw(4, META)),
     ("meta_drop", 21, num(1, 1) + raw(5, num(1, 12) + raw(2, "books"))),
     ("meta_snapshot", 22, num(1, 1) + num(2, 9) + num(3, 11) + num(4, 13) + num(5, 80) + raw(6, META)),
+    ("meta_create_assigned", 21, num(1, 2) + raw(2, CLIENT) + num(3, 7) + raw(4, META + PLACES)),
+    ("meta_register", 21, num(1, 2) + raw(6, raw(2, NODE_ID) + SAID)),
+    ("meta_node_down", 21, num(1, 2) + raw(7, raw(1, NODE_ID) + num(2, 9))),
+    ("meta_drain_node", 21, num(1, 2) + raw(8, raw(1, NODE_ID) + num(2, 1))),
+    ("meta_remove_node", 21, num(1, 2) + raw(9, raw(1, NODE_ID))),
+    ("meta_snapshot_nodes", 22, num(1, 2) + num(2, 9) + num(3, 11) + num(4, 13) + num(5, 80) + raw(6, META + PLACES) +
+        raw(7, NODE) + num(8, 5) + raw(9, raw(1, CLIENT) + num(2, 7) + num(5, 1) + raw(6, META)) +
+        raw(9, raw(1, CLIENT) + num(2, 8) + num(3, 2) + raw(4, "no such collection"))),
+    ("heartbeat", 23, HEARTBEAT),
+    ("heartbeat_reply", 24, num(1, 1) + num(2, 3) + raw(3, NODE_ID) + raw(4, "a:1") + num(5, 9) + raw(6, "a:1") +
+        raw(6, "b:2")),
+    ("propose_reply", 25, num(3, 1) + num(4, 9) + raw(5, META)),
+    ("propose_reply_refused", 25, num(1, 3) + raw(2, "already exists")),
+    ("coordinator_join", 26, num(1, 2) + raw(2, NODE_ID) + raw(3, "c:3")),
+    ("coordinator_reply", 27, num(1, 3) + num(2, 9) + num(3, 11) + raw(4, NODE_ID) + raw(5, "a:1") +
+        raw(6, raw(1, NODE_ID) + raw(2, "a:1") + num(3, 1) + num(4, 1)) +
+        raw(7, raw(1, HEARTBEAT) + num(2, 2500) + num(3, 1) + num(4, 1)) + raw(8, NODE_ID) + num(9, 1)),
+    ("map_version", 28, num(1, 9)),
 ]
 
 

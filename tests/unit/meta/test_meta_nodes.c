@@ -1,0 +1,719 @@
+/* The rules of the metadata about nodes, assignments and repeated commands: each by itself, then all of them against a
+ * naive model under random commands, through bytes and snapshots. */
+#include <stdio.h>
+#include <string.h>
+
+#include "host/base/alloc.h"
+#include "host/meta/meta_fsm.h"
+#include "host/meta/meta_map.h"
+#include "tests/lib/test_lib.h"
+
+static kith_meta_state state;
+static kith_meta_result result;
+
+static int setup(void **unused) {
+    (void)unused;
+    kith_meta_state_init(&state);
+    return 0;
+}
+
+static int teardown(void **unused) {
+    (void)unused;
+    kith_meta_state_fini(&state);
+    return 0;
+}
+
+/* --- commands --- */
+
+static kith_node_id id_of(uint32_t who) {
+    return (kith_node_id){{(uint8_t)(who + 1), (uint8_t)(who >> 8), 7}};
+}
+
+static kith_codec_meta_command register_command(uint32_t who, kith_node_role role) {
+    kith_codec_meta_command command = {.kind = KITH_CODEC_META_REGISTER_NODE,
+        .node = {.role = role, .id = id_of(who), .weight = 100, .zone = "a"}};
+    snprintf(command.node.name, sizeof command.node.name, "n%u", who);
+    snprintf(command.node.address, sizeof command.node.address, "host-%u:7442", who);
+    return command;
+}
+
+static kith_codec_meta_command node_command(kith_codec_meta_kind kind, uint32_t who) {
+    return (kith_codec_meta_command){.kind = kind, .node = {.id = id_of(who)}};
+}
+
+static kith_codec_meta_command drain_command(uint32_t who, bool draining) {
+    kith_codec_meta_command command = node_command(KITH_CODEC_META_DRAIN_NODE, who);
+    command.node.draining = draining;
+    return command;
+}
+
+static kith_codec_meta_command create_command(
+    const char *name, uint32_t shard_count, uint32_t replication_factor, const kith_meta_shard *shards) {
+    kith_codec_meta_command command = {.kind = KITH_CODEC_META_CREATE_COLLECTION, .shards = shards};
+    snprintf(command.collection.name, sizeof command.collection.name, "%s", name);
+    command.collection.shard_count = shard_count;
+    command.collection.replication_factor = replication_factor;
+    command.collection.schema.field_count = 1;
+    command.collection.schema.fields[0] =
+        (kith_field){.dim = 4, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F32};
+    return command;
+}
+
+static kith_codec_meta_command drop_command(const char *name) {
+    kith_codec_meta_command command = {.kind = KITH_CODEC_META_DROP_COLLECTION};
+    snprintf(command.collection.name, sizeof command.collection.name, "%s", name);
+    return command;
+}
+
+/* As every command is: the map version rises exactly when something changed, and the state stays sound. */
+static kith_status apply(kith_codec_meta_command command) {
+    kith_err err;
+    uint64_t version = state.map_version;
+    kith_meta_state_apply(&state, state.applied_index + 1, &command, &result);
+    assert_ok(kith_meta_state_validate(&state, &err), &err);
+    assert_int_equal(state.map_version, version + result.changed);
+    return result.status;
+}
+
+static void refused(kith_codec_meta_command command, kith_status status, const char *message) {
+    assert_int_equal(apply(command), status);
+    assert_string_equal(result.err.text, message);
+    assert_false(result.changed);
+}
+
+static const kith_node *node_of(uint32_t who) {
+    kith_node_id id = id_of(who);
+    return kith_meta_state_node_of_id(&state, &id);
+}
+
+/* --- nodes --- */
+
+static void test_meta_nodes__numbers_are_never_given_twice(void **unused) {
+    (void)unused;
+    assert_int_equal(apply(register_command(0, KITH_NODE_DATA)), KITH_OK);
+    assert_int_equal(apply(register_command(1, KITH_NODE_QUERY)), KITH_OK);
+    assert_int_equal(node_of(1)->number, 2);
+    assert_int_equal(apply(node_command(KITH_CODEC_META_REMOVE_NODE, 1)), KITH_OK);
+    assert_null(node_of(1));
+    assert_int_equal(apply(register_command(1, KITH_NODE_DATA)), KITH_OK);
+    assert_int_equal(node_of(1)->number, 3);
+    assert_ptr_equal(kith_meta_state_node(&state, 3), node_of(1));
+    assert_null(kith_meta_state_node(&state, 2));
+}
+
+static void test_meta_nodes__registering_again_updates_and_marks_up(void **unused) {
+    (void)unused;
+    assert_int_equal(apply(register_command(0, KITH_NODE_DATA)), KITH_OK);
+    assert_int_equal(apply(register_command(0, KITH_NODE_DATA)), KITH_OK);
+    assert_false(result.changed);
+    assert_int_equal(apply(drain_command(0, true)), KITH_OK);
+    assert_int_equal(apply(node_command(KITH_CODEC_META_NODE_DOWN, 0)), KITH_OK);
+    assert_true(node_of(0)->down);
+    assert_int_equal(apply(node_command(KITH_CODEC_META_NODE_DOWN, 0)), KITH_OK);
+    assert_false(result.changed);
+    kith_codec_meta_command moved = register_command(0, KITH_NODE_DATA);
+    snprintf(moved.node.address, sizeof moved.node.address, "elsewhere:1");
+    assert_int_equal(apply(moved), KITH_OK);
+    assert_false(node_of(0)->down);
+    assert_true(node_of(0)->draining); /* what an operator said stays */
+    assert_int_equal(node_of(0)->number, 1);
+    assert_int_equal(node_of(0)->up_map_version, state.map_version);
+    assert_string_equal(node_of(0)->address, "elsewhere:1");
+    refused(register_command(0, KITH_NODE_QUERY), KITH_PRECONDITION,
+        "node \"n0\" is registered with role data, not query; an empty data directory is a new node");
+    moved.node.weight = KITH_NODE_WEIGHT_MAX + 1;
+    refused(moved, KITH_INVALID, "node \"n0\": weight 10001 is not in 0..10000");
+}
+
+static void test_meta_nodes__a_judgement_from_before_a_registration_does_not_count(void **unused) {
+    (void)unused;
+    assert_int_equal(apply(register_command(0, KITH_NODE_DATA)), KITH_OK); /* map version 2 */
+    assert_int_equal(apply(register_command(1, KITH_NODE_DATA)), KITH_OK); /* 3 */
+    kith_codec_meta_command down = node_command(KITH_CODEC_META_NODE_DOWN, 1);
+    down.judged_map_version = 2;
+    refused(down, KITH_PRECONDITION, "node \"n1\" registered at map version 3, after it was judged at 2");
+    down.judged_map_version = 3;
+    assert_int_equal(apply(down), KITH_OK);
+    assert_true(node_of(1)->down);
+    refused(node_command(KITH_CODEC_META_NODE_DOWN, 5), KITH_NOT_FOUND,
+        "there is no node 06000700-0000-0000-0000-000000000000");
+}
+
+static void test_meta_nodes__only_nodes_with_shards_are_drained(void **unused) {
+    (void)unused;
+    assert_int_equal(apply(register_command(0, KITH_NODE_DATA)), KITH_OK);
+    assert_int_equal(apply(register_command(1, KITH_NODE_QUERY)), KITH_OK);
+    assert_int_equal(apply(drain_command(0, true)), KITH_OK);
+    assert_int_equal(apply(drain_command(0, true)), KITH_OK);
+    assert_false(result.changed);
+    assert_int_equal(apply(drain_command(0, false)), KITH_OK);
+    assert_false(node_of(0)->draining);
+    refused(drain_command(1, true), KITH_INVALID,
+        "node \"n1\" is a query node and holds no shards; data nodes can be drained");
+}
+
+static void test_meta_nodes__have_a_limit(void **unused) {
+    (void)unused;
+    for (uint32_t i = 0; i < KITH_NODES_MAX; i++) {
+        kith_codec_meta_command command = register_command(i, KITH_NODE_DATA);
+        command.node.id.bytes[2] = (uint8_t)(i / 250);
+        command.node.id.bytes[0] = (uint8_t)(1 + i % 250);
+        kith_meta_state_apply(&state, state.applied_index + 1, &command, &result);
+        assert_int_equal(result.status, KITH_OK);
+    }
+    kith_codec_meta_command command = register_command(0, KITH_NODE_DATA);
+    command.node.id.bytes[15] = 9;
+    refused(command, KITH_PRECONDITION, "there are 1024 nodes, the most allowed");
+}
+
+/* --- assignments --- */
+
+static void test_meta_assignment__must_name_distinct_data_nodes_that_are_there(void **unused) {
+    (void)unused;
+    assert_int_equal(apply(register_command(0, KITH_NODE_DATA)), KITH_OK);
+    assert_int_equal(apply(register_command(1, KITH_NODE_DATA)), KITH_OK);
+    assert_int_equal(apply(register_command(2, KITH_NODE_QUERY)), KITH_OK);
+    kith_meta_shard shards[2] = {
+        {.replica_count = 2, .replicas = {1, 2}}, {.replica_count = 2, .replicas = {2, 9}}};
+    refused(
+        create_command("c", 2, 2, shards), KITH_PRECONDITION, "shards[1].replicas[1]: there is no node 9");
+    shards[1].replicas[1] = 3;
+    refused(create_command("c", 2, 2, shards), KITH_INVALID,
+        "shards[1].replicas[1]: node 3 (\"n2\") is a query node and holds no shards");
+    shards[1].replicas[1] = 2;
+    refused(create_command("c", 2, 2, shards), KITH_INVALID,
+        "shards[1].replicas[1]: node 2 (\"n1\") is named twice");
+    shards[1].replicas[1] = 1;
+    refused(create_command("c", 2, 1, shards), KITH_INVALID, "shards[0] has 2 replicas, not 1..1");
+    refused(create_command("c", 2, 8, shards), KITH_INVALID, "replication_factor 8 is not in 1..7");
+    refused(create_command("c", 2, 2, NULL), KITH_PRECONDITION,
+        "collection \"c\": its shards are assigned to none of the 3 nodes");
+    shards[1].epoch = 77; /* not for the proposer to say */
+    assert_int_equal(apply(create_command("c", 2, 2, shards)), KITH_OK);
+    const kith_meta_collection *stored = kith_meta_state_find(&state, "c");
+    assert_int_equal(stored->shards[1].epoch, 1);
+    assert_int_equal(stored->shards[1].replicas[0], 2);
+    assert_int_equal(apply(create_command("c", 2, 0, NULL)), KITH_OK); /* as it is, whatever that is */
+    assert_false(result.changed);
+    refused(create_command("c", 2, 1, shards), KITH_EXISTS,
+        "collection \"c\" already exists with replication_factor 2, not 1");
+    refused(node_command(KITH_CODEC_META_REMOVE_NODE, 1), KITH_PRECONDITION,
+        "node \"n1\" still holds 2 shards, shard 0 of collection \"c\" among them: move them off first");
+    assert_int_equal(apply(drop_command("c")), KITH_OK);
+    assert_int_equal(apply(node_command(KITH_CODEC_META_REMOVE_NODE, 1)), KITH_OK);
+}
+
+static void test_meta_assignment__none_means_the_one_node_there_is(void **unused) {
+    (void)unused;
+    refused(create_command("c", 2, 2, NULL), KITH_PRECONDITION,
+        "replication_factor 2 needs as many nodes; there is one");
+    assert_int_equal(apply(create_command("c", 2, 0, NULL)), KITH_OK);
+    const kith_meta_collection *stored = kith_meta_state_find(&state, "c");
+    assert_int_equal(stored->collection.replication_factor, 1);
+    assert_int_equal(stored->shards[0].replica_count, 0);
+    assert_int_equal(apply(create_command("c", 2, 1, NULL)), KITH_OK);
+    assert_false(result.changed);
+}
+
+/* --- repeated commands --- */
+
+static kith_codec_meta_command asked(kith_codec_meta_command command, uint8_t client, uint64_t number) {
+    command.request_id = (kith_request_id){.client = {client}, .number = number};
+    return command;
+}
+
+static void test_meta_answers__a_repeat_gets_the_first_answer(void **unused) {
+    (void)unused;
+    assert_int_equal(apply(asked(create_command("c", 1, 0, NULL), 1, 1)), KITH_OK);
+    assert_true(result.answer_changed);
+    assert_int_equal(apply(asked(drop_command("c"), 1, 2)), KITH_OK);
+    assert_int_equal(apply(create_command("c", 1, 0, NULL)), KITH_OK);
+    assert_int_equal(result.collection.id, 2);
+    /* Repeats: what is there now was made by someone else, and stays. */
+    assert_int_equal(apply(asked(drop_command("c"), 1, 2)), KITH_OK);
+    assert_false(result.changed);
+    assert_true(result.answer_changed);
+    assert_int_equal(result.collection.id, 1);
+    assert_int_equal(apply(asked(create_command("c", 1, 0, NULL), 1, 1)), KITH_OK);
+    assert_false(result.changed);
+    assert_true(result.answer_changed);
+    assert_int_equal(result.collection.id, 1);
+    assert_int_equal(kith_meta_state_find(&state, "c")->collection.id, 2);
+    /* Refusals too. */
+    refused(asked(drop_command("d"), 2, 2), KITH_NOT_FOUND, "collection \"d\" does not exist");
+    assert_int_equal(apply(create_command("d", 1, 0, NULL)), KITH_OK);
+    refused(asked(drop_command("d"), 2, 2), KITH_NOT_FOUND, "collection \"d\" does not exist");
+    assert_int_equal(apply(asked(drop_command("d"), 2, 3)), KITH_OK);
+}
+
+static void test_meta_answers__the_oldest_is_forgotten(void **unused) {
+    (void)unused;
+    for (uint64_t i = 0; i <= KITH_META_ANSWERS_MAX; i++)
+        assert_int_equal(apply(asked(drop_command("c"), 1, i)), KITH_NOT_FOUND);
+    assert_int_equal(state.answer_count, KITH_META_ANSWERS_MAX);
+    assert_int_equal(apply(create_command("c", 1, 0, NULL)), KITH_OK);
+    assert_int_equal(apply(asked(drop_command("c"), 1, 1)), KITH_NOT_FOUND); /* remembered */
+    assert_int_equal(apply(asked(drop_command("c"), 1, 0)), KITH_OK);        /* not any more */
+}
+
+/* --- snapshots --- */
+
+static void state_refused(const kith_meta_state *bad, const char *message) {
+    kith_err err;
+    assert_int_equal(kith_meta_state_validate(bad, &err), KITH_CORRUPT);
+    assert_string_equal(err.text, message);
+}
+
+static void test_meta_nodes__broken_invariants_are_named(void **unused) {
+    (void)unused;
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(apply(register_command(i, KITH_NODE_DATA)), KITH_OK);
+    kith_meta_shard shards[2] = {
+        {.replica_count = 1, .replicas = {1}}, {.replica_count = 1, .replicas = {2}}};
+    assert_int_equal(apply(create_command("c", 2, 2, shards)), KITH_OK);
+    kith_meta_collection *stored = state.collections[0];
+    stored->shards[1].replica_count = 0;
+    state_refused(&state, "metadata: collection \"c\": shards[1] has 0 replicas, not 1..2");
+    stored->shards[1].replica_count = 1;
+    stored->shards[1].epoch = 0;
+    state_refused(&state, "metadata: collection \"c\": shards[1] has epoch 0");
+    stored->shards[1].epoch = 1;
+    state.nodes[2].number = 2;
+    state_refused(&state, "metadata: node \"n2\" has number 2, after 2 and before 4");
+    state.nodes[2].number = 4;
+    state_refused(&state, "metadata: node \"n2\" has number 4, after 2 and before 4");
+    state.nodes[2].number = 3;
+    state.nodes[2].id = state.nodes[0].id;
+    state_refused(&state, "metadata: node \"n2\" has the id of another one");
+    state.nodes[2].id = id_of(2);
+    state.nodes[2].up_map_version = 99;
+    state_refused(&state, "metadata: node \"n2\" came up at map version 99, after 5");
+}
+
+/* --- against a model --- */
+
+enum { NODES = 7, NAMES = 5, CLIENTS = 3, REMEMBERED = 4096 };
+
+typedef struct naive_node {
+    bool there, down, draining;
+    kith_node_role role;
+    uint32_t number, weight;
+    uint64_t up;
+} naive_node;
+
+typedef struct naive_collection {
+    bool there;
+    uint64_t id;
+    uint32_t shard_count, replication_factor;
+    kith_meta_shard shards[3];
+} naive_collection;
+
+typedef struct naive {
+    naive_node nodes[NODES];
+    naive_collection collections[NAMES];
+    uint64_t version, ids_given, shards_given;
+    uint32_t numbers_given;
+    struct {
+        uint8_t client;
+        uint64_t number;
+        kith_status status;
+        bool changed;
+    } answers[REMEMBERED]; /* all of them: the window is never passed */
+    uint32_t answer_count;
+} naive;
+
+static uint32_t who_is(const kith_node_id *id) {
+    return (uint32_t)id->bytes[0] - 1;
+}
+
+static uint32_t name_index(const kith_collection *collection) {
+    return (uint32_t)(collection->name[1] - '0');
+}
+
+static kith_status naive_register(naive *model, const kith_node *said, bool *changed_out) {
+    naive_node *node = &model->nodes[who_is(&said->id)];
+    if (node->there && node->role != said->role) return KITH_PRECONDITION;
+    *changed_out = !node->there || node->down || node->weight != said->weight;
+    if (!*changed_out) return KITH_OK;
+    if (!node->there) *node = (naive_node){.number = ++model->numbers_given, .there = true};
+    node->role = said->role;
+    node->weight = said->weight;
+    node->down = false;
+    node->up = model->version + 1;
+    return KITH_OK;
+}
+
+static bool naive_holds(const naive *model, uint32_t number) {
+    for (uint32_t c = 0; c < NAMES; c++) {
+        const naive_collection *collection = &model->collections[c];
+        for (uint32_t s = 0; collection->there && s < collection->shard_count; s++) {
+            for (uint32_t r = 0; r < collection->shards[s].replica_count; r++) {
+                if (collection->shards[s].replicas[r] == number) return true;
+            }
+        }
+    }
+    return false;
+}
+
+static kith_status naive_node_change(
+    naive *model, const kith_codec_meta_command *command, bool *changed_out) {
+    naive_node *node = &model->nodes[who_is(&command->node.id)];
+    if (!node->there) return KITH_NOT_FOUND;
+    switch (command->kind) {
+    case KITH_CODEC_META_NODE_DOWN:
+        if (node->down) return KITH_OK;
+        if (command->judged_map_version && command->judged_map_version < node->up) return KITH_PRECONDITION;
+        node->down = *changed_out = true;
+        return KITH_OK;
+    case KITH_CODEC_META_DRAIN_NODE:
+        if (node->role == KITH_NODE_QUERY) return KITH_INVALID;
+        *changed_out = node->draining != command->node.draining;
+        node->draining = command->node.draining;
+        return KITH_OK;
+    default:
+        if (naive_holds(model, node->number)) return KITH_PRECONDITION;
+        node->there = false;
+        *changed_out = true;
+        return KITH_OK;
+    }
+}
+
+/* The first fault in reading order decides. */
+static kith_status naive_assignment(const naive *model, const kith_codec_meta_command *command) {
+    uint32_t factor = command->collection.replication_factor ? command->collection.replication_factor : 1;
+    for (uint32_t s = 0; s < command->collection.shard_count; s++) {
+        const kith_meta_shard *shard = &command->shards[s];
+        if (shard->replica_count > factor) return KITH_INVALID;
+        for (uint32_t r = 0; r < shard->replica_count; r++) {
+            const naive_node *node = NULL;
+            for (uint32_t n = 0; n < NODES; n++) {
+                if (model->nodes[n].there && model->nodes[n].number == shard->replicas[r])
+                    node = &model->nodes[n];
+            }
+            if (!node) return KITH_PRECONDITION;
+            if (node->role == KITH_NODE_QUERY) return KITH_INVALID;
+            for (uint32_t other = 0; other < r; other++) {
+                if (shard->replicas[other] == shard->replicas[r]) return KITH_INVALID;
+            }
+        }
+    }
+    return KITH_OK;
+}
+
+static kith_status naive_create(naive *model, const kith_codec_meta_command *command, bool *changed_out) {
+    const kith_collection *wanted = &command->collection;
+    naive_collection *collection = &model->collections[name_index(wanted)];
+    bool nodes = false;
+    if (collection->there) {
+        bool same =
+            collection->shard_count == wanted->shard_count &&
+            (!wanted->replication_factor || collection->replication_factor == wanted->replication_factor);
+        return same ? KITH_OK : KITH_EXISTS;
+    }
+    for (uint32_t n = 0; n < NODES; n++)
+        nodes = nodes || model->nodes[n].there;
+    kith_status status = KITH_OK;
+    if (command->shards)
+        status = naive_assignment(model, command);
+    else if (nodes || wanted->replication_factor > 1)
+        status = KITH_PRECONDITION;
+    if (status != KITH_OK) return status;
+    *collection = (naive_collection){.there = true,
+        .id = ++model->ids_given,
+        .shard_count = wanted->shard_count,
+        .replication_factor = wanted->replication_factor ? wanted->replication_factor : 1};
+    if (command->shards)
+        memcpy(collection->shards, command->shards, wanted->shard_count * sizeof *command->shards);
+    *changed_out = true;
+    return KITH_OK;
+}
+
+static kith_status naive_rule(naive *model, const kith_codec_meta_command *command, bool *changed_out) {
+    if (command->kind == KITH_CODEC_META_CREATE_COLLECTION) return naive_create(model, command, changed_out);
+    if (command->kind == KITH_CODEC_META_REGISTER_NODE)
+        return naive_register(model, &command->node, changed_out);
+    if (command->kind != KITH_CODEC_META_DROP_COLLECTION)
+        return naive_node_change(model, command, changed_out);
+    naive_collection *collection = &model->collections[name_index(&command->collection)];
+    *changed_out = collection->there;
+    collection->there = false;
+    return *changed_out ? KITH_OK : KITH_NOT_FOUND;
+}
+
+/* `answer_changed_out`: what the client is told. */
+static kith_status naive_apply(
+    naive *model, const kith_codec_meta_command *command, bool *answer_changed_out) {
+    uint8_t client = command->request_id.client[0];
+    for (uint32_t i = 0; client && i < model->answer_count; i++) {
+        if (model->answers[i].client != client || model->answers[i].number != command->request_id.number)
+            continue;
+        *answer_changed_out = model->answers[i].changed;
+        return model->answers[i].status;
+    }
+    *answer_changed_out = false;
+    kith_status status = naive_rule(model, command, answer_changed_out);
+    model->version += *answer_changed_out;
+    if (!client) return status;
+    assert_true(model->answer_count < KITH_META_ANSWERS_MAX);
+    model->answers[model->answer_count].client = client;
+    model->answers[model->answer_count].number = command->request_id.number;
+    model->answers[model->answer_count].status = status;
+    model->answers[model->answer_count++].changed = *answer_changed_out;
+    return status;
+}
+
+static void shards_draw(kith_rng *rng, kith_codec_meta_command *command, kith_meta_shard *shards) {
+    for (uint32_t s = 0; s < command->collection.shard_count; s++) {
+        shards[s] = (kith_meta_shard){
+            .replica_count =
+                (uint8_t)(1 + kith_rng_below(rng, command->collection.replication_factor > 1 ? 2 : 1))};
+        for (uint32_t r = 0; r < shards[s].replica_count; r++)
+            shards[s].replicas[r] = 1 + (uint32_t)kith_rng_below(rng, 12);
+    }
+    command->shards = shards;
+}
+
+/* Some of them nonsense, many of them repeats. */
+static kith_codec_meta_command command_draw(kith_rng *rng, const naive *model, kith_meta_shard *shards) {
+    kith_codec_meta_command command;
+    uint32_t who = (uint32_t)kith_rng_below(rng, NODES);
+    char name[3] = {'c', (char)('0' + kith_rng_below(rng, NAMES)), 0};
+    switch (kith_rng_below(rng, 8)) {
+    case 0:
+    case 1:
+        command = register_command(who, who < 2 ? KITH_NODE_QUERY : KITH_NODE_DATA);
+        if (kith_rng_below(rng, 10) == 0) command.node.role = KITH_NODE_QUERY;
+        command.node.weight = 100 + (uint32_t)kith_rng_below(rng, 2);
+        break;
+    case 2:
+        command = node_command(KITH_CODEC_META_NODE_DOWN, who);
+        command.judged_map_version = kith_rng_below(rng, 3) ? kith_rng_below(rng, model->version + 2) : 0;
+        break;
+    case 3:
+        command = drain_command(who, kith_rng_below(rng, 2));
+        break;
+    case 4:
+        command = node_command(KITH_CODEC_META_REMOVE_NODE, who);
+        break;
+    case 5:
+        command = drop_command(name);
+        break;
+    default:
+        command = create_command(
+            name, 1 + (uint32_t)kith_rng_below(rng, 3), (uint32_t)kith_rng_below(rng, 3), NULL);
+        if (kith_rng_below(rng, 6) > 0) shards_draw(rng, &command, shards);
+    }
+    if (model->answer_count > 0 && kith_rng_below(rng, 4) == 0) {
+        uint32_t i = (uint32_t)kith_rng_below(rng, model->answer_count);
+        command.request_id =
+            (kith_request_id){.client = {model->answers[i].client}, .number = model->answers[i].number};
+    } else if (model->answer_count < KITH_META_ANSWERS_MAX && kith_rng_below(rng, 2)) {
+        command.request_id = (kith_request_id){
+            .client = {(uint8_t)(1 + kith_rng_below(rng, CLIENTS))}, .number = model->answer_count};
+    }
+    return command;
+}
+
+static void nodes_compare(const kith_meta_state *have, const naive *model) {
+    uint32_t count = 0;
+    for (uint32_t n = 0; n < NODES; n++) {
+        const naive_node *wanted = &model->nodes[n];
+        kith_node_id id = id_of(n);
+        const kith_node *node = kith_meta_state_node_of_id(have, &id);
+        assert_int_equal(node != NULL, wanted->there);
+        if (!node) continue;
+        count++;
+        assert_int_equal(node->number, wanted->number);
+        assert_ptr_equal(kith_meta_state_node(have, node->number), node);
+        assert_int_equal(node->role, wanted->role);
+        assert_int_equal(node->weight, wanted->weight);
+        assert_int_equal(node->down, wanted->down);
+        assert_int_equal(node->draining, wanted->draining);
+    }
+    assert_int_equal(have->node_count, count);
+}
+
+static void shards_compare(const kith_meta_collection *stored, const naive_collection *wanted) {
+    assert_int_equal(stored->collection.id, wanted->id);
+    assert_int_equal(stored->collection.shard_count, wanted->shard_count);
+    assert_int_equal(stored->collection.replication_factor, wanted->replication_factor);
+    for (uint32_t s = 0; s < wanted->shard_count; s++) {
+        assert_int_equal(stored->shards[s].epoch, 1);
+        assert_int_equal(stored->shards[s].replica_count, wanted->shards[s].replica_count);
+        for (uint32_t r = 0; r < wanted->shards[s].replica_count; r++)
+            assert_int_equal(stored->shards[s].replicas[r], wanted->shards[s].replicas[r]);
+    }
+}
+
+static void states_compare(const kith_meta_state *have, const naive *model) {
+    uint32_t count = 0;
+    nodes_compare(have, model);
+    for (uint32_t c = 0; c < NAMES; c++) {
+        char name[3] = {'c', (char)('0' + c), 0};
+        const kith_meta_collection *stored = kith_meta_state_find(have, name);
+        assert_int_equal(stored != NULL, model->collections[c].there);
+        if (!stored) continue;
+        count++;
+        shards_compare(stored, &model->collections[c]);
+    }
+    assert_int_equal(have->collection_count, count);
+    assert_int_equal(have->map_version, model->version);
+}
+
+/* The map says of each shard what the state says. */
+static void map_compare(const kith_meta_map *map, const kith_meta_state *have) {
+    assert_int_equal(map->version, have->map_version);
+    assert_int_equal(map->entry_count, have->collection_count);
+    for (uint32_t c = 0; c < map->entry_count; c++) {
+        const kith_meta_entry *entry = map->entries[c];
+        const kith_meta_collection *stored = have->collections[c];
+        uint32_t width = stored->collection.replication_factor;
+        for (uint32_t s = 0; s < stored->collection.shard_count; s++) {
+            const kith_meta_shard *shard = &stored->shards[s];
+            const uint16_t *replicas = entry->shard_replicas + s * width;
+            assert_int_equal(entry->shard_nodes[s], replicas[0]);
+            assert_int_equal(entry->shard_epochs[s], shard->epoch);
+            for (uint32_t r = 0; r < width; r++) {
+                if (r < shard->replica_count)
+                    assert_int_equal(map->nodes[replicas[r]].number, shard->replicas[r]);
+                else if (r > 0)
+                    assert_int_equal(replicas[r], KITH_META_NODE_NONE);
+                else
+                    assert_int_equal(
+                        map->nodes[replicas[0]].number, have->node_count ? KITH_META_NUMBER_NOBODY : 0);
+            }
+        }
+    }
+}
+
+/* The twin is restored from a snapshot before every command; the map is remade from the one before. */
+static void random_history(kith_rng *rng, uint64_t steps) {
+    static naive model;
+    kith_meta_fsm fsm, twin;
+    kith_err err;
+    kith_node self = {.name = "self"};
+    memset(&model, 0, sizeof model);
+    model.version = 1;
+    kith_meta_fsm_init(&fsm);
+    kith_meta_fsm_init(&twin);
+    kith_meta_map *map = kith_meta_map_of(&fsm.state, &self, NULL);
+    for (uint64_t index = 1; index <= steps; index++) {
+        kith_meta_shard shards[3];
+        bool changed;
+        kith_codec_meta_command command = command_draw(rng, &model, shards);
+        kith_status wanted = naive_apply(&model, &command, &changed);
+        kith_buf bytes, one, two;
+        kith_buf_init(&bytes);
+        kith_buf_init(&one);
+        kith_buf_init(&two);
+        kith_codec_meta_command_encode(&command, &bytes);
+        assert_ok(kith_meta_fsm_apply(&fsm, index, bytes.data, bytes.bytes, &err), &err);
+        assert_ok(kith_meta_fsm_apply(&twin, index, bytes.data, bytes.bytes, &err), &err);
+        if (fsm.result.status != wanted) {
+            fail_msg("command %llu of kind %d: %s, not %s: %s", (unsigned long long)index, command.kind,
+                kith_status_name(fsm.result.status), kith_status_name(wanted), fsm.result.err.text);
+        }
+        assert_int_equal(fsm.result.answer_changed, changed);
+        assert_int_equal(twin.result.status, wanted);
+        assert_ok(kith_meta_state_validate(&fsm.state, &err), &err);
+        states_compare(&fsm.state, &model);
+        kith_meta_fsm_snapshot(&fsm, &one);
+        assert_ok(kith_meta_fsm_restore(&twin, one.data, one.bytes, &err), &err);
+        kith_meta_fsm_snapshot(&twin, &two);
+        assert_int_equal(one.bytes, two.bytes);
+        assert_memory_equal(one.data, two.data, one.bytes);
+        states_compare(&twin.state, &model);
+        kith_meta_map *next = kith_meta_map_of(&twin.state, &self, map);
+        kith_meta_map_release(map);
+        map = next;
+        map_compare(map, &fsm.state);
+        kith_buf_fini(&bytes);
+        kith_buf_fini(&one);
+        kith_buf_fini(&two);
+    }
+    kith_meta_map_release(map);
+    kith_meta_fsm_fini(&fsm);
+    kith_meta_fsm_fini(&twin);
+}
+
+static void test_meta_fsm__random_histories_agree_with_the_model(void **unused) {
+    (void)unused;
+    kith_rng rng;
+    kith_rng_init(&rng, test_seed(11));
+    for (uint64_t round = 0; round < test_scaled(100); round++)
+        random_history(&rng, 200);
+}
+
+/* --- the map --- */
+
+static void test_meta_map__shares_entries_until_their_replicas_change(void **unused) {
+    (void)unused;
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(apply(register_command(i, KITH_NODE_DATA)), KITH_OK);
+    kith_meta_shard shards[2] = {
+        {.replica_count = 2, .replicas = {3, 2}}, {.replica_count = 1, .replicas = {2}}};
+    assert_int_equal(apply(create_command("c", 2, 2, shards)), KITH_OK);
+    kith_meta_map *first = kith_meta_map_of(&state, NULL, NULL);
+    assert_int_equal(first->node_count, 3);
+    assert_int_equal(first->entries[0]->shard_nodes[0], 2);
+    assert_int_equal(first->entries[0]->shard_replicas[3], KITH_META_NODE_NONE);
+    assert_int_equal(apply(node_command(KITH_CODEC_META_NODE_DOWN, 2)), KITH_OK);
+    kith_meta_map *second = kith_meta_map_of(&state, NULL, first);
+    assert_ptr_equal(first->entries[0], second->entries[0]);
+    assert_true(second->nodes[2].down);
+    assert_false(first->nodes[2].down);
+    state.collections[0]->shards[1].epoch++;
+    kith_meta_map *third = kith_meta_map_of(&state, NULL, second);
+    assert_ptr_not_equal(second->entries[0], third->entries[0]);
+    assert_int_equal(third->entries[0]->shard_epochs[1], 2);
+    /* Node 1 goes: the same replicas are at other places of the map's nodes. */
+    assert_int_equal(apply(node_command(KITH_CODEC_META_REMOVE_NODE, 0)), KITH_OK);
+    kith_meta_map *fourth = kith_meta_map_of(&state, NULL, third);
+    assert_int_equal(fourth->entries[0]->shard_nodes[0], 1);
+    assert_int_equal(fourth->nodes[1].number, 3);
+    kith_meta_map_release(first);
+    kith_meta_map_release(second);
+    kith_meta_map_release(third);
+    kith_meta_map_release(fourth);
+}
+
+static void test_meta_map__a_shard_that_nobody_has_is_on_a_node_that_is_down(void **unused) {
+    (void)unused;
+    kith_node self = {.name = "self"};
+    assert_int_equal(apply(create_command("c", 2, 0, NULL)), KITH_OK);
+    kith_meta_map *alone = kith_meta_map_of(&state, &self, NULL);
+    assert_int_equal(alone->node_count, 1);
+    assert_string_equal(alone->nodes[alone->entries[0]->shard_nodes[1]].name, "self");
+    assert_int_equal(apply(register_command(0, KITH_NODE_DATA)), KITH_OK);
+    kith_meta_shard shard = {.replica_count = 1, .replicas = {1}};
+    assert_int_equal(apply(create_command("d", 1, 1, &shard)), KITH_OK);
+    kith_meta_map *joined = kith_meta_map_of(&state, &self, alone);
+    assert_int_equal(joined->node_count, 2);
+    assert_int_equal(joined->entries[1]->shard_nodes[0], 0); /* found, although nobody is in the list */
+    const kith_node *nobody = &joined->nodes[joined->entries[0]->shard_nodes[1]];
+    assert_string_equal(nobody->name, "nobody");
+    assert_true(nobody->down);
+    kith_meta_map_release(alone);
+    kith_meta_map_release(joined);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(test_meta_##name, setup, teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(nodes__numbers_are_never_given_twice),
+        TEST(nodes__registering_again_updates_and_marks_up),
+        TEST(nodes__a_judgement_from_before_a_registration_does_not_count),
+        TEST(nodes__only_nodes_with_shards_are_drained),
+        TEST(nodes__have_a_limit),
+        TEST(assignment__must_name_distinct_data_nodes_that_are_there),
+        TEST(assignment__none_means_the_one_node_there_is),
+        TEST(answers__a_repeat_gets_the_first_answer),
+        TEST(answers__the_oldest_is_forgotten),
+        TEST(nodes__broken_invariants_are_named),
+        TEST(fsm__random_histories_agree_with_the_model),
+        TEST(map__shares_entries_until_their_replicas_change),
+        TEST(map__a_shard_that_nobody_has_is_on_a_node_that_is_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
