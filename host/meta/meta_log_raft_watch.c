@@ -14,7 +14,11 @@
 static void end(raft_meta_log *log, const kith_err *err) {
     if (log->ended.status != KITH_OK || log->closing) return;
     log->ended = *err;
-    kith_log_error("raft_ended", kith_kv_text("cause", err->text));
+    if (err->status == KITH_NOT_FOUND) {
+        kith_log_info("raft_left", kith_kv_text("cause", err->text));
+    } else {
+        kith_log_error("raft_ended", kith_kv_text("cause", err->text));
+    }
     log->end_task.run = raft_meta_end_run;
     log->open_count++;
     kith_executor_post(log->options.executor, &log->end_task);
