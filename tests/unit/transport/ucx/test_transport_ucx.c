@@ -169,6 +169,32 @@ static void test_transport_ucx__server_bounds_the_bytes_of_one_node(void **state
 
 /* --- who is there --- */
 
+static int setup_closed(void **state) {
+    conformance_fixture *fixture = kith_alloc_zero(sizeof *fixture);
+    ucx_fixture_init(fixture);
+    kith_transport_ucx_options options = ucx_test_options(fixture->env, server_node);
+    options.starts_closed = true;
+    ucx_fixture_serve(fixture, &options);
+    options = ucx_test_options(fixture->env, caller_node);
+    ucx_fixture_call(fixture, &options);
+    conformance_register(fixture);
+    *state = fixture;
+    return 0;
+}
+
+/* A node whose handlers are not all there yet does not say that it never will have them. */
+static void test_transport_ucx__node_that_starts_says_so_until_it_is_opened(void **state) {
+    conformance_fixture *fixture = *state;
+    conformance_call own;
+    const kith_transport_call call = {.address = fixture->address, .kind = KITH_AM_SEARCH};
+    ucx_test_call(fixture, &own, &call);
+    assert_int_equal(own.status, KITH_UNAVAILABLE);
+    assert_non_null(strstr(own.text, "starting"));
+    kith_transport_ucx_open(fixture->server);
+    ucx_test_call(fixture, &own, &call);
+    assert_int_equal(own.status, KITH_OK);
+}
+
 static void test_transport_ucx__another_node_at_the_address_is_named(void **state) {
     conformance_fixture *fixture = *state;
     conformance_call own;
@@ -371,6 +397,8 @@ int main(void) {
         PAIR(test_transport_ucx__bytes_in_flight_are_bounded),
         cmocka_unit_test_setup_teardown(
             test_transport_ucx__server_bounds_the_bytes_of_one_node, setup_small_server, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_transport_ucx__node_that_starts_says_so_until_it_is_opened, setup_closed, teardown),
         PAIR(test_transport_ucx__another_node_at_the_address_is_named),
         ALONE(test_transport_ucx__request_says_who_asks),
         PAIR(test_transport_ucx__request_says_who_asks),

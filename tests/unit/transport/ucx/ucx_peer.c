@@ -45,6 +45,7 @@ int main(int count, char **arguments) {
         .role = "data",
         .bind_address = "127.0.0.1",
         .port = (uint16_t)atoi(arguments[1]),
+        .starts_closed = true,
     };
     if (kith_transport_ucx_create(&options, &own.transport, &err) != KITH_OK) {
         fprintf(stderr, "ucx_peer: %s\n", err.text);
@@ -52,6 +53,7 @@ int main(int count, char **arguments) {
     }
     kith_transport_handle(own.transport, KITH_AM_SEARCH, NULL, echo, &own);
     kith_transport_handle(own.transport, KITH_AM_READ, NULL, hold, &own);
+    kith_transport_ucx_open(own.transport);
     printf("%u\n", kith_transport_ucx_port(own.transport));
     fflush(stdout);
     char byte;
