@@ -28,7 +28,8 @@ struct kith_heartbeat {
     kith_timer timer;
     bool timer_waits;
     kith_task start_task, stop_task;
-    bool stopping;
+    bool closed;   /* stop was asked for */
+    bool stopping; /* and `stop_done` is still to be called */
     void (*stop_done)(void *ctx);
     void *stop_ctx;
     /* What replies said. */
@@ -232,7 +233,7 @@ kith_heartbeat *kith_heartbeat_create(const kith_heartbeat_options *options) {
 static void start_run(kith_task *task) {
     kith_heartbeat *heartbeat =
         (kith_heartbeat *)(void *)((char *)task - offsetof(kith_heartbeat, start_task));
-    if (heartbeat->stop_done) return;
+    if (heartbeat->closed) return;
     beat(heartbeat);
     timer_set(heartbeat);
 }
@@ -245,7 +246,7 @@ void kith_heartbeat_start(kith_heartbeat *heartbeat) {
 static void stop_run(kith_task *task) {
     kith_heartbeat *heartbeat =
         (kith_heartbeat *)(void *)((char *)task - offsetof(kith_heartbeat, stop_task));
-    heartbeat->stopping = true;
+    heartbeat->closed = heartbeat->stopping = true;
     if (heartbeat->timer_waits && kith_timer_cancel(&heartbeat->timer)) heartbeat->timer_waits = false;
     for (uint32_t i = 0; i < TARGETS_MAX; i++) {
         target *to = &heartbeat->targets[i];

@@ -14,7 +14,7 @@ typedef struct member {
     uint64_t propose_due_ns;  /* nothing proposed before, after a failure */
     bool known;               /* to the metadata */
     bool down;
-    bool proposing;
+    kith_member_action_kind proposing; /* 0: nothing */
 } member;
 
 /* Nodes that only say that they are there, and are refused registration, need room too, but no more than real ones. */
@@ -74,7 +74,7 @@ static void member_forget(kith_members *members, member *gone) {
 
 static void propose(member *about, kith_member_action_kind kind, kith_member_actions *actions) {
     kith_assert(actions->count < KITH_NODES_MAX);
-    about->proposing = true;
+    about->proposing = kind;
     actions->actions[actions->count++] = (kith_member_action){.kind = kind, .id = about->id};
 }
 
@@ -127,8 +127,10 @@ static void removed(kith_members *members, const kith_member_event *event) {
 static void proposed(kith_members *members, const kith_member_event *event, uint64_t now_ns) {
     member *about = member_find(members, &event->id);
     if (!about) return;
-    about->proposing = false;
-    if (event->failed) about->propose_due_ns = now_ns + members->timeout_ns / 4;
+    if (event->refused && about->proposing == KITH_MEMBER_REGISTER)
+        about->register_due_ns = now_ns + KITH_MEMBER_REFUSED_TIMEOUTS * members->timeout_ns;
+    if (event->failed || event->refused) about->propose_due_ns = now_ns + members->timeout_ns / 4;
+    about->proposing = 0;
 }
 
 /* --- leading --- */
@@ -140,7 +142,7 @@ static void leading(kith_members *members, uint64_t now_ns) {
         member *about = &members->members[i];
         about->heard_ns = now_ns;
         about->propose_due_ns = 0;
-        about->proposing = false;
+        about->proposing = 0;
     }
 }
 

@@ -6,7 +6,8 @@
  *     of the node, and since the node's last heartbeat. Time in which the leader itself stood still (two ticks far apart)
  *     does not count.
  *   - A silent node is judged with the first tick after its timeout.
- *   - One proposal a node is under way; a failed one is repeated after a pause.
+ *   - One proposal a node is under way; a failed one is repeated after a pause, a registration that was refused after a
+ *     longer one: each attempt is an entry of the log.
  *   - A node that keeps going down is believed later and later: when it went down soon after it came up, it must wait before
  *     it is up again, twice as long each time. So the metadata change at a bounded rate whatever a sick node does.
  *   - A heartbeat of an earlier start of a node (there is no order between messages) is ignored, unless its later start has
@@ -21,6 +22,7 @@
 
 #define KITH_MEMBER_STEADY_TIMEOUTS                                                                          \
     10u /* up for so many timeouts: going down counts as the first time again */
+#define KITH_MEMBER_REFUSED_TIMEOUTS  8u  /* before a refused registration is tried again */
 #define KITH_MEMBER_HOLD_TIMEOUTS_MAX 32u /* longest wait before a node that keeps going down is up again */
 
 typedef struct kith_members kith_members;
@@ -31,7 +33,7 @@ typedef enum kith_member_event_kind {
     KITH_MEMBER_HEARTBEAT = 3, /* id, started_wall_ms, differs */
     KITH_MEMBER_KNOWN = 4,     /* the metadata has the node: id, down */
     KITH_MEMBER_REMOVED = 5,   /* the metadata has it no more: id */
-    KITH_MEMBER_PROPOSED = 6,  /* a proposal about it has ended: id, failed */
+    KITH_MEMBER_PROPOSED = 6,  /* a proposal about it has ended: id, failed, refused */
     KITH_MEMBER_TICK = 7,
 } kith_member_event_kind;
 
@@ -41,7 +43,8 @@ typedef struct kith_member_event {
     uint64_t started_wall_ms;
     bool differs; /* the heartbeat says something else of the node than the metadata do */
     bool down;
-    bool failed;
+    bool failed;  /* it may not have come into the log */
+    bool refused; /* it did, and the rules of the metadata refused it */
 } kith_member_event;
 
 typedef enum kith_member_action_kind {

@@ -26,6 +26,7 @@ static const deed deeds[] = {
     {"removed", KITH_MEMBER_REMOVED},
     {"done", KITH_MEMBER_PROPOSED},
     {"failed", KITH_MEMBER_PROPOSED},
+    {"refused", KITH_MEMBER_PROPOSED},
     {"ticks", KITH_MEMBER_TICK},
 };
 
@@ -58,6 +59,7 @@ static scene scene_parse(const char *text) {
     parsed.event.differs = node > 10;
     parsed.event.down = strcmp(name, "down") == 0;
     parsed.event.failed = strcmp(name, "failed") == 0;
+    parsed.event.refused = strcmp(name, "refused") == 0;
     return parsed;
 }
 
@@ -110,6 +112,14 @@ static void test_member__node_that_says_something_else_is_registered_again(void 
 static void test_member__failed_registration_is_repeated_after_a_pause(void **unused) {
     (void)unused;
     PLAY("0 lead", "10 beat 1 5 -> R1", "20 failed 1", "30 beat 1 5", "500 beat 1 5", "530 beat 1 5 -> R1");
+}
+
+/* The metadata will say the same next time. But that a node is down is said again soon. */
+static void test_member__refused_registration_is_repeated_after_a_long_pause(void **unused) {
+    (void)unused;
+    PLAY("0 lead", "10 beat 1 5 -> R1", "20 refused 1", "1000 beat 1 5", "16000 beat 1 5",
+        "16020 beat 1 5 -> R1");
+    PLAY("0 up 1", "0 lead", "2000 ticks -> D1", "2000 refused 1", "2400 ticks", "2500 ticks -> D1");
 }
 
 static void test_member__silent_node_is_down_once_and_up_with_its_next_heartbeat(void **unused) {
@@ -216,7 +226,7 @@ static void test_member__strangers_do_not_fill_the_table(void **unused) {
             kith_members_step(members, &event, now_ns, &actions);
             begun += actions.count;
             event.kind = KITH_MEMBER_PROPOSED;
-            event.failed = true; /* refused */
+            event.failed = true;
             kith_members_step(members, &event, now_ns, &actions);
         }
         assert_int_equal(begun, 2 * KITH_NODES_MAX); /* there was room again */
@@ -372,6 +382,7 @@ int main(void) {
         cmocka_unit_test(test_member__node_that_was_not_known_is_registered_once),
         cmocka_unit_test(test_member__node_that_says_something_else_is_registered_again),
         cmocka_unit_test(test_member__failed_registration_is_repeated_after_a_pause),
+        cmocka_unit_test(test_member__refused_registration_is_repeated_after_a_long_pause),
         cmocka_unit_test(test_member__silent_node_is_down_once_and_up_with_its_next_heartbeat),
         cmocka_unit_test(test_member__new_leader_waits_one_timeout),
         cmocka_unit_test(test_member__follower_decides_nothing),
