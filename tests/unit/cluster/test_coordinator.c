@@ -41,7 +41,9 @@ typedef struct node {
     uint64_t started_wall_ms;
     kith_heartbeat *heartbeat;
     kith_meta_fsm map;
-    bool refuses; /* pushes */
+    bool refuses;                 /* pushes */
+    bool holds;                   /* its receipt of the next push */
+    kith_transport_request *held; /* it */
     uint32_t pushes;
     uint32_t maps_seen;
     bool stopped;
@@ -93,11 +95,13 @@ static void log_propose(kith_meta_log *base, kith_meta_log_proposal *proposal) {
     log_wake(log);
 }
 
-static void log_fail(fake_log *log, kith_status status) {
+/* The `count` oldest. */
+static void log_fail(fake_log *log, uint32_t count, kith_status status) {
     kith_err err;
     (void)kith_err_set(&err, status, "because the test says so");
-    while (log->open_count > 0) {
-        kith_meta_log_proposal *proposal = log->open[--log->open_count];
+    for (uint32_t i = 0; i < count && log->open_count > 0; i++) {
+        kith_meta_log_proposal *proposal = log->open[0];
+        memmove(log->open, log->open + 1, --log->open_count * sizeof *log->open);
         proposal->done(proposal, status, NULL, &err);
     }
 }
@@ -172,26 +176,38 @@ static void node_map_seen(void *ctx, const char *address, uint64_t map_version) 
     ((node *)ctx)->maps_seen++;
 }
 
-static void node_pushed(void *ctx, kith_transport_request *request) {
-    node *own = ctx;
+static void receipt_send(node *own, kith_transport_request *request, uint64_t map_version) {
+    kith_buf bytes;
+    kith_buf_init(&bytes);
+    kith_codec_map_version_encode(map_version, &bytes);
+    kith_transport_reply(request, own->on.transport, KITH_OK, bytes.data, bytes.bytes, NULL);
+    kith_buf_fini(&bytes);
+}
+
+static void map_take(node *own, const kith_transport_request *request) {
     kith_err err;
-    own->pushes++;
-    if (own->refuses) {
-        kith_status status = kith_err_set(&err, KITH_IO, "no room for a map");
-        kith_transport_reply(request, own->on.transport, status, NULL, 0, &err);
-        return;
-    }
     kith_meta_fsm newer;
     kith_meta_fsm_init(&newer);
     assert_ok(kith_meta_fsm_restore(&newer, request->bytes, request->byte_count, &err), &err);
     assert_true(newer.state.map_version > own->map.state.map_version); /* never one that it has */
     kith_meta_fsm_fini(&own->map);
     own->map = newer;
-    kith_buf bytes;
-    kith_buf_init(&bytes);
-    kith_codec_map_version_encode(newer.state.map_version, &bytes);
-    kith_transport_reply(request, own->on.transport, KITH_OK, bytes.data, bytes.bytes, NULL);
-    kith_buf_fini(&bytes);
+}
+
+static void node_pushed(void *ctx, kith_transport_request *request) {
+    node *own = ctx;
+    kith_err err;
+    own->pushes++;
+    if (own->holds) {
+        own->holds = false;
+        own->held = request;
+    } else if (own->refuses) {
+        kith_status status = kith_err_set(&err, KITH_IO, "no room for a map");
+        kith_transport_reply(request, own->on.transport, status, NULL, 0, &err);
+    } else {
+        map_take(own, request);
+        receipt_send(own, request, own->map.state.map_version);
+    }
 }
 
 static void node_heart(node *own) {
@@ -406,7 +422,7 @@ static void test_coordinator__change_of_the_map_is_at_every_node_in_milliseconds
     fixture_setup(&all, true);
     for (uint32_t i = 0; i < 4; i++)
         node_add(&all, KITH_NODE_DATA, "");
-    run_ms(&all, 1000);
+    run_ms(&all, 1230); /* between two heartbeats and between two ticks */
     kith_codec_meta_command command = create_command("c", 8, 2);
     bool changed = false;
     char message[KITH_ERR_BYTES_MAX];
@@ -445,6 +461,27 @@ static void test_coordinator__shards_of_a_new_collection_are_placed(void **unuse
     /* The same again is found, not placed and not changed. */
     assert_int_equal(propose(&all, &all.nodes[0], &command, &changed, message), KITH_OK);
     assert_false(changed);
+    fixture_teardown(&all);
+}
+
+static void test_coordinator__new_collections_look_at_what_nodes_hold(void **unused) {
+    (void)unused;
+    fixture all;
+    fixture_setup(&all, true);
+    node_add(&all, KITH_NODE_DATA, "");
+    node_add(&all, KITH_NODE_DATA, "");
+    run_ms(&all, 1000);
+    uint32_t primaries[3] = {0};
+    for (uint32_t i = 0; i < 6; i++) {
+        char name[8], message[KITH_ERR_BYTES_MAX];
+        bool changed;
+        snprintf(name, sizeof name, "c%u", i);
+        kith_codec_meta_command command = create_command(name, 1, 2);
+        assert_int_equal(propose(&all, &all.nodes[0], &command, &changed, message), KITH_OK);
+        primaries[kith_meta_state_find(&all.fsm.state, name)->shards[0].replicas[0]]++;
+    }
+    assert_int_equal(primaries[1], 3);
+    assert_int_equal(primaries[2], 3);
     fixture_teardown(&all);
 }
 
@@ -571,6 +608,9 @@ static void test_coordinator__leader_again_proposes_again(void **unused) {
     assert_int_equal(all.log.proposed, 2);
     run_ms(&all, 3000);
     assert_int_equal(all.log.proposed, 2);
+    log_fail(&all.log, 1, KITH_UNKNOWN_OUTCOME); /* the end of the first says nothing about the second */
+    run_ms(&all, 3000);
+    assert_int_equal(all.log.proposed, 2);
     all.log.hold = false;
     log_wake(&all.log);
     run_ms(&all, 1000);
@@ -593,7 +633,7 @@ static void test_coordinator__proposal_whose_outcome_is_unknown_is_answered_so(v
     ask_start(&all, own, KITH_AM_META_PROPOSE, &proposal);
     run_ms(&all, 100);
     assert_int_equal(proposal.done, 0);
-    log_fail(&all.log, KITH_UNKNOWN_OUTCOME);
+    log_fail(&all.log, 16, KITH_UNKNOWN_OUTCOME);
     run_ms(&all, 100);
     assert_int_equal(proposal.status, KITH_UNKNOWN_OUTCOME);
     asked_free(&proposal);
@@ -642,6 +682,22 @@ static void test_coordinator__node_that_starts_again_gets_the_map_again(void **u
     own->started_wall_ms++;
     kith_meta_fsm_fini(&own->map);
     kith_meta_fsm_init(&own->map);
+    run_ms(&all, 600);
+    assert_true(all_have_the_map(&all));
+    fixture_teardown(&all);
+}
+
+static void test_coordinator__receipt_of_a_process_that_is_gone_does_not_count(void **unused) {
+    (void)unused;
+    fixture all;
+    fixture_setup(&all, true);
+    node *own = node_add(&all, KITH_NODE_DATA, "");
+    own->holds = true;
+    run_ms(&all, 400);
+    assert_non_null(own->held);
+    own->started_wall_ms++;
+    run_ms(&all, 600);
+    receipt_send(own, own->held, all.fsm.state.map_version);
     run_ms(&all, 600);
     assert_true(all_have_the_map(&all));
     fixture_teardown(&all);
@@ -809,7 +865,7 @@ static void test_coordinator__restored_snapshot_is_what_it_goes_by(void **unused
     assert_true(all_have_the_map(&all));
     run_ms(&all, 300);
     assert_int_equal(all.log.proposed, 1); /* the other one is silent */
-    log_fail(&all.log, KITH_UNKNOWN_OUTCOME);
+    log_fail(&all.log, 16, KITH_UNKNOWN_OUTCOME);
     kith_buf_fini(&bytes);
     fixture_teardown(&all);
 }
@@ -828,7 +884,7 @@ static void test_coordinator__stop_waits_for_what_is_open_and_answers_closed(voi
     bool changed;
     char message[KITH_ERR_BYTES_MAX];
     assert_int_equal(propose(&all, own, &command, &changed, message), KITH_CLOSED);
-    log_fail(&all.log, KITH_UNKNOWN_OUTCOME);
+    log_fail(&all.log, 16, KITH_UNKNOWN_OUTCOME);
     assert_true(all.stopped);
     fixture_teardown(&all);
 }
@@ -838,6 +894,7 @@ int main(void) {
         cmocka_unit_test(test_coordinator__nodes_are_registered_and_get_the_map),
         cmocka_unit_test(test_coordinator__change_of_the_map_is_at_every_node_in_milliseconds),
         cmocka_unit_test(test_coordinator__shards_of_a_new_collection_are_placed),
+        cmocka_unit_test(test_coordinator__new_collections_look_at_what_nodes_hold),
         cmocka_unit_test(test_coordinator__collection_that_cannot_be_placed_is_refused),
         cmocka_unit_test(
             test_coordinator__repeated_request_gets_its_first_answer_also_when_nothing_could_be_placed_now),
@@ -849,6 +906,7 @@ int main(void) {
         cmocka_unit_test(test_coordinator__push_that_fails_is_repeated_at_a_falling_rate_and_delays_nobody),
         cmocka_unit_test(test_coordinator__newest_map_follows_a_slow_push),
         cmocka_unit_test(test_coordinator__node_that_starts_again_gets_the_map_again),
+        cmocka_unit_test(test_coordinator__receipt_of_a_process_that_is_gone_does_not_count),
         cmocka_unit_test(test_coordinator__pull_gives_a_newer_map_or_nothing),
         cmocka_unit_test(test_coordinator__node_speaks_for_itself_alone),
         cmocka_unit_test(test_coordinator__status_says_what_the_leader_knows),
