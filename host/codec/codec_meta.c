@@ -379,8 +379,9 @@ static void answer_encode(const kith_codec_meta_answer *answer, kith_buf *buf) {
 
 /* A number once given to a node may not be given again, so a state that ever had nodes stays at version 2. */
 static uint32_t snapshot_version(const kith_codec_meta_snapshot *snapshot) {
-    return snapshot->node_count > 0 || snapshot->node_number_next > 1 ? META_VERSION_NODES
-                                                                      : META_VERSION_FIRST;
+    bool of_cluster = !kith_node_id_is_none(&snapshot->cluster_id);
+    return of_cluster || snapshot->node_count > 0 || snapshot->node_number_next > 1 ? META_VERSION_NODES
+                                                                                    : META_VERSION_FIRST;
 }
 
 void kith_codec_meta_snapshot_encode(const kith_codec_meta_snapshot *snapshot, kith_buf *buf) {
@@ -397,6 +398,8 @@ void kith_codec_meta_snapshot_encode(const kith_codec_meta_snapshot *snapshot, k
     if (version == META_VERSION_NODES) kith_wire_u64(buf, 8, snapshot->node_number_next);
     for (uint32_t i = 0; i < snapshot->answer_count; i++)
         answer_encode(&snapshot->answers[i], buf);
+    if (!kith_node_id_is_none(&snapshot->cluster_id))
+        kith_wire_bytes(buf, 10, snapshot->cluster_id.bytes, sizeof snapshot->cluster_id.bytes);
 }
 
 static kith_status count_check(const char *what, size_t count, uint32_t count_max, kith_err *err) {
@@ -446,6 +449,8 @@ static kith_status nodes_decode(const Kith__Meta__V1__MetaSnapshot *message, kit
     snapshot->nodes = nodes;
     snapshot->node_count = (uint32_t)message->n_nodes;
     snapshot->node_number_next = message->node_number_next ? message->node_number_next : 1;
+    if (status == KITH_OK && message->cluster_id.len)
+        status = node_id_decode(message->cluster_id, &snapshot->cluster_id, err);
     return status;
 }
 

@@ -62,6 +62,7 @@ typedef struct kith_codec_meta_snapshot {
     uint64_t collection_id_next; /* ids below it are used up */
     uint64_t shard_id_next;
     uint32_t node_number_next;
+    kith_node_id cluster_id;                        /* none: of no cluster */
     uint32_t node_count;                            /* 0..KITH_NODES_MAX */
     const kith_node *nodes;                         /* [node_count] by rising number */
     const kith_meta_collection *const *collections; /* [collection_count] by name */

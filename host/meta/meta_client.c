@@ -117,11 +117,23 @@ static kith_status map_keep(kith_meta_client *client, const void *bytes, size_t 
     return status == KITH_OK ? KITH_OK : kith_err_wrap(err, status, "map %s/snapshot.kith", client->dir);
 }
 
+/* Ids of shards begin again in another cluster: its map must not be read as one of this. */
+static bool client_is_of(const kith_meta_client *client, const kith_meta_state *state) {
+    const kith_node_id *own = &client->state.cluster_id;
+    return kith_node_id_is_none(own) || kith_node_id_equal(own, &state->cluster_id);
+}
+
 kith_status client_map_take(
     kith_meta_client *client, const void *bytes, size_t byte_count, bool from_file, kith_err *err) {
     kith_meta_state state;
     kith_meta_state_init(&state);
     kith_status status = snapshot_read(bytes, byte_count, &state, err);
+    if (status == KITH_OK && !client_is_of(client, &state)) {
+        status = kith_err_set(err, KITH_PRECONDITION,
+            "the map is another cluster's: this node's data directory belongs to the cluster it was in "
+            "before; "
+            "use an empty one to move to another");
+    }
     bool newer = status == KITH_OK && state.map_version > atomic_load(&client->map_version);
     if (!newer) {
         kith_meta_state_fini(&state);

@@ -28,6 +28,7 @@ static void state_encode(const kith_meta_state *state, bool with_answers, kith_b
         .collection_id_next = state->collection_id_next,
         .shard_id_next = state->shard_id_next,
         .node_number_next = state->node_number_next,
+        .cluster_id = state->cluster_id,
         .collections = (const kith_meta_collection *const *)state->collections,
         .collection_count = state->collection_count,
         .nodes = state->nodes,

@@ -82,6 +82,7 @@ kith_status kith_meta_state_restore(
         .collection_id_next = snapshot->collection_id_next,
         .shard_id_next = snapshot->shard_id_next,
         .node_number_next = snapshot->node_number_next,
+        .cluster_id = snapshot->cluster_id,
     };
     for (uint32_t i = 0; i < snapshot->collection_count; i++) {
         const kith_meta_collection *stored = snapshot->collections[i];

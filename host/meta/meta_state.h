@@ -23,6 +23,8 @@ typedef struct kith_meta_state {
     uint64_t collection_id_next;
     uint64_t shard_id_next;
     uint32_t node_number_next;
+    kith_node_id
+        cluster_id; /* drawn when the cluster is formed, before its first command; none: of no cluster */
     uint32_t collection_count;
     uint32_t collection_capacity;
     kith_meta_collection **collections; /* by name, each owned */

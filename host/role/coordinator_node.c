@@ -108,12 +108,23 @@ static void start_failed(coordinator_node *own, const kith_err *err) {
     kith_log_error("coordinator_failed", kith_kv_text("reason", err->text));
 }
 
+/* The same on each of the first members, and on those of no other cluster. */
+static kith_node_id cluster_id_of(const kith_meta_member *members, uint32_t member_count) {
+    kith_node_id id = {{0}};
+    for (uint32_t i = 0; i < member_count; i++) {
+        for (size_t j = 0; j < sizeof id.bytes; j++)
+            id.bytes[j] ^= members[i].id.bytes[j];
+    }
+    return id;
+}
+
 static void formed(void *ctx, kith_status status, const kith_meta_member *members, uint32_t member_count) {
     coordinator_node *own = ctx;
     kith_err err;
     if (status != KITH_OK) return; /* it stops */
     if (member_count) {
         kith_log_info("cluster_formed", kith_kv_u64("coordinators", member_count));
+        own->fsm.state.cluster_id = cluster_id_of(members, member_count);
         status = kith_meta_log_raft_bootstrap(own->log, members, member_count, &err);
     } else {
         kith_log_info("coordinator_waits_to_join", kith_kv_text("address", own->cluster.self.address));
