@@ -35,6 +35,7 @@ typedef struct data_node {
     /* On meta's executor: */
     uint64_t *shard_ids; /* [shard_count] rising: what the map gives this node */
     uint32_t shard_count;
+    bool map_was_kept;   /* from an earlier start */
     bool map_is_fresh;   /* a coordinator's has been seen since the start */
     uint32_t unopened;   /* of them, those that could not be opened */
     uint32_t heartbeats; /* since they were last tried */
@@ -129,6 +130,14 @@ static void leftovers_erase(data_node *own, const uint64_t *before, uint32_t cou
         kith_log_warn("leftovers_unknown", kith_kv_text("reason", err.text));
         return;
     }
+    if (left_count && !own->map_was_kept) {
+        /* Whose data these are is not known, then: of this cluster, or of one before. */
+        kith_log_error("leftovers_kept", kith_kv_u64("shards", left_count),
+            kith_kv_text("reason",
+                "meta/snapshot.kith is missing although there is data: restore the file, or use "
+                "another data_dir"));
+        left_count = 0;
+    }
     for (uint32_t i = 0; i < left_count; i++)
         kith_role_data_leftover_erase(&own->data, left[i]);
     kith_free(left);
@@ -147,6 +156,7 @@ static void series_drop(data_node *own, const kith_meta_state *state) {
 /* On meta's executor, or at start before it has anything to do. */
 static void map_changed(void *ctx, const kith_meta_state *state, bool from_file) {
     data_node *own = ctx;
+    own->map_was_kept |= from_file;
     const kith_node *self = kith_meta_state_node_of_id(state, &own->cluster.self.id);
     if (!self) return; /* not registered yet: nothing is said of this node's shards */
     uint32_t before_count = own->shard_count;
