@@ -47,9 +47,11 @@ static void end_removed(raft_meta_log *log) {
     end(log, &err);
 }
 
+/* A peer says so in answer to a request for votes. Only a voter asks, so this node was a member: also when it has not found
+ * out yet, after a start, how much of its log is committed. */
 void raft_meta_removed(void *ctx) {
     raft_meta_log *log = ctx;
-    if (log->started && log->member_index > 0) end_removed(log);
+    if (log->started) end_removed(log);
 }
 
 /* A node that joins is behind for a while, and sees configurations from before it was added. */

@@ -30,7 +30,7 @@ static uint64_t configuration_before(const struct raft *raft, uint64_t index) {
     return 0;
 }
 
-/* --- roll back --- */
+/* --- configurations that are rolled back --- */
 
 /* Index of the first entry here that the message replaces; 0: it replaces none. */
 static uint64_t first_conflict(const struct raft *raft, const struct raft_append_entries *message) {
@@ -65,19 +65,93 @@ static void configuration_set_from_log(struct raft *raft, uint64_t index) {
     raft_configuration_close(&configuration);
 }
 
-void kith_raft_guard_before(struct raft *raft, const struct raft_message *message,
+/* Puts the last committed configuration in force when entries from `index` on go, and the present one with them. */
+static void configuration_roll_back(struct raft *raft, uint64_t index,
     const struct raft_configuration *snapshot_configuration, uint64_t snapshot_configuration_index) {
-    if (message->type != RAFT_IO_APPEND_ENTRIES) return;
-    uint64_t conflict = first_conflict(raft, &message->append_entries);
-    if (conflict == 0 || conflict <= raft->commit_index) return;
     uint64_t in_force = raft->configuration_uncommitted_index ? raft->configuration_uncommitted_index
                                                               : raft->configuration_index;
-    if (in_force < conflict) return;
-    uint64_t index = configuration_before(raft, conflict);
-    if (index) {
-        configuration_set_from_log(raft, index);
+    if (in_force < index) return;
+    uint64_t before = configuration_before(raft, index);
+    if (before) {
+        configuration_set_from_log(raft, before);
     } else {
         configuration_set(raft, snapshot_configuration, snapshot_configuration_index);
+    }
+}
+
+/* --- entries that are cut off, as the core's logTruncate does it --- */
+
+/* One holder of the entry at `index` less. True: that was the last one. */
+static bool ref_drop(struct raft_log *log, uint64_t index, uint64_t term) {
+    struct raft_entry_ref *first = &log->refs[(index - 1) % log->refs_size];
+    struct raft_entry_ref *ref = first, *previous = NULL;
+    while (ref->term != term) {
+        previous = ref;
+        ref = ref->next;
+        kith_assert(ref != NULL);
+    }
+    if (--ref->count > 0) return false;
+    if (previous) {
+        previous->next = ref->next;
+        raft_free(ref);
+    } else if (ref->next) {
+        struct raft_entry_ref *next = ref->next;
+        *ref = *next;
+        raft_free(next);
+    }
+    return true;
+}
+
+static bool batch_is_used(const struct raft_log *log, const void *batch) {
+    for (uint64_t i = 0; i < log_count(log); i++) {
+        if (log->entries[(log->front + i) % log->size].batch == batch) return true;
+    }
+    return false;
+}
+
+static void last_entry_drop(struct raft_log *log) {
+    uint64_t index = log->offset + log_count(log);
+    log->back = log->back == 0 ? log->size - 1 : log->back - 1;
+    const struct raft_entry *entry = &log->entries[log->back];
+    if (!ref_drop(log, index, entry->term)) return;
+    if (!entry->batch) {
+        raft_free(entry->buf.base);
+    } else if (!batch_is_used(log, entry->batch)) {
+        raft_free(entry->batch);
+    }
+}
+
+static void log_cut(struct raft_log *log, uint64_t index) {
+    while (log_count(log) > 0 && log->offset + log_count(log) >= index)
+        last_entry_drop(log);
+    if (log_count(log) > 0) return;
+    raft_free(log->entries);
+    log->entries = NULL;
+    log->size = log->front = log->back = 0;
+}
+
+/* --- before a message --- */
+
+static bool takes_other_for_snapshot(const struct raft *raft, const struct raft_install_snapshot *message) {
+    return message->term >= raft->current_term && message->last_index > raft->log.snapshot.last_index &&
+           message->last_index > raft->commit_index &&
+           kith_raft_guard_term(raft, message->last_index) > message->last_term;
+}
+
+void kith_raft_guard_before(struct raft *raft, const struct raft_message *message,
+    const struct raft_configuration *snapshot_configuration, uint64_t snapshot_configuration_index) {
+    if (message->type == RAFT_IO_APPEND_ENTRIES) {
+        uint64_t index = first_conflict(raft, &message->append_entries);
+        if (index > raft->commit_index)
+            configuration_roll_back(raft, index, snapshot_configuration, snapshot_configuration_index);
+    } else if (message->type == RAFT_IO_INSTALL_SNAPSHOT &&
+               takes_other_for_snapshot(raft, &message->install_snapshot)) {
+        uint64_t index = message->install_snapshot.last_index;
+        configuration_roll_back(raft, index, snapshot_configuration, snapshot_configuration_index);
+        int result = raft->io->truncate(raft->io, index);
+        kith_assert(result == 0); /* ours never fails at once */
+        log_cut(&raft->log, index);
+        if (raft->last_stored >= index) raft->last_stored = index - 1;
     }
 }
 

@@ -1,17 +1,20 @@
-/* What libraft 0.15.0 gets wrong about configurations, and what is done about it before its core runs. All of it was mended
- * upstream in 0.16 and 0.17, in the core itself; here its public struct is set right at the moments that matter. The core
- * is built without its assertions: where upstream names an assertion, this one would read through NULL.
+/* What libraft 0.15.0 gets wrong, and what is done about it before its core runs. Most of it was mended upstream in 0.16 and
+ * 0.17, in the core itself; here its public struct is set right at the moments that matter. The core is built without its
+ * assertions: where upstream names an assertion, this one would read through NULL.
  *
  * - A configuration that was not committed is rolled back to the entry before it, which may have gone into a snapshot by
  *   then (upstream: "membership: Ensure configuration rollback is possible"). kith_raft_guard_before does it in its place.
  * - A configuration found in the log at start is taken for committed (a note in start.c says so) and would stay in force
  *   when its entry is replaced. kith_raft_guard_started says that it is not.
  * - A snapshot takes along a configuration that is not committed. kith_raft_guard_snapshot_allowed.
+ * - A member that has at a snapshot's index an entry of a later term, which no majority had, takes it for the snapshot's own
+ *   ("have all entries") and answers that it has it; it stays behind until there is another snapshot. kith_raft_guard_before
+ *   cuts that entry off.
  *
  * Others are kept from happening by raft_io.c, which holds messages back while the disk is busy: candidates and votes with
  * entries that are not on disk, an append that fails, an install that meets an election ("tick: Don't convert to candidate
  * while a snapshot is installing", "Don't convert to candidate while entries are being persisted", "replication: Don't
- * commit entries from old terms by counting").
+ * commit entries from old terms by counting"), or mended in what is sent (raft_io_net.c: acknowledgements).
  *
  * Threads: that of the raft. */
 #ifndef KITH_META_RAFT_GUARD_H
@@ -27,8 +30,7 @@
 uint64_t kith_raft_guard_term(const struct raft *raft, uint64_t index);
 /* After raft_start. `snapshot_configuration_index`: of the newest snapshot's configuration. */
 void kith_raft_guard_started(struct raft *raft, uint64_t snapshot_configuration_index);
-/* Before the core gets `message`: puts the last committed configuration in force when the message is about to replace the
- * entry of the present one. */
+/* Before the core gets `message`, while no append is on its way to the disk. */
 void kith_raft_guard_before(struct raft *raft, const struct raft_message *message,
     const struct raft_configuration *snapshot_configuration, uint64_t snapshot_configuration_index);
 bool kith_raft_guard_snapshot_allowed(const struct raft *raft);

@@ -173,6 +173,7 @@ kith_raft_io *kith_raft_io_create(const kith_raft_io_options *options) {
     kith_raft_io *io = kith_alloc_zero(sizeof *io);
     io->options = *options;
     io->held_last = &io->held;
+    io->verified_index = UINT64_MAX;
     io->timer.task.run = timer_run;
     io->timer.executor = options->executor;
     raft_configuration_init(&io->snapshot_configuration);

@@ -34,6 +34,8 @@ struct kith_raft_io {
     struct raft_configuration snapshot_configuration;
     uint64_t snapshot_configuration_index;
 
+    /* How far the message that the core has now shows this log to be the leader's; UINT64_MAX: it has none. */
+    uint64_t verified_index;
     io_send *sends; /* on their way */
     atomic_bool cancel_sends;
     io_held *held; /* oldest first */
@@ -50,7 +52,7 @@ struct kith_raft_io {
 static inline kith_raft_io *raft_io_of(struct raft_io *table) {
     return (kith_raft_io *)table; /* its first member */
 }
-static inline struct raft *raft_io_raft(kith_raft_io *io) {
+static inline struct raft *raft_io_raft(const kith_raft_io *io) {
     return io->table.data;
 }
 /* raft_io.c */

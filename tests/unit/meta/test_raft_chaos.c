@@ -10,13 +10,10 @@ typedef struct chaos {
     cluster *all;
     kith_rng rng;
     cluster_proposal proposals[CHAOS_PROPOSALS_MAX];
-    bool checked[CHAOS_PROPOSALS_MAX];
     uint32_t proposal_count;
     uint32_t acknowledged;
     cluster_answer answers[CHAOS_STEPS + 1];
     uint32_t answer_count;
-    bool away[CLUSTER_NODES_MAX]; /* crashed */
-    uint32_t member_count;
 } chaos;
 
 static cluster_node *any_node(chaos *run) {
@@ -47,24 +44,26 @@ static void step_crash(chaos *run) {
     if (!node->running) return;
     static const sim_crash_mode modes[] = {SIM_CRASH_KEEP_ALL, SIM_CRASH_LOSE_ALL, SIM_CRASH_TORN};
     cluster_node_crash(node, modes[kith_rng_below(&run->rng, 3)]);
-    run->away[node->number] = true;
 }
 
-static void step_restart(chaos *run) {
-    cluster_node *node = any_node(run);
-    if (node->running && node->ended && node->ended_status != KITH_NOT_FOUND) cluster_node_stop(node);
-    if (node->running) return;
+/* Its disk may fail or be full. It is never CORRUPT. */
+static void try_restart(cluster_node *node) {
     kith_err err;
     kith_status status = cluster_node_try_open(node, &err);
     if (status == KITH_OK) status = kith_meta_log_raft_start(node->log, &err);
     if (status == KITH_OK) return;
-    /* Its disk fails or is full. It is never CORRUPT. */
     if (status != KITH_IO && status != KITH_NO_SPACE) fail_msg("c%u: %s", node->number, err.text);
     if (node->running) {
         cluster_node_stop(node);
     } else {
         cluster_node_free(node);
     }
+}
+
+static void step_restart(chaos *run) {
+    cluster_node *node = any_node(run);
+    if (node->running && node->ended && node->ended_status != KITH_NOT_FOUND) cluster_node_stop(node);
+    if (!node->running) try_restart(node);
 }
 
 static void step_cut(chaos *run) {
@@ -187,14 +186,17 @@ static void all_well(chaos *run) {
     kith_transport_sim_heal(run->all->network);
     kith_transport_sim_links_set(
         run->all->network, &(kith_transport_sim_link){.delay_ns_min = 100000, .delay_ns_max = 1000000});
-    for (uint32_t i = 0; i < run->all->node_count; i++) {
-        cluster_node *node = &run->all->nodes[i];
-        sim_env_space_set(node->sim, UINT64_MAX);
-        if (node->running && node->ended && node->ended_status != KITH_NOT_FOUND)
-            cluster_node_crash(node, SIM_CRASH_KEEP_ALL);
-        if (!node->running) cluster_node_restart(node);
+    for (uint32_t i = 0; i < run->all->node_count; i++)
+        sim_env_space_set(run->all->nodes[i].sim, UINT64_MAX);
+    for (uint32_t round = 0; round < 20; round++) { /* failures that were injected are used up */
+        for (uint32_t i = 0; i < run->all->node_count; i++) {
+            cluster_node *node = &run->all->nodes[i];
+            bool broken = node->running && node->ended && node->ended_status != KITH_NOT_FOUND;
+            if (broken) cluster_node_crash(node, SIM_CRASH_KEEP_ALL);
+            if (!node->running) try_restart(node);
+        }
+        cluster_run_ms(run->all, 2500);
     }
-    cluster_run_ms(run->all, 45000); /* joins that are given up take 30 s */
 }
 
 static void check_end(chaos *run) {
