@@ -9,7 +9,9 @@ ratio is that of the medians. kith's answers to some queries are compared, bit f
 The rows are made: normal, with the mean and covariance of the SIFT descriptors (bench/datasets/make_sift.py), or, where
 those are not, with a covariance whose eigenvalues fall as 1 / (1 + i / 8); the output says which. Shares are of what the
 card reaches in the same run: a device-to-device copy (batch 1, counted on bytes of codes), an int8 matmul (large batches,
-counted on two products a level); both need PyTorch.
+counted on two products a level); both need PyTorch. cublaslt_int8, for batches from 32 on, is what the scan alone would
+cost with cuBLASLt: the products of all codes with both planes of the queries, written to memory and read by a filter, in
+tiles of 65,536 rows (made-up codes of as many components; no scores, no selection, nothing moved to or from the host).
 
     bench/run.sh gpu                         1M and 10M rows, 128-d: some ten minutes, 12 GB of memory
     bench/run.sh gpu --rows 100000 --seconds 0.2
@@ -38,6 +40,7 @@ ERROR_BYTES = 512
 CHECKED = 4                  # queries of each shape that the CPU answers, too
 TORCH_SCORE_BYTES = 8 << 30  # of one matrix of scores; larger batches are cut
 MATRIX_SIDE = 8192           # of the int8 matmul
+CUBLASLT_LEAST = 32          # queries of a batch that is compared with cuBLASLt
 SEED = 20261121
 
 
@@ -95,6 +98,46 @@ class Kith:
 
     def close(self):
         self.library.bench_gpu_close(self.handle)
+
+
+class CublasLt:
+    """libbench_gpu_lt.so: an int8 product and a filter, by time alone."""
+
+    def __init__(self, build):
+        path = build / "bin" / "libbench_gpu_lt.so"
+        if not path.exists():
+            raise BenchError(f"{path} is not there: cuBLAS' headers were missing when it was to be built")
+        try:
+            self.library = ctypes.CDLL(str(path))
+        except OSError as error:
+            raise BenchError(f"{path} cannot be loaded: {error}") from None
+
+    def call(self, name, *arguments):
+        error = ctypes.create_string_buffer(ERROR_BYTES)
+        if getattr(self.library, name)(*arguments, error) != 0:
+            raise BenchError(error.value.decode(errors="replace"))
+
+    def rate(self, rows, dim, batch, repeat=5):
+        """Queries a second; the median of `repeat` batches after one."""
+        handle, took = ctypes.c_void_p(), ctypes.c_double()
+        self.call("bench_gpu_lt_open", ctypes.c_uint64(rows), dim, batch, ctypes.byref(handle))
+        try:
+            seconds = []
+            for _ in range(repeat + 1):
+                self.call("bench_gpu_lt_run", handle, ctypes.byref(took))
+                seconds.append(took.value)
+            return batch / statistics.median(seconds[1:])
+        finally:
+            self.library.bench_gpu_lt_close(handle)
+
+
+def cublaslt_measure(build, loaded, batch, kith_qps):
+    """The row's entry; with the reason in the place of figures where there are none."""
+    try:
+        rate = CublasLt(build).rate(loaded["rows"], loaded["code_dim"], batch)
+    except BenchError as error:
+        return {"why_not": str(error)}
+    return {"qps": rate, "ratio": kith_qps / rate}
 
 
 # ---- PyTorch --------------------------------------------------------------------------------------------------------
@@ -234,6 +277,8 @@ def measure(kith, torch, peers, queries, k, loaded, ceilings, options):
     row["kith_qps"] = rates[0]
     for peer, rate in zip(row["peers"], rates[1:]):
         peer.update(peer_qps=rate, ratio=rates[0] / rate)
+    if batch >= CUBLASLT_LEAST:
+        row["cublaslt_int8"] = cublaslt_measure(options.build, loaded, batch, rates[0])
     if ceilings and batch == 1:
         row["copy_share"] = rates[0] * loaded["code_bytes"] / ceilings["copy_bytes_per_s"]
     elif ceilings:
@@ -246,6 +291,10 @@ def row_print(row):
     share = row.get("copy_share", row.get("int8_share"))
     print(f"{row['rows']:>10,} {row['batch']:>6} {row['k']:>4} {row['kith_qps']:>11,.0f} {row['survivors']:>9.1f} "
           f"{'-' if share is None else format(share, '.0%'):>6} {'yes' if row['identical'] else 'NO':>4}{peers}", flush=True)
+    scan = row.get("cublaslt_int8")
+    if scan:
+        print("           cublaslt_int8: " + (scan.get("why_not") or f"{scan['qps']:,.0f} q/s, ratio {scan['ratio']:.2f}"),
+              flush=True)
 
 
 def measure_rows(kith, torch, count, ceilings, options, result):
