@@ -53,6 +53,8 @@ const char *cuda_emu_report(uint32_t index);
 size_t cuda_emu_device_bytes(void);
 uint32_t cuda_emu_object_count(void); /* allocations, pinned blocks, streams, events */
 uint64_t cuda_emu_launch_count(void);
+/* Bytes of device memory that kernels have read since the reset. */
+uint64_t cuda_emu_read_bytes(void);
 
 #ifdef __cplusplus
 }

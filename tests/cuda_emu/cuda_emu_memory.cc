@@ -36,7 +36,7 @@ uint8_t *arena, *states;
 granule *granules;
 size_t limit = EMU_DEVICE_BYTES, used;
 size_t shared_now; /* bytes of the running block's */
-uint64_t stores;
+uint64_t stores, read_bytes;
 int opened;
 std::map<size_t, size_t> allocations; /* offset -> bytes */
 std::vector<std::string> reports;
@@ -131,6 +131,10 @@ bool emu_shared_fenced(const void *at, size_t bytes) {
     return true;
 }
 
+uint64_t cuda_emu_read_bytes(void) {
+    return read_bytes;
+}
+
 uint64_t emu_store_count() {
     return stores;
 }
@@ -166,7 +170,7 @@ void emu_memory_reset() {
     madvise(arena, arena_bytes, MADV_DONTNEED);
     madvise(states, arena_bytes, MADV_DONTNEED);
     allocations.clear();
-    used = 0;
+    used = read_bytes = 0;
     limit = EMU_DEVICE_BYTES;
 }
 
@@ -267,6 +271,7 @@ void emu_access(const void *at, size_t bytes, bool write, bool atomic) {
         emu_kernel_abort();
     }
     if (write) memset(states + offset, WRITTEN, bytes);
+    if (!write && offset < EMU_DEVICE_BYTES) read_bytes += bytes;
     emu_who who = emu_who_now();
     for (size_t begin = offset; begin < offset + bytes;) {
         size_t end = begin / GRANULE * GRANULE + GRANULE;

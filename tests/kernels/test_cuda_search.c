@@ -119,6 +119,68 @@ static void test_cuda_search__ordinary_rows_are_hardly_rescored(void **state) {
     each_device(filter_check);
 }
 
+/* --- what is read --- */
+
+enum { LEAD_DIM = 16, LED_DIM = 64 };
+
+/* Rows whose first LEAD_DIM components tell almost everything; codes whose first look is at `lead_dim` of them. */
+static void led_case_create(uint32_t query_count, uint32_t lead_dim, kernels_case *c) {
+    case_create(&(case_shape){.metric = KITH_METRIC_L2,
+                    .type = KITH_TYPE_F32,
+                    .dim = LED_DIM,
+                    .row_count = 19200,
+                    .query_count = query_count,
+                    .k = 3,
+                    .seed = seed},
+        c);
+    float *vectors = c->vectors;
+    for (uint32_t i = 0; i < c->shape.row_count * LED_DIM; i++)
+        vectors[i] *= i % LED_DIM < LEAD_DIM ? 1 : 0.01f;
+    for (uint32_t i = 0; i < query_count * LED_DIM; i++)
+        c->queries[i] *= i % LED_DIM < LEAD_DIM ? 1 : 0.01f;
+    kith_compute_ref()->norms(vectors, KITH_TYPE_F32, LED_DIM, c->shape.row_count, c->norms);
+    c->shape.codes = CODES_AXES;
+    for (uint64_t turn = 0; c->codes.basis.lead_dim != lead_dim; turn++) {
+        kith_rng rng;
+        kith_rng_init(&rng, seed + turn); /* which draws the first look */
+        for (uint32_t i = 0; i < 3; i++)
+            kith_free(c->code_memory[i]);
+        case_codes_make(c, &rng);
+    }
+}
+
+/* What the device reads for a search, as a multiple of the bytes of codes. */
+static double reads_of(uint32_t query_count, uint32_t lead_dim) {
+    kernels_case c;
+    led_case_create(query_count, lead_dim, &c);
+    cuda_fixture f;
+    kith_err err;
+    cuda_fixture_open(&f, true, seed, &small_device);
+    assert_ok(kith_cuda_backend_upload(f.backend, &c.rows, &err), &err);
+    cuda_answer want, got;
+    cuda_answer_make(&c, kith_compute_ref(), &want);
+    uint64_t before = cuda_emu_read_bytes();
+    cuda_answer_make(&c, kith_compute_cuda(), &got);
+    double reads = (double)(cuda_emu_read_bytes() - before);
+    assert_true(cuda_answers_equal(&c, &want, &got));
+    reads /= (double)kith_code_block_count(c.shape.row_count) * (double)kith_code_block_bytes(&c.codes.basis);
+    print_message("%u queries, first look at %u of %d: %.2f\n", query_count, lead_dim, LED_DIM, reads);
+    cuda_answer_free(&want);
+    cuda_answer_free(&got);
+    cuda_fixture_close(&f);
+    case_destroy(&c);
+    return reads;
+}
+
+static void test_cuda_search__small_batches_read_each_code_once_or_only_its_beginning(void **state) {
+    (void)state;
+    if (!(cuda_fixture_kinds() & 1)) skip();
+    double whole = reads_of(1, LED_DIM);
+    assert_true(whole >= 1 && whole < 1.3);
+    assert_true(reads_of(1, LEAD_DIM) < whole - 0.4);
+    assert_true(reads_of(8, LED_DIM) < 2.5); /* most of it vectors: each query scores rows of its own */
+}
+
 /* Rows that must not be returned are the nearest: one that any stage looks at raises the threshold above all others. */
 static void nearest_hidden_check(bool emulated) {
     kernels_case c;
@@ -306,6 +368,7 @@ int main(void) {
     seed = test_seed(20261121);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cuda_search__ordinary_rows_are_hardly_rescored),
+        cmocka_unit_test(test_cuda_search__small_batches_read_each_code_once_or_only_its_beginning),
         cmocka_unit_test(test_cuda_search__rows_that_are_hidden_do_not_raise_the_threshold),
         cmocka_unit_test(test_cuda_search__queries_without_room_are_answered_by_the_cpu),
         cmocka_unit_test(test_cuda_search__batches_of_any_size),
