@@ -1,6 +1,7 @@
 /* Searching by codes: groups of queries, blocks of rows, candidates. cpu_codes.h has the idea. */
 #include "kernels/cpu/cpu_codes.h"
 
+#include <float.h>
 #include <math.h>
 #include <stddef.h>
 #include <string.h>
@@ -17,11 +18,14 @@ enum {
     SAMPLE_WORDS = 32,   /* one word of 64 rows in so many is scanned first */
     ROWS_LEAST = 1024,   /* fewer are scanned as vectors */
     RESCORE_CHUNK = 256,
-    PREFETCH_BYTES_MOST = 1024, /* of a row; 256 of them fill half of a usual L2 */
+    PREFETCH_BYTES_MOST = 2048, /* of a row; the 32 that are usual are an eighth of a usual L2 */
     SETTLE_AT = 96,             /* candidates beside k that are left to gather; few, for a late threshold lets
                                   more rows pass */
     SETTLE_LEAST = 32,          /* candidates that are rescored at once */
+    CUT_BINS = 128,             /* to choose the best of a few hundred candidates */
     WIDE_ROWS = 12,             /* rescoring a row costs about as much as scanning so many as f32 */
+    WIDE_ROWS_ALONE = 3,        /* the same where few queries share the reading of the vectors */
+    WIDE_SHARED_LEAST = 8,
     WIDE_RESCORED_LEAST = 2048,
     LOOKS_LEAST = 1024,
     LOOKS_PASSED_MOST = 4, /* one in so many may pass the first look */
@@ -140,26 +144,42 @@ static void threshold_set(cpu_code_query *query, double closeness) {
     if (threshold > query->threshold) query->threshold = threshold;
 }
 
+/* Without branches, which could not be foretold. */
 static void candidates_drop(cpu_code_query *query) {
     uint32_t kept = 0;
+    float most = -INFINITY;
     for (uint32_t i = 0; i < query->candidate_count; i++) {
-        if (query->candidate_upper[i] < query->threshold) continue;
-        query->candidate_upper[kept] = query->candidate_upper[i];
+        float upper = query->candidate_upper[i];
+        query->candidate_upper[kept] = upper;
         query->candidate_rows[kept] = query->candidate_rows[i];
-        kept++;
+        kept += !(upper < query->threshold);
+        most = upper > most ? upper : most;
     }
     query->candidate_count = kept;
+    query->upper_most = most;
 }
 
-static void rows_rescore(cpu_code_scan *scan, cpu_code_query *query, const uint32_t *rows, uint32_t count) {
-    double closeness[RESCORE_CHUNK];
-    scan->leaves->rescore(scan->job->rows, query->query, rows, count, closeness);
-    for (uint32_t i = 0; i < count; i++) {
-        if (closeness[i] < query->floor) continue;
-        kith_row_hit hit = {.closeness = closeness[i], .row = rows[i]};
-        cpu_hits_push(scan->job, query->hits, &query->hit_count, hit);
+/* Those with the best bounds: (upper - low) * scale >= least. */
+typedef struct best_cut {
+    float low, scale, least;
+} best_cut;
+
+/* At least `take` candidates, and few more: by a histogram from the threshold to the best bound. */
+static best_cut best_find(const cpu_code_query *query, uint32_t take) {
+    uint32_t counts[CUT_BINS] = {0};
+    best_cut cut = {
+        .low = query->threshold, .scale = (CUT_BINS - 1) / (query->upper_most - query->threshold)};
+    if (!(cut.scale > 0 && cut.scale <= FLT_MAX)) { /* no threshold yet, or nothing to tell bounds apart by */
+        float least = cpu_kth_largest(query->candidate_upper, query->candidate_count, take);
+        return (best_cut){.low = 0, .scale = 1, .least = least};
     }
-    query->rescored += count;
+    for (uint32_t i = 0; i < query->candidate_count; i++)
+        counts[(uint32_t)((query->candidate_upper[i] - cut.low) * cut.scale)]++;
+    uint32_t bin = CUT_BINS - 1;
+    for (uint32_t seen = counts[bin]; seen < take; seen += counts[bin])
+        bin--;
+    cut.least = (float)bin;
+    return cut;
 }
 
 /* A row to rescore lies anywhere in memory: it is asked for while others are still being picked. */
@@ -170,20 +190,32 @@ static void row_prefetch(const kith_rows *rows, uint32_t row) {
         __builtin_prefetch(at + line, 0, 2);
 }
 
-/* The `take` candidates with the best bounds (more, if bounds are equal). */
+static void rows_rescore(cpu_code_scan *scan, cpu_code_query *query, const uint32_t *rows, uint32_t count) {
+    double closeness[RESCORE_CHUNK];
+    for (uint32_t i = 0; i < count; i++)
+        row_prefetch(scan->job->rows, rows[i]);
+    scan->leaves->rescore(scan->job->rows, query->query, rows, count, closeness);
+    for (uint32_t i = 0; i < count; i++) {
+        if (closeness[i] < query->floor) continue;
+        kith_row_hit hit = {.closeness = closeness[i], .row = rows[i]};
+        cpu_hits_push(scan->job, query->hits, &query->hit_count, hit);
+    }
+    query->rescored += count;
+}
+
+/* About `take` candidates with the best bounds. */
 static void best_rescore(cpu_code_scan *scan, cpu_code_query *query, uint32_t take) {
-    float least = cpu_kth_largest(query->candidate_upper, query->candidate_count, take);
+    best_cut cut = best_find(query, take);
     uint32_t rows[RESCORE_CHUNK];
     uint32_t count = 0, kept = 0;
     for (uint32_t i = 0; i < query->candidate_count; i++) {
-        if (query->candidate_upper[i] < least) {
-            query->candidate_upper[kept] = query->candidate_upper[i];
-            query->candidate_rows[kept] = query->candidate_rows[i];
-            kept++;
-            continue;
-        }
-        rows[count++] = query->candidate_rows[i];
-        row_prefetch(scan->job->rows, query->candidate_rows[i]);
+        float upper = query->candidate_upper[i];
+        uint32_t row = query->candidate_rows[i], chosen = (upper - cut.low) * cut.scale >= cut.least;
+        rows[count] = row;
+        count += chosen;
+        query->candidate_upper[kept] = upper;
+        query->candidate_rows[kept] = row;
+        kept += 1 - chosen;
         if (count == RESCORE_CHUNK) rows_rescore(scan, query, rows, count), count = 0;
     }
     if (count > 0) rows_rescore(scan, query, rows, count);
@@ -197,6 +229,12 @@ static void query_widen(cpu_code_query *query) {
     query->threshold = INFINITY;
 }
 
+/* A query that rescores more is left to a scan of the vectors. */
+static uint64_t rescored_most_of(const cpu_code_scan *scan) {
+    uint32_t rows = scan->query_count < WIDE_SHARED_LEAST ? WIDE_ROWS_ALONE : WIDE_ROWS;
+    return WIDE_RESCORED_LEAST + 4 * (uint64_t)scan->job->k + scan->rows_seen / rows;
+}
+
 void cpu_code_settle(cpu_code_scan *scan, cpu_code_query *query, uint32_t left_most) {
     candidates_drop(query);
     while (query->candidate_count > left_most) {
@@ -206,9 +244,7 @@ void cpu_code_settle(cpu_code_scan *scan, cpu_code_query *query, uint32_t left_m
         if (take > query->candidate_count) take = query->candidate_count;
         best_rescore(scan, query, take);
         candidates_drop(query);
-        uint64_t rescored_most =
-            WIDE_RESCORED_LEAST + 4 * (uint64_t)scan->job->k + scan->rows_seen / WIDE_ROWS;
-        if (query->rescored > rescored_most) query_widen(query);
+        if (query->rescored > rescored_most_of(scan)) query_widen(query);
     }
 }
 

@@ -33,6 +33,7 @@ typedef struct cpu_code_query {
     float look_tail_weight; /* of the first look */
     int32_t rest_start;     /* what the sums of the components after it start from */
     uint32_t candidate_count;
+    float upper_most;         /* of the candidates, when last dropped from */
     float *candidate_upper;   /* [capacity] */
     uint32_t *candidate_rows; /* [capacity] */
     const float *query;       /* [dim], the caller's */
