@@ -1,19 +1,22 @@
 /* Choosing code_dim by what a scan would cost. A longer code takes longer to read, a shorter one lets more rows pass
  * that must be scored in full:
  *
- *   cost of a row in a batch, in cycles = look/32 + 1 + again * ((code_dim - look)/2 + 100)/16 + passing/2 * (dim + 500)
+ *   cost of a row in a batch, in cycles = look/32 + 1 + again * ((code_dim - look)/2 + 100)/16 + passing/1.5 * 5 dim
  *
  * with look = code_dim and again = 0 where all components are looked at at once; else look = lead_dim, and again is the
  * part of vectors of 16 rows that have a row which passes the first look, 1 - (1 - passing(lead_dim))^16.
  *
- * look/32 is an AVX2 multiply-add of 32 bytes a cycle and 1 what the bound's three terms add; dim + 500 is
- * `rescore` in f64 and the cache misses of a lone row. They are guesses within a factor of two, which moves code_dim
- * by a step or two, where the cost is flat.
+ * look/32 is an AVX2 multiply-add of 32 bytes a cycle and 1 what the bound's three terms add; 5 dim is `rescore` in f64
+ * and the cache misses of a lone row. They are guesses within a factor of two, which moves code_dim by a step or two,
+ * where the cost is flat at k = 10. At k = 100 four to eight times as many rows pass, so a guess that is too high costs
+ * less than one too low: of 210,000 rows of text, dim 384, with code_dim 160 | 176 | 192 | 208 | 224, a thread answers
+ * 1,008 | 1,183 | 1,351 | 1,438 | 1,455 queries a second at k = 10 and 423 | 480 | 631 | 754 | 810 at k = 100 (batches of
+ * 1,024; Zen 3, 2026-11-21).
  *
  * `passing` is the part of rows whose upper bound reaches the threshold, counted on the sample: some of its rows are
  * queries, the others the rows, and the threshold is the closeness of the nearest of them. With 8,000 rows that is
  * where the tenth nearest of 80,000 would be; a larger segment's threshold is nearer, so `passing` is counted too
- * high, and half of it is put into the costs. The bound is that of codes.h,
+ * high, and two thirds of it are put into the costs. The bound is that of codes.h,
  *
  *   upper = q'.z^ + |w| error + |q2| |z2| + offset,   error = 0.29 sqrt(code_dim) max|y| / 127 + slope |y|
  *
@@ -22,7 +25,7 @@
  *
  * A single query is bound by the bytes it reads, at about 6.6 a cycle (21 GB/s at 3.2 GHz):
  *
- *   cost of a row, alone = (code_dim + 10 to 18 of constants)/6.6 + passing/2 * (dim + 500)
+ *   cost of a row, alone = (code_dim + 10 to 18 of constants)/6.6 + passing/1.5 * 5 dim
  *
  * The code_dim with the least product of both costs is taken: neither is bought dearly with the other. The plain code of
  * the axes costs no projection at encoding and has no tail; it stands as the longest candidate. */
@@ -37,8 +40,9 @@
 #define COST_QUERIES_MAX 48u
 #define COST_STEPS_MAX   64u /* of code_dim */
 #define COST_BYTES_CYCLE 6.6
+#define COST_RESCORE     5.0 /* cycles a component */
 #define COST_PASSING_TOO_HIGH                                                                                \
-    2.0 /* SIFT, 1M: 48 instead of 64; one query 309 instead of 187 a second, 1,024 as before */
+    1.5 /* SIFT, 1M: code_dim 48; 64 would be its choice at 1, with a quarter more memory */
 #define COST_ERROR_OF_STEP 0.29
 #define COST_CODE_MAX      127.0f
 #define COST_VECTOR_ROWS   16.0
@@ -240,7 +244,7 @@ static uint32_t look_choose(const cost_work *work, uint32_t step) {
 }
 
 static double rescore_cost(const cost_work *work, uint32_t step) {
-    return passing_of(work, step) / COST_PASSING_TOO_HIGH * (work->sample->dim + 500.0);
+    return passing_of(work, step) / COST_PASSING_TOO_HIGH * (COST_RESCORE * work->sample->dim);
 }
 
 /* In a batch. */
