@@ -59,8 +59,9 @@ static void free_all(ucx_transport *transport) {
     while (transport->spare_sends) {
         ucx_send *send = transport->spare_sends;
         transport->spare_sends = send->next;
-        kith_free(send);
+        ucx_pool_give(&transport->pool, send);
     }
+    ucx_pool_fini(&transport->pool);
     ucx_links_free(transport);
     ucx_peers_free(transport);
     kith_map_destroy(transport->peers);
@@ -133,6 +134,7 @@ static ucx_transport *transport_alloc(const kith_transport_ucx_options *options)
     transport->links_by_ep = kith_map_create(16);
     kith_env_random(options->env, &seed, sizeof seed);
     kith_rng_init(&transport->rng, seed);
+    ucx_pool_init(&transport->pool);
     return transport;
 }
 

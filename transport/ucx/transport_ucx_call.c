@@ -166,6 +166,13 @@ static kith_status check_node(const ucx_call *call, kith_err *err) {
         err, KITH_UNAVAILABLE, "at %s there is node %s, not node %s", public->address, found, wanted);
 }
 
+/* By the clock of this moment, not of this round: with a stale one a peer would give up too early. 0: no deadline. */
+static uint64_t remaining_ns(const ucx_transport *transport, const kith_transport_call *call) {
+    uint64_t now_ns = kith_env_now_ns(transport->env);
+    if (call->deadline_ns == 0) return 0;
+    return call->deadline_ns > now_ns ? call->deadline_ns - now_ns : 1;
+}
+
 static void send_request(ucx_transport *transport, ucx_call *call) {
     kith_transport_call *public = ucx_public_of(call);
     kith_err err;
@@ -179,7 +186,7 @@ static void send_request(ucx_transport *transport, ucx_call *call) {
         .type = KITH_AM_TYPE_REQUEST,
         .kind = (uint16_t) public->kind,
         .call = call->id,
-        .remaining_ns = public->deadline_ns ? public->deadline_ns - transport->now_ns : 0,
+        .remaining_ns = remaining_ns(transport, public),
         .body_bytes = (uint32_t) public->byte_count,
     };
     if (copied) {

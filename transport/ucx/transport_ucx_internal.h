@@ -9,6 +9,7 @@
  *   transport_ucx_hello.c  what comes first on a connection (transport_ucx_tls.c: handshake, keys, MAC)
  *   transport_ucx_serve.c  requests that arrive, and their replies
  *   transport_ucx_local.c  calls to this very process
+ *   transport_ucx_pool.c   memory for long bodies
  *   transport_ucx_certs.c  making certificates
  *
  * Threads: all state below belongs to the I/O thread, except what says otherwise. Other threads hand it items. UCX is never
@@ -25,6 +26,7 @@
 #include "host/base/log.h"
 #include "host/base/map.h"
 #include "host/base/rng.h"
+#include "host/base/thread.h"
 #include "transport/am_frame.h"
 #include "transport/ucx/transport_ucx.h"
 
@@ -49,6 +51,15 @@ typedef struct ucx_item {
     struct ucx_item *next;
     void (*run)(ucx_transport *transport, struct ucx_item *item);
 } ucx_item;
+
+#define UCX_POOL_CLASSES 40u
+
+typedef struct ucx_pool {
+    kith_mutex mutex;
+    struct ucx_block *kept[UCX_POOL_CLASSES];
+    uint64_t kept_bytes;
+    bool was_used; /* since the last trim */
+} ucx_pool;
 
 typedef struct ucx_handler {
     kith_executor *executor;
@@ -216,11 +227,13 @@ struct ucx_transport {
     atomic_bool is_asleep;        /* whoever sets it false writes to wake_fd */
     atomic_bool cancel_is_wanted; /* some call's `cancelled` was set */
     atomic_bool is_stopping;
+    ucx_pool pool;
     _Atomic(uint32_t) local_in_flight; /* against the bound */
     _Atomic(uint32_t) local_undone;    /* whose `done` has not returned */
     ucx_counters counters;
     /* Of the I/O thread. */
-    uint64_t now_ns;            /* of this round of the loop */
+    uint64_t now_ns; /* of this round of the loop */
+    uint64_t trim_ns;
     uint64_t tick_ns, watch_ns; /* when the next ones are due */
     uint64_t strangers, accepted;
     kith_rng rng;    /* jitter */
@@ -316,7 +329,7 @@ void ucx_link_send_frame(ucx_link *link, const kith_am_frame *frame);
 void ucx_link_send_body(ucx_link *link, kith_am_type type, const void *bytes, size_t byte_count);
 ucx_send *ucx_send_take(ucx_transport *transport, size_t room_bytes);
 /* For any thread; NULL when memory is out. */
-ucx_send *ucx_send_create(size_t room_bytes);
+ucx_send *ucx_send_create(ucx_transport *transport, size_t room_bytes);
 void ucx_send_release(ucx_transport *transport, ucx_send *send);
 ucs_status_t ucx_link_receive(void *transport, const void *head, size_t head_bytes, void *data,
     size_t data_bytes, const ucp_am_recv_param_t *param); /* UCX's callback */
@@ -343,6 +356,16 @@ bool ucx_local_is_for(const ucx_transport *transport, const kith_transport_call 
 void ucx_local_start(ucx_transport *transport, kith_transport_call *call);
 void ucx_local_reply(kith_transport_request *request, kith_status status, const void *bytes,
     size_t byte_count, const kith_err *err);
+
+/* --- pool: any thread --- */
+void ucx_pool_init(ucx_pool *pool);
+void ucx_pool_fini(ucx_pool *pool);
+/* NULL when memory is out. */
+void *ucx_pool_take(ucx_pool *pool, size_t bytes);
+/* Accepts NULL. */
+void ucx_pool_give(ucx_pool *pool, void *bytes);
+/* Gives what is kept back to the system when none was taken since the last trim. */
+void ucx_pool_trim(ucx_pool *pool);
 
 /* --- TLS --- */
 KITH_CHECK kith_status ucx_tls_context_create(const kith_transport_credentials *credentials,

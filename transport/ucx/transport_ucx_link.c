@@ -145,8 +145,8 @@ void ucx_links_accept(ucx_transport *transport) {
 
 /* --- send --- */
 
-ucx_send *ucx_send_create(size_t room_bytes) {
-    ucx_send *send = kith_try_alloc(sizeof *send + room_bytes);
+ucx_send *ucx_send_create(ucx_transport *transport, size_t room_bytes) {
+    ucx_send *send = ucx_pool_take(&transport->pool, sizeof *send + room_bytes);
     if (!send) return NULL;
     send->room_bytes = room_bytes;
     send->call = NULL;
@@ -158,8 +158,8 @@ ucx_send *ucx_send_take(ucx_transport *transport, size_t room_bytes) {
     kith_assert(room_bytes <= KITH_TRANSPORT_UCX_COPY_BYTES);
     ucx_send *send = transport->spare_sends;
     if (!send) {
-        send = kith_alloc(sizeof *send + KITH_TRANSPORT_UCX_COPY_BYTES);
-        send->room_bytes = KITH_TRANSPORT_UCX_COPY_BYTES;
+        send = ucx_send_create(transport, KITH_TRANSPORT_UCX_COPY_BYTES);
+        kith_assert(send != NULL); /* small and bounded, as what kith_alloc is for */
     } else {
         transport->spare_sends = send->next;
         transport->spare_count--;
@@ -171,7 +171,7 @@ ucx_send *ucx_send_take(ucx_transport *transport, size_t room_bytes) {
 
 void ucx_send_release(ucx_transport *transport, ucx_send *send) {
     if (send->room_bytes != KITH_TRANSPORT_UCX_COPY_BYTES || transport->spare_count >= UCX_SPARE_SENDS_MAX) {
-        kith_free(send);
+        ucx_pool_give(&transport->pool, send);
         return;
     }
     send->next = transport->spare_sends;
@@ -351,7 +351,7 @@ static void receive_done(ucx_receive *receive, ucs_status_t status) {
             body = NULL;
         }
     }
-    kith_free(body);
+    ucx_pool_give(&link->transport->pool, body);
     kith_free(receive);
 }
 
@@ -371,7 +371,7 @@ static ucs_status_t receive_long(
     bool is_reply = frame->type == KITH_AM_TYPE_REPLY;
     if (is_reply ? !ucx_call_find(link->transport, link, frame->call) : !ucx_serve_admit(link, frame))
         return UCS_OK;
-    uint8_t *body = kith_try_alloc(frame->body_bytes);
+    uint8_t *body = ucx_pool_take(&link->transport->pool, frame->body_bytes);
     if (!body) {
         ucx_link_doom(link, KITH_NO_MEMORY, "no memory for a message of %u bytes", frame->body_bytes);
         return UCS_OK;

@@ -12,6 +12,8 @@
 #define PROGRESS_MAX 64
 /* How soon a set cancel_watch is seen. */
 #define WATCH_NS (10 * NS_PER_MS)
+/* How long memory for long bodies is kept unused, at least. A guess. */
+#define TRIM_NS (5 * NS_PER_S)
 /* How long others get to hear a goodbye. */
 #define GOODBYE_NS (200 * NS_PER_MS)
 
@@ -74,6 +76,9 @@ static void tick(ucx_transport *transport) {
     transport->tick_ns = transport->now_ns + tick_interval_ns(transport);
     ucx_links_tick(transport);
     ucx_peers_tick(transport);
+    if (transport->now_ns < transport->trim_ns) return;
+    transport->trim_ns = transport->now_ns + TRIM_NS;
+    ucx_pool_trim(&transport->pool);
 }
 
 static void watch(ucx_transport *transport) {

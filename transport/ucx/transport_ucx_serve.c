@@ -46,6 +46,12 @@ bool ucx_serve_admit(ucx_link *link, const kith_am_frame *frame) {
 
 /* --- in --- */
 
+/* By the clock of this moment: never before the caller's own deadline. */
+static uint64_t deadline_of(const ucx_transport *transport, uint64_t remaining_ns) {
+    uint64_t now_ns = kith_env_now_ns(transport->env);
+    return remaining_ns < UINT64_MAX - now_ns ? now_ns + remaining_ns : UINT64_MAX;
+}
+
 static ucx_request *request_create(ucx_link *link, const kith_am_frame *frame, size_t room_bytes) {
     ucx_transport *transport = link->transport;
     ucx_request *request = kith_alloc(sizeof *request + room_bytes);
@@ -58,10 +64,7 @@ static ucx_request *request_create(ucx_link *link, const kith_am_frame *frame, s
     };
     request->request.cancelled = &request->cancelled;
     request->request.impl[0] = request;
-    if (frame->remaining_ns)
-        request->request.deadline_ns = frame->remaining_ns < UINT64_MAX - transport->now_ns
-                                           ? transport->now_ns + frame->remaining_ns
-                                           : UINT64_MAX;
+    if (frame->remaining_ns) request->request.deadline_ns = deadline_of(transport, frame->remaining_ns);
     if (request->next) request->next->previous = request;
     link->requests = request;
     link->request_count++;
@@ -157,27 +160,28 @@ static void reply_run(ucx_transport *transport, ucx_item *item) {
         ucx_send_release(transport, request->reply);
     }
     if (request->ucx_data) ucp_am_data_release(transport->worker, request->ucx_data);
-    kith_free(request->body);
+    ucx_pool_give(&transport->pool, request->body);
     transport->request_count--;
     kith_free(request);
 }
 
 /* The reply as it will travel; one that cannot be made becomes the error that says so. */
-static ucx_send *reply_make(kith_status status, const void *bytes, size_t byte_count, const kith_err *err) {
+static ucx_send *reply_make(
+    ucx_transport *transport, kith_status status, const void *bytes, size_t byte_count, const kith_err *err) {
     kith_err own;
     ucx_send *send = NULL;
     if (byte_count > KITH_AM_BODY_BYTES_MAX) {
         status = kith_err_set(&own, KITH_INVALID, "a reply between nodes of %zu bytes, at most %u",
             byte_count, KITH_AM_BODY_BYTES_MAX);
     } else {
-        send = ucx_send_create(byte_count);
+        send = ucx_send_create(transport, byte_count);
         if (!send)
             status = kith_err_set(&own, KITH_NO_MEMORY, "no memory for a reply of %zu bytes", byte_count);
     }
     if (!send) {
         byte_count = 0;
         err = &own;
-        send = ucx_send_create(0);
+        send = ucx_send_create(transport, 0);
         kith_assert(send != NULL);
     }
     size_t text_bytes = status != KITH_OK && err ? strlen(err->text) : 0;
@@ -196,7 +200,7 @@ static ucx_send *reply_make(kith_status status, const void *bytes, size_t byte_c
 void ucx_serve_reply(kith_transport_request *public, kith_status status, const void *bytes, size_t byte_count,
     const kith_err *err) {
     ucx_request *request = public->impl[0];
-    request->reply = reply_make(status, bytes, byte_count, err);
+    request->reply = reply_make(request->transport, status, bytes, byte_count, err);
     request->reply->frame.call = request->call_id;
     request->item.run = reply_run;
     ucx_post(request->transport, &request->item);

@@ -1,10 +1,12 @@
 /* Somebody who speaks UCX and is no node: nothing that it sends before a hello reaches a handler, it is closed, and others
- * are served on. */
+ * are served on. The server is a process of its own: UCX 1.13 asserts when, of two workers of one process that open and
+ * close many connections, one gets a late event of a descriptor that is now the other's (async.c). */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <ucp/api/ucp.h>
 
-#include "tests/unit/transport/ucx/ucx_fixture.h"
+#include "host/base/bytes.h"
+#include "tests/unit/transport/ucx/ucx_peer_process.h"
 #include "transport/am_frame.h"
 
 #define AM_ID 1u /* of the transport's messages */
@@ -18,7 +20,7 @@ typedef struct stranger {
 } stranger;
 
 typedef struct stranger_fixture {
-    conformance_fixture base;
+    peer_fixture peer;
     stranger stranger;
 } stranger_fixture;
 
@@ -103,12 +105,12 @@ static void stranger_hang_up(stranger *own) {
 
 static int setup(void **state) {
     stranger_fixture *fixture = kith_alloc_zero(sizeof *fixture);
-    ucx_fixture_init(&fixture->base);
-    kith_transport_ucx_options options = ucx_test_options(fixture->base.env, server_node);
-    ucx_fixture_serve(&fixture->base, &options);
-    options = ucx_test_options(fixture->base.env, caller_node);
-    ucx_fixture_call(&fixture->base, &options);
-    conformance_register(&fixture->base);
+    conformance_fixture *base = &fixture->peer.base;
+    ucx_fixture_init(base);
+    peer_start(&fixture->peer, 0);
+    kith_transport_ucx_options options = ucx_test_options(base->env, caller_node);
+    ucx_fixture_call(base, &options);
+    conformance_register(base);
     stranger_open(&fixture->stranger);
     *state = fixture;
     return 0;
@@ -118,28 +120,46 @@ static int teardown(void **state) {
     stranger_fixture *fixture = *state;
     ucp_worker_destroy(fixture->stranger.worker);
     ucp_cleanup(fixture->stranger.context);
-    ucx_fixture_free(&fixture->base);
+    peer_end(&fixture->peer);
+    ucx_fixture_free(&fixture->peer.base);
     return 0;
 }
 
 static void dial(stranger_fixture *fixture) {
-    stranger_dial(&fixture->stranger, kith_transport_ucx_port(fixture->base.server));
+    stranger_dial(&fixture->stranger, (uint16_t)fixture->peer.port);
+}
+
+/* How many requests the peer's echo has handled. */
+static uint32_t handled_count(stranger_fixture *fixture) {
+    conformance_call own;
+    conformance_start(&fixture->peer.base, &own, KITH_AM_COUNT, NULL, 0);
+    conformance_wait(&own);
+    assert_int_equal(own.status, KITH_OK);
+    assert_int_equal(own.reply.bytes, 4);
+    uint32_t count = kith_load_u32(own.reply.data);
+    kith_buf_fini(&own.reply);
+    return count;
+}
+
+static void assert_echoes(stranger_fixture *fixture) {
+    conformance_call call;
+    ucx_test_call(&fixture->peer.base, &call,
+        &(kith_transport_call){.address = fixture->peer.address, .kind = KITH_AM_SEARCH});
+    assert_int_equal(call.status, KITH_OK);
 }
 
 /* The stranger is hung up on within the hello's time-out and a bit, and a node is served as before. */
 static void assert_closed(stranger_fixture *fixture) {
     stranger *own = &fixture->stranger;
-    uint64_t began_ns = kith_env_now_ns(fixture->base.env);
-    while (!own->is_closed && kith_env_now_ns(fixture->base.env) - began_ns < 5000 * MS)
+    kith_env *env = fixture->peer.base.env;
+    uint64_t began_ns = kith_env_now_ns(env);
+    while (!own->is_closed && kith_env_now_ns(env) - began_ns < 20000 * MS)
         ucp_worker_progress(own->worker);
     assert_true(own->is_closed);
     stranger_hang_up(own);
-    uint32_t handled_before = fixture->base.handled;
-    conformance_call call;
-    ucx_test_call(&fixture->base, &call,
-        &(kith_transport_call){.address = fixture->base.address, .kind = KITH_AM_SEARCH});
-    assert_int_equal(call.status, KITH_OK);
-    assert_int_equal(fixture->base.handled, handled_before + 1);
+    uint32_t handled_before = handled_count(fixture);
+    assert_echoes(fixture);
+    assert_int_equal(handled_count(fixture), handled_before + 1);
 }
 
 static void hello_body(kith_buf *body, const char *cluster, uint16_t version) {
@@ -157,7 +177,7 @@ static void test_transport_ucx_stranger__request_before_a_hello_reaches_nobody(v
     dial(fixture);
     stranger_send_frame(&fixture->stranger, search, "x", 1, 1);
     assert_closed(fixture);
-    assert_int_equal(fixture->base.handled, 1); /* the node's own */
+    assert_int_equal(handled_count(fixture), 1); /* the node's own */
 }
 
 static void test_transport_ucx_stranger__every_other_type_before_a_hello_is_closed(void **state) {
@@ -173,10 +193,10 @@ static void test_transport_ucx_stranger__every_other_type_before_a_hello_is_clos
 
 static void test_transport_ucx_stranger__silence_is_closed_in_time(void **state) {
     stranger_fixture *fixture = *state;
-    uint64_t began_ns = kith_env_now_ns(fixture->base.env);
+    uint64_t began_ns = kith_env_now_ns(fixture->peer.base.env);
     dial(fixture);
     assert_closed(fixture);
-    assert_true(kith_env_now_ns(fixture->base.env) - began_ns < 3000 * MS);
+    assert_true(kith_env_now_ns(fixture->peer.base.env) - began_ns < 5000 * MS);
 }
 
 static void test_transport_ucx_stranger__another_version_is_told_so(void **state) {
@@ -202,7 +222,7 @@ static void test_transport_ucx_stranger__requests_after_a_refusal_reach_nobody(v
     stranger_send_frame(&fixture->stranger, hello_frame, body.data, body.bytes, 3);
     kith_buf_fini(&body);
     assert_closed(fixture);
-    assert_int_equal(fixture->base.handled, 1);
+    assert_int_equal(handled_count(fixture), 1);
 }
 
 static void test_transport_ucx_stranger__repeated_frame_is_closed(void **state) {
@@ -221,7 +241,7 @@ static void test_transport_ucx_stranger__random_frames_do_no_harm(void **state) 
     stranger_fixture *fixture = *state;
     kith_rng rng;
     kith_rng_init(&rng, test_seed(1));
-    for (uint64_t round = 0; round < test_scaled(30); round++) {
+    for (uint64_t round = 0; round < test_scaled(15); round++) {
         uint8_t head[KITH_AM_FRAME_HEAD_MAX], body[200];
         kith_am_frame frame = {.type = (kith_am_type)(1 + kith_rng_below(&rng, 9))};
         size_t body_bytes = kith_rng_below(&rng, sizeof body);
