@@ -193,9 +193,22 @@ uint32_t kith_role_cluster_port(const kith_role_cluster *cluster) {
     return kith_transport_ucx_port(cluster->transport);
 }
 
+static bool map_has_self(const kith_role_cluster *cluster) {
+    kith_meta_map *map = kith_meta_map_get(kith_meta_client_meta(cluster->client));
+    bool found = false;
+    for (uint32_t i = 0; i < map->node_count && !found; i++)
+        found = kith_node_id_equal(&map->nodes[i].id, &cluster->self.id);
+    kith_meta_map_release(map);
+    return found;
+}
+
+/* A data node that is not in the map yet is given no shards: whoever waits for readiness before the first collection is
+ * created must wait for this too. */
 kith_status kith_role_cluster_health(const kith_role_cluster *cluster, kith_err *err) {
     if (kith_meta_client_map_version(cluster->client) == 0)
         return kith_err_set(err, KITH_UNAVAILABLE, "no coordinator has sent a cluster map yet");
+    if (!map_has_self(cluster))
+        return kith_err_set(err, KITH_UNAVAILABLE, "the cluster map does not have this node yet");
     return KITH_OK;
 }
 
