@@ -2,7 +2,7 @@
 # Installs what is missing, builds, runs the tests, and ends with one line: N passed, N failed.
 #
 #   tests/run.sh                      everything CI runs
-#   tests/run.sh unit kernels         only these suites: lint unit kernels fuzz sim integration sanitizers
+#   tests/run.sh unit kernels         only these suites: lint unit kernels fuzz sim integration cluster sanitizers
 #   tests/run.sh --scale 10 sim       the random parts ten times as long
 #   tests/run.sh --seed 7             replays a seed (each random test prints its own)
 #   tests/run.sh --preset release     against another preset (default dev)
@@ -11,7 +11,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-all="lint unit kernels fuzz sim integration sanitizers"
+all="lint unit kernels fuzz sim integration cluster sanitizers"
 suites=() preset=dev
 while [ $# -gt 0 ]; do
     case "$1" in
@@ -81,6 +81,14 @@ suite_integration() {
     numbers=$(python3 tests/junit_count.py "build/$preset/junit-integration.xml") || numbers="0 1"
     # shellcheck disable=SC2086
     count integration $numbers
+}
+suite_cluster() {
+    local numbers status=0
+    tests/cluster/run.sh --bin "$PWD/build/$preset/bin" || status=$?
+    [ "$status" -ne 77 ] || return
+    numbers=$(python3 tests/junit_count.py "build/$preset/junit-cluster.xml") || numbers="0 1"
+    # shellcheck disable=SC2086
+    count cluster $numbers
 }
 suite_sanitizers() {
     build asan || { count "build asan" 0 1; return; }

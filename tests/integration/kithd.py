@@ -25,7 +25,8 @@ def free_port():
 class Kithd:
     """`config` are keys of kith.conf; `env` is added to the environment; `wrap` is put before the command."""
 
-    def __init__(self, bin_dir, work_dir, config=None, env=None, data_dir=None):
+    def __init__(self, bin_dir, work_dir, config=None, env=None, data_dir=None, role="standalone", host="127.0.0.1",
+                 wrap=()):
         self.bin_dir = pathlib.Path(bin_dir)
         self.work_dir = pathlib.Path(work_dir)
         self.work_dir.mkdir(parents=True, exist_ok=True)
@@ -34,12 +35,13 @@ class Kithd:
         self.config_path = self.work_dir / "kith.conf"
         self.config = dict(config or {})
         self.env = dict(env or {})
+        self.role, self.host, self.wrap = role, host, list(wrap)
         self.process = None
-        self.grpc_port = self.http_port = 0
+        self.grpc_port = self.http_port = self.node_port = 0
 
     @property
     def address(self):
-        return f"127.0.0.1:{self.grpc_port}"
+        return f"{self.host}:{self.grpc_port}"
 
     def write_config(self, **changes):
         self.config.update(changes)
@@ -55,9 +57,9 @@ class Kithd:
         self.config_path.write_text("".join(lines))
 
     def command(self):
-        return [str(self.bin_dir / "kithd"), "--config", str(self.config_path), "--role", "standalone",
+        return [*self.wrap, str(self.bin_dir / "kithd"), "--config", str(self.config_path), "--role", self.role,
                 "--data-dir", str(self.data_dir), "--http-port", str(self.http_port),
-                "--grpc-port", str(self.grpc_port), "--node-port", "0"]
+                "--grpc-port", str(self.grpc_port), "--node-port", str(self.node_port)]
 
     def spawn(self):
         """Starts the process without waiting for it."""
@@ -80,7 +82,7 @@ class Kithd:
     def http(self, path, timeout=5):
         """(status, text) of a GET."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=timeout) as answer:
+            with urllib.request.urlopen(f"http://{self.host}:{self.http_port}{path}", timeout=timeout) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()

@@ -24,14 +24,7 @@ for program in kithd kith; do
     [ -x "$bin/$program" ] || { echo "run.sh: $bin/$program is not there; build it first" >&2; exit 2; }
 done
 
-venv=build/integration-venv
-stamp=$venv/requirements.sha256
-wanted=$(sha256sum tests/integration/requirements.txt)
-if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
-    python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/integration/requirements.txt
-    echo "$wanted" >"$stamp"
-fi
+tests/integration/venv.sh
 case " ${arguments[*]:-} " in *tests/integration/*) ;; *) arguments+=(tests/integration) ;; esac
-exec "$venv/bin/python" -m pytest -c tests/integration/pytest.ini --rootdir tests/integration \
+exec build/integration-venv/bin/python -m pytest -c tests/integration/pytest.ini --rootdir tests/integration \
     "--bin=$(realpath "$bin")" --junitxml "$(dirname "$bin")/junit-integration.xml" "${arguments[@]}"
