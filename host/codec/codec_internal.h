@@ -23,7 +23,7 @@
 
 typedef struct kith_codec_shard_search_request {
     uint64_t collection_id;
-    uint64_t map_version; /* that the asker went by */
+    uint64_t map_version;      /* that the asker went by */
     const uint64_t *shard_ids; /* [shard_count] */
     uint32_t shard_count;      /* 1..KITH_SHARDS_MAX */
     uint32_t field_index; /* 0..KITH_FIELDS_MAX - 1; whether the collection has it is the server's to check */
@@ -132,7 +132,7 @@ KITH_CHECK kith_status kith_codec_shard_read_response_decode(const void *data, s
 
 typedef struct kith_codec_shard_count_request {
     uint64_t collection_id;
-    uint64_t map_version; /* that the asker went by */
+    uint64_t map_version;      /* that the asker went by */
     const uint64_t *shard_ids; /* [shard_count] */
     uint32_t shard_count;      /* 1..KITH_SHARDS_MAX */
 } kith_codec_shard_count_request;

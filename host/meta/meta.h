@@ -13,11 +13,13 @@
 typedef struct kith_meta kith_meta;
 typedef struct kith_meta_proposal kith_meta_proposal;
 typedef struct kith_meta_wait kith_meta_wait;
+typedef struct kith_meta_coordinators kith_meta_coordinators;
 
 typedef struct kith_meta_ops {
     void (*propose)(kith_meta *meta, kith_meta_proposal *proposal);
     void (*wait)(kith_meta *meta, kith_meta_wait *wait);
     bool (*serves_all)(const kith_meta *meta);
+    void (*coordinators)(kith_meta *meta, kith_meta_coordinators *coordinators); /* NULL: not remote */
 } kith_meta_ops;
 
 struct kith_meta {
@@ -56,6 +58,22 @@ struct kith_meta_wait {
 };
 static inline void kith_meta_wait_start(kith_meta *meta, kith_meta_wait *wait) {
     meta->ops->wait(meta, wait);
+}
+
+/* Where the metadata is kept: whom to ask about the cluster. */
+#define KITH_META_COORDINATORS_MAX 9u
+struct kith_meta_coordinators {
+    /* Exactly once, never before kith_meta_coordinators_get has returned; the rest is filled in then. */
+    void (*done)(kith_meta_coordinators *coordinators);
+    char leader[KITH_NODE_ADDRESS_BYTES_MAX + 1]; /* "": nobody is known to lead */
+    uint32_t count;
+    char addresses[KITH_META_COORDINATORS_MAX][KITH_NODE_ADDRESS_BYTES_MAX + 1]; /* those to begin with */
+    kith_task task;
+    kith_meta *meta;
+};
+/* Only of a remote one. */
+static inline void kith_meta_coordinators_get(kith_meta *meta, kith_meta_coordinators *coordinators) {
+    meta->ops->coordinators(meta, coordinators);
 }
 
 static inline void kith_meta_propose(kith_meta *meta, kith_meta_proposal *proposal) {

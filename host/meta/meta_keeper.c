@@ -154,8 +154,8 @@ static void wait_run(kith_task *task) {
         return;
     }
     kith_err err;
-    kith_status status = kith_err_set(&err, KITH_UNAVAILABLE, "map version %llu is not known here",
-        (unsigned long long)wait->map_version);
+    kith_status status = kith_err_set(
+        &err, KITH_UNAVAILABLE, "map version %llu is not known here", (unsigned long long)wait->map_version);
     wait->done(wait, status, &err);
 }
 
@@ -169,7 +169,8 @@ static bool keeper_serves_all(const kith_meta *meta) {
     return ((const kith_meta_keeper *)meta)->unserved_count == 0;
 }
 
-static const kith_meta_ops keeper_ops = {.propose = keeper_propose, .wait = keeper_wait, .serves_all = keeper_serves_all};
+static const kith_meta_ops keeper_ops = {
+    .propose = keeper_propose, .wait = keeper_wait, .serves_all = keeper_serves_all};
 
 kith_status kith_meta_keeper_open(
     const kith_meta_keeper_options *options, kith_meta_keeper **keeper_out, kith_err *err) {
