@@ -130,6 +130,14 @@ static void log_cut(struct raft_log *log, uint64_t index) {
     log->size = log->front = log->back = 0;
 }
 
+/* --- a term that is not written --- */
+
+void kith_raft_guard_term_failed(struct raft *raft) {
+    if (raft->state != RAFT_CANDIDATE) return;
+    raft->candidate_state.disrupt_leader = false;
+    raft->candidate_state.in_pre_vote = false;
+}
+
 /* --- before a message --- */
 
 static bool takes_other_for_snapshot(const struct raft *raft, const struct raft_install_snapshot *message) {

@@ -10,6 +10,9 @@
  * - A member that has at a snapshot's index an entry of a later term, which no majority had, takes it for the snapshot's own
  *   ("have all entries") and answers that it has it; it stays behind until there is another snapshot. kith_raft_guard_before
  *   cuts that entry off.
+ * - A member that is told to take over and cannot write the new term goes back to being a follower, whose leader's address,
+ *   which shares its place with what candidates have, is then given free. (Found by kith_sim, cluster seed 563.)
+ *   kith_raft_guard_term_failed.
  *
  * Others are kept from happening by raft_io.c, which holds messages back while the disk is busy: candidates and votes with
  * entries that are not on disk, an append that fails, an install that meets an election ("tick: Don't convert to candidate
@@ -30,6 +33,8 @@
 uint64_t kith_raft_guard_term(const struct raft *raft, uint64_t index);
 /* After raft_start. `snapshot_configuration_index`: of the newest snapshot's configuration. */
 void kith_raft_guard_started(struct raft *raft, uint64_t snapshot_configuration_index);
+/* Term or vote could not be written, and the core is about to be told. */
+void kith_raft_guard_term_failed(struct raft *raft);
 /* Before the core gets `message`, while no append is on its way to the disk. */
 void kith_raft_guard_before(struct raft *raft, const struct raft_message *message,
     const struct raft_configuration *snapshot_configuration, uint64_t snapshot_configuration_index);

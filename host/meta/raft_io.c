@@ -112,7 +112,9 @@ static int io_start(struct raft_io *table, unsigned msecs, raft_io_tick_cb tick,
 static int term_write(kith_raft_io *io, uint64_t term, uint64_t vote) {
     kith_err err;
     kith_status status = kith_raft_storage_term_set(io->options.storage, term, vote, &err);
-    return status == KITH_OK ? 0 : raft_io_fail(io, &err);
+    if (status == KITH_OK) return 0;
+    kith_raft_guard_term_failed(raft_io_raft(io));
+    return raft_io_fail(io, &err);
 }
 
 static int io_set_term(struct raft_io *table, raft_term term) {
