@@ -1,4 +1,4 @@
-/* kith_sim: histories of a simulated node, from seeds. See README.md. */
+/* kith_sim: histories of a simulated node and of a simulated cluster, from seeds. See README.md. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,25 +7,34 @@
 #include "host/base/rng.h"
 #include "host/base/text.h"
 #include "tests/lib/test_lib.h"
+#include "tests/sim/sim_cluster.h"
 #include "tests/sim/sim_history.h"
 
 #define STEPS_DEFAULT   25u
 #define CRASHES_DEFAULT 100u /* of one seed */
 #define OTHERS          12u  /* histories of a seed with faults that are no crash */
+/* Beside a cluster's history a seed has a few of a node: the faults of a node by itself have runs of their own. */
+#define CRASHES_BESIDE 1u
+#define OTHERS_BESIDE  1u
 
 typedef struct settings {
     uint64_t from, seeds, crashes, steps;
     bool trace;
     bool one; /* only the history that --fault and --at name */
-    uint64_t fault, at, mode, again, fail;
+    bool node, cluster;
+    bool trace_network;
+    uint64_t fault, at, crash_mode, again, fail, mutant;
 } settings;
 
 typedef struct totals {
     uint64_t histories, violations, crashes, reported, flips, writes, seals, merges, restarts;
+    uint64_t clusters;
+    sim_cluster_outcome cluster; /* sums */
 } totals;
 
 static void violation_print(const sim_history_options *options, const sim_outcome *outcome) {
-    printf("seed %llu, %s %llu (--from %llu --steps %u --fault %d --at %llu --mode %d --again %d --fail %d): "
+    printf("seed %llu, %s %llu (--from %llu --steps %u --fault %d --at %llu --crash-mode %d --again %d "
+           "--fail %d): "
            "%s\n",
         (unsigned long long)options->seed, sim_fault_name(options->fault), (unsigned long long)options->at,
         (unsigned long long)options->seed, options->step_count, (int)options->fault,
@@ -71,16 +80,19 @@ static void crashes_do(
         crash_do(*options, i * points / count, plain, rng, sum);
 }
 
-static void others_do(sim_history_options options, kith_rng *rng, totals *sum) {
-    for (uint32_t i = 0; i < OTHERS; i++) {
-        options.fault = i % 3 == 0 ? SIM_FAULT_FLIP : i % 3 == 1 ? SIM_FAULT_NO_SPACE : SIM_FAULT_FAIL;
+static void others_do(sim_history_options options, uint32_t count, kith_rng *rng, totals *sum) {
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t which = count == OTHERS ? i : (uint32_t)kith_rng_below(rng, 3);
+        options.fault = which % 3 == 0   ? SIM_FAULT_FLIP
+                        : which % 3 == 1 ? SIM_FAULT_NO_SPACE
+                                         : SIM_FAULT_FAIL;
         options.at = kith_rng_below(rng, options.step_count);
         options.fail = (sim_fail_kind)kith_rng_below(rng, SIM_FAIL_KINDS);
         history_do(&options, sum);
     }
 }
 
-static void seed_do(uint64_t seed, const settings *set, totals *sum) {
+static void node_seed_do(uint64_t seed, const settings *set, totals *sum) {
     kith_rng rng;
     sim_history_options options = {.seed = seed,
         .step_count = (uint32_t)set->steps,
@@ -89,8 +101,52 @@ static void seed_do(uint64_t seed, const settings *set, totals *sum) {
     kith_rng_init(&rng, seed);
     sim_outcome plain = history_do(&options, sum);
     if (plain.violated) return;
-    crashes_do(&options, &plain, set->crashes, &rng, sum);
-    others_do(options, &rng, sum);
+    if (set->cluster) {
+        for (uint32_t i = 0; i < CRASHES_BESIDE; i++)
+            crash_do(options, kith_rng_below(&rng, plain.file_ops + plain.flushes), &plain, &rng, sum);
+        others_do(options, OTHERS_BESIDE, &rng, sum);
+    } else {
+        crashes_do(&options, &plain, set->crashes, &rng, sum);
+        others_do(options, OTHERS, &rng, sum);
+    }
+}
+
+static void cluster_sum(sim_cluster_outcome *sum, const sim_cluster_outcome *one) {
+    sum->commands += one->commands;
+    sum->acknowledged += one->acknowledged;
+    sum->maps += one->maps;
+    sum->terms += one->terms;
+    sum->crashes += one->crashes;
+    sum->stops += one->stops;
+    sum->cuts += one->cuts;
+    sum->transfers += one->transfers;
+    sum->memberships += one->memberships;
+    sum->messages += one->messages;
+    sum->lost += one->lost;
+    sum->virtual_ms += one->virtual_ms;
+}
+
+static void cluster_seed_do(uint64_t seed, const settings *set, totals *sum) {
+    sim_cluster_options options = {.seed = seed,
+        .trace = set->trace,
+        .trace_network = set->trace_network,
+        .mutant = (sim_mutant)set->mutant};
+    sim_cluster_outcome outcome;
+    sim_cluster_run(&options, &outcome);
+    sum->histories++;
+    sum->clusters++;
+    sum->violations += outcome.violated;
+    cluster_sum(&sum->cluster, &outcome);
+    if (!outcome.violated) return;
+    printf("seed %llu (--mode cluster --from %llu%s%s): %s\n", (unsigned long long)seed,
+        (unsigned long long)seed, set->mutant ? " --mutant " : "",
+        set->mutant ? sim_mutant_name(options.mutant) : "", outcome.text);
+    fflush(stdout);
+}
+
+static void seed_do(uint64_t seed, const settings *set, totals *sum) {
+    if (set->cluster) cluster_seed_do(seed, set, sum);
+    if (set->node) node_seed_do(seed, set, sum);
 }
 
 static void one_do(const settings *set, totals *sum) {
@@ -99,15 +155,23 @@ static void one_do(const settings *set, totals *sum) {
         .trace = set->trace,
         .fault = (sim_fault_kind)set->fault,
         .at = set->at,
-        .crash_mode = (sim_crash_mode)set->mode,
+        .crash_mode = (sim_crash_mode)set->crash_mode,
         .crash_again = set->again != 0,
         .fail = (sim_fail_kind)set->fail};
     history_do(&options, sum);
 }
 
 static const char usage[] =
-    "kith_sim --from SEED --seeds N [--ops N] [--crashes N] [--trace]\n"
-    "kith_sim --from SEED --ops N --fault N --at N [--mode N] [--again N] [--fail N] [--trace]\n";
+    "kith_sim --from SEED --seeds N [--mode node|cluster] [--trace] [--trace-network]\n"
+    "         node: [--ops N] [--crashes N]   cluster: [--mutant N]\n"
+    "kith_sim --mode node --from SEED --ops N --fault N --at N [--crash-mode N] [--again N] [--fail N] "
+    "[--trace]\n";
+
+static bool mode_read(settings *set, const char *value) {
+    set->node = value && strcmp(value, "cluster") != 0;
+    set->cluster = value && strcmp(value, "node") != 0;
+    return set->node != set->cluster;
+}
 
 static bool option_read(settings *set, const char *name, const char *value) {
     const struct {
@@ -115,7 +179,9 @@ static bool option_read(settings *set, const char *name, const char *value) {
         uint64_t *value;
     } options[] = {{"--from", &set->from}, {"--seeds", &set->seeds}, {"--ops", &set->steps},
         {"--steps", &set->steps}, {"--crashes", &set->crashes}, {"--fault", &set->fault}, {"--at", &set->at},
-        {"--mode", &set->mode}, {"--again", &set->again}, {"--fail", &set->fail}};
+        {"--crash-mode", &set->crash_mode}, {"--again", &set->again}, {"--fail", &set->fail},
+        {"--mutant", &set->mutant}};
+    if (strcmp(name, "--mode") == 0) return mode_read(set, value);
     if (strcmp(name, "--fault") == 0) set->one = true;
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
         if (strcmp(name, options[i].name) == 0)
@@ -128,12 +194,14 @@ static bool options_read(settings *set, int count, char **arguments) {
     for (int i = 1; i < count; i++) {
         if (strcmp(arguments[i], "--trace") == 0)
             set->trace = true;
+        else if (strcmp(arguments[i], "--trace-network") == 0)
+            set->trace = set->trace_network = true;
         else if (!option_read(set, arguments[i], i + 1 < count ? arguments[i + 1] : NULL))
             return false;
         else
             i++;
     }
-    return set->steps > 0 && set->crashes > 0;
+    return set->steps > 0 && set->crashes > 0 && set->mutant < SIM_MUTANTS;
 }
 
 /* Faults are expected here: their log lines help only when one history is traced. */
@@ -141,26 +209,46 @@ static void log_nowhere(void *ctx, kith_log_level level, const char *line, uint3
     (void)ctx, (void)level, (void)line, (void)bytes;
 }
 
+static void node_print(const totals *sum) {
+    printf("%llu writes, %llu seals, %llu merges, %llu starts; %llu crash points, %llu of %llu flipped bits "
+           "reported\n",
+        (unsigned long long)sum->writes, (unsigned long long)sum->seals, (unsigned long long)sum->merges,
+        (unsigned long long)sum->restarts, (unsigned long long)sum->crashes,
+        (unsigned long long)sum->reported, (unsigned long long)sum->flips);
+}
+
+static void cluster_print(const totals *sum) {
+    const sim_cluster_outcome *all = &sum->cluster;
+    printf("%llu clusters in %llu virtual s: %llu commands, %llu acknowledged; %llu maps, %llu terms; %llu "
+           "deaths, %llu stops, %llu cuts, %llu transfers, %llu joins and leaves; %llu messages, %llu lost\n",
+        (unsigned long long)sum->clusters, (unsigned long long)all->virtual_ms / 1000,
+        (unsigned long long)all->commands, (unsigned long long)all->acknowledged,
+        (unsigned long long)all->maps, (unsigned long long)all->terms, (unsigned long long)all->crashes,
+        (unsigned long long)all->stops, (unsigned long long)all->cuts, (unsigned long long)all->transfers,
+        (unsigned long long)all->memberships, (unsigned long long)all->messages,
+        (unsigned long long)all->lost);
+}
+
 int main(int count, char **arguments) {
     settings set = {.from = 1,
         .seeds = 1,
         .crashes = CRASHES_DEFAULT,
         .steps = STEPS_DEFAULT,
-        .mode = SIM_CRASH_LOSE_ALL};
+        .node = true,
+        .cluster = true,
+        .crash_mode = SIM_CRASH_LOSE_ALL};
     totals sum = {0};
     if (!options_read(&set, count, arguments)) {
         fputs(usage, stderr);
         return 2;
     }
+    setvbuf(stdout, NULL, _IOLBF, 0); /* the story is whole also when an assertion ends it */
     kith_log_configure(KITH_LOG_INFO, KITH_LOG_LOGFMT, set.trace ? NULL : log_nowhere, NULL);
     if (set.one) one_do(&set, &sum);
     for (uint64_t i = 0; i < test_scaled(set.seeds) && !set.one; i++)
         seed_do(set.from + i, &set, &sum);
-    printf("%llu writes, %llu seals, %llu merges, %llu starts; %llu crash points, %llu of %llu flipped bits "
-           "reported\n",
-        (unsigned long long)sum.writes, (unsigned long long)sum.seals, (unsigned long long)sum.merges,
-        (unsigned long long)sum.restarts, (unsigned long long)sum.crashes, (unsigned long long)sum.reported,
-        (unsigned long long)sum.flips);
+    if (set.node) node_print(&sum);
+    if (sum.clusters) cluster_print(&sum);
     printf("%llu histories, %llu violations\n", (unsigned long long)sum.histories,
         (unsigned long long)sum.violations);
     return sum.violations ? 1 : 0;

@@ -19,6 +19,7 @@ typedef struct sim_change {
     uint64_t bytes;
     uint8_t *data;
     bool doomed; /* its sync failed: no later sync makes it durable */
+    bool buried; /* doomed, and under a later write that is synced: it cannot come to the disk any more */
 } sim_change;
 
 typedef struct sim_inode {
@@ -170,15 +171,30 @@ static void change_push(sim_disk *disk, sim_inode *inode, uint64_t offset, const
     disk->used_bytes += inode->current.bytes - before;
 }
 
+static bool change_covers(const sim_change *change, const sim_change *old) {
+    return change->data && old->data && old->offset >= change->offset &&
+           old->offset + old->bytes <= change->offset + change->bytes;
+}
+
+/* Else a crash could bring back, over what was synced, what was there before it. */
+static void changes_bury(sim_inode *inode) {
+    for (const sim_change *change = inode->changes; change; change = change->next) {
+        if (change->doomed) continue;
+        for (sim_change *old = inode->changes; old != change; old = old->next)
+            old->buried = old->buried || (old->doomed && change_covers(change, old));
+    }
+}
+
 static void changes_sync(sim_inode *inode) {
+    changes_bury(inode);
     sim_change **at = &inode->changes;
     while (*at) {
         sim_change *change = *at;
-        if (change->doomed) {
+        if (change->doomed && !change->buried) {
             at = &change->next;
             continue;
         }
-        change_apply(&inode->durable, change);
+        if (!change->buried) change_apply(&inode->durable, change);
         *at = change->next;
         kith_free(change->data);
         kith_free(change);

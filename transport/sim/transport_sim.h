@@ -63,6 +63,7 @@ typedef struct kith_transport_sim_event {
     kith_am_kind kind;
     bool is_reply;
     kith_status status; /* of a reply */
+    const void *bytes;  /* borrowed */
     size_t byte_count;
 } kith_transport_sim_event;
 /* For telling a history's story; NULL: nobody listens. */

@@ -131,6 +131,7 @@ void sim_network_trace(const kith_transport_sim_network *network, const sim_pack
         .kind = packet->kind,
         .is_reply = packet->type == SIM_PACKET_REPLY,
         .status = packet->status,
+        .bytes = packet->bytes,
         .byte_count = packet->byte_count};
     network->trace(network->trace_ctx, &event);
 }

@@ -1,0 +1,91 @@
+/* One machine of a simulated cluster: a coordinator or a member (what every data and query node has of the cluster:
+ * heartbeats and the map), with its disk. It can be started, stopped in good order, killed, and started again on what its
+ * disk kept.
+ *
+ * Stopping takes virtual time: poll moves it on. Threads: one, the simulator's. */
+#ifndef KITH_TESTS_SIM_SIM_CLUSTER_NODE_H
+#define KITH_TESTS_SIM_SIM_CLUSTER_NODE_H
+
+#include "tests/sim/sim_cluster_check.h"
+#include "tests/sim/sim_env.h"
+#include "transport/sim/transport_sim.h"
+
+#define SIM_COORDINATORS_MAX 7u
+
+typedef struct sim_node sim_node;
+
+/* Faults built in, to see that they are found. */
+typedef enum sim_mutant {
+    SIM_MUTANT_NONE = 0,
+    SIM_MUTANT_TERM_UNSYNCED = 1,  /* the disk lies about syncs of term and vote */
+    SIM_MUTANT_LOG_UNSYNCED = 2,   /* of the Raft log */
+    SIM_MUTANT_NAMES_UNSYNCED = 3, /* of folders: new files vanish */
+    SIM_MUTANT_DISK_FORGOTTEN = 4, /* a coordinator comes back with an empty disk and its old id */
+    SIM_MUTANTS,
+} sim_mutant;
+const char *sim_mutant_name(sim_mutant mutant);
+
+typedef struct sim_node_options {
+    sim_env *machine; /* taken: destroyed with the node */
+    kith_transport_sim_network *network;
+    sim_check *check;
+    uint32_t number; /* for the judge */
+    bool is_coordinator;
+    bool is_spare; /* a coordinator that is no first member: it waits to be joined */
+    /* The first coordinators; every node has this list in its configuration. */
+    uint32_t coordinator_count;
+    uint32_t snapshot_threshold;
+    bool one_executor; /* everything on one thread, or the disk apart */
+    sim_mutant mutant;
+    void (*tell)(void *ctx, const char *text); /* may be NULL */
+    void *ctx;
+} sim_node_options;
+
+/* Address of the machine with this number: coordinators come first. */
+const char *sim_node_address(uint32_t number);
+
+sim_node *sim_node_create(const sim_node_options *options);
+/* Only when off. */
+void sim_node_destroy(sim_node *node);
+
+typedef enum sim_node_state {
+    SIM_NODE_OFF,
+    SIM_NODE_RUNNING,
+    SIM_NODE_STOPPING,
+    SIM_NODE_GONE, /* removed from the cluster: it stays off */
+} sim_node_state;
+sim_node_state sim_node_state_of(const sim_node *node);
+
+/* From OFF. A failure that is no crash in the middle of it is a violation. */
+void sim_node_start(sim_node *node);
+void sim_node_stop(sim_node *node);
+void sim_node_crash(sim_node *node, sim_crash_mode mode, kith_transport_sim_power power);
+/* The machine dies in the middle of its file operation number `operations` from now. */
+void sim_node_crash_soon(sim_node *node, uint64_t operations, sim_crash_mode mode);
+/* SIGSTOP and SIGCONT. */
+void sim_node_pause(sim_node *node, bool paused);
+bool sim_node_is_paused(const sim_node *node);
+/* NULL: none. */
+const char *sim_node_violation(const sim_node *node);
+/* Moves stopping on, notices a machine that died, shows the judge what changed. */
+void sim_node_poll(sim_node *node);
+
+/* --- coordinators --- */
+
+bool sim_node_leads(const sim_node *node);
+/* Asks, if this node leads; what comes of it is not waited for. */
+void sim_node_transfer(sim_node *node);
+void sim_node_join(sim_node *node, uint32_t number);
+void sim_node_leave(sim_node *node, uint32_t number);
+
+/* What a Raft message says, in words. */
+void sim_raft_message_describe(const void *message, size_t message_bytes, char *text, size_t bytes);
+
+/* Version of the map that it goes by; 0: none. */
+uint64_t sim_node_map_version(const sim_node *node);
+/* As this coordinator knows it. */
+bool sim_node_has_voter(const sim_node *node, uint32_t number);
+/* Voters as this node knows them; a member knows of none. */
+uint32_t sim_node_voter_count(const sim_node *node);
+
+#endif
