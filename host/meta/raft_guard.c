@@ -1,5 +1,7 @@
 #include "host/meta/raft_guard.h"
 
+#include <string.h>
+
 #include "host/base/assert.h"
 #include "host/meta/raft_wire.h"
 
@@ -138,6 +140,32 @@ void kith_raft_guard_term_failed(struct raft *raft) {
     raft->candidate_state.in_pre_vote = false;
 }
 
+/* --- appends that begin before the log --- */
+
+static void entries_skip(struct raft_append_entries *append, uint64_t count) {
+    if (append->n_entries == 0) return;
+    if (count < append->n_entries) {
+        append->n_entries -= (unsigned)count;
+        memmove(append->entries, append->entries + count, append->n_entries * sizeof *append->entries);
+        return;
+    }
+    raft_free(append->entries[0].batch);
+    raft_free(append->entries);
+    append->entries = NULL;
+    append->n_entries = 0;
+}
+
+/* What is in a snapshot was committed, so that the leader of this or a later term has it too: the message may as well begin
+ * behind it. */
+static void append_shorten(const struct raft *raft, struct raft_append_entries *append) {
+    uint64_t end = raft->log.snapshot.last_index;
+    if (append->term < raft->current_term || append->prev_log_index >= end) return;
+    if (kith_raft_guard_term(raft, append->prev_log_index) != 0) return; /* the core can compare */
+    entries_skip(append, end - append->prev_log_index);
+    append->prev_log_index = end;
+    append->prev_log_term = raft->log.snapshot.last_term;
+}
+
 /* --- before a message --- */
 
 static bool takes_other_for_snapshot(const struct raft *raft, const struct raft_install_snapshot *message) {
@@ -146,9 +174,10 @@ static bool takes_other_for_snapshot(const struct raft *raft, const struct raft_
            kith_raft_guard_term(raft, message->last_index) > message->last_term;
 }
 
-void kith_raft_guard_before(struct raft *raft, const struct raft_message *message,
+void kith_raft_guard_before(struct raft *raft, struct raft_message *message,
     const struct raft_configuration *snapshot_configuration, uint64_t snapshot_configuration_index) {
     if (message->type == RAFT_IO_APPEND_ENTRIES) {
+        append_shorten(raft, &message->append_entries);
         uint64_t index = first_conflict(raft, &message->append_entries);
         if (index > raft->commit_index)
             configuration_roll_back(raft, index, snapshot_configuration, snapshot_configuration_index);

@@ -13,6 +13,9 @@
  * - A member that is told to take over and cannot write the new term goes back to being a follower, whose leader's address,
  *   which shares its place with what candidates have, is then given free. (Found by kith_sim, cluster seed 563.)
  *   kith_raft_guard_term_failed.
+ * - A member whose snapshot reaches beyond the entry that an append follows on refuses the append, for ever where the
+ *   leader has seen it agree on that entry. (Found by kith_sim, cluster seed 1564.) kith_raft_guard_before takes what is in
+ *   the snapshot out of the message.
  *
  * Others are kept from happening by raft_io.c, which holds messages back while the disk is busy: candidates and votes with
  * entries that are not on disk, an append that fails, an install that meets an election ("tick: Don't convert to candidate
@@ -36,7 +39,7 @@ void kith_raft_guard_started(struct raft *raft, uint64_t snapshot_configuration_
 /* Term or vote could not be written, and the core is about to be told. */
 void kith_raft_guard_term_failed(struct raft *raft);
 /* Before the core gets `message`, while no append is on its way to the disk. */
-void kith_raft_guard_before(struct raft *raft, const struct raft_message *message,
+void kith_raft_guard_before(struct raft *raft, struct raft_message *message,
     const struct raft_configuration *snapshot_configuration, uint64_t snapshot_configuration_index);
 bool kith_raft_guard_snapshot_allowed(const struct raft *raft);
 /* The configuration in force is committed. */
