@@ -202,6 +202,10 @@ void kith_raft_guard_started(struct raft *raft, uint64_t snapshot_configuration_
     raft->configuration_index = before ? before : snapshot_configuration_index;
 }
 
+void kith_raft_guard_installed(struct raft *raft) {
+    raft->configuration_uncommitted_index = 0;
+}
+
 bool kith_raft_guard_configuration_committed(const struct raft *raft) {
     return raft->configuration_index > 0 && raft->configuration_uncommitted_index == 0 &&
            raft->configuration_index <= raft->last_applied;

@@ -16,6 +16,8 @@
  * - A member whose snapshot reaches beyond the entry that an append follows on refuses the append, for ever where the
  *   leader has seen it agree on that entry. (Found by kith_sim, cluster seed 1564.) kith_raft_guard_before takes what is in
  *   the snapshot out of the message.
+ * - A configuration that was not committed is remembered over an install, which ends it: no snapshot and no change of
+ *   membership would come about again. kith_raft_guard_installed.
  *
  * Others are kept from happening by raft_io.c, which holds messages back while the disk is busy: candidates and votes with
  * entries that are not on disk, an append that fails, an install that meets an election ("tick: Don't convert to candidate
@@ -41,6 +43,8 @@ void kith_raft_guard_term_failed(struct raft *raft);
 /* Before the core gets `message`, while no append is on its way to the disk. */
 void kith_raft_guard_before(struct raft *raft, struct raft_message *message,
     const struct raft_configuration *snapshot_configuration, uint64_t snapshot_configuration_index);
+/* After the core was told that its install is done. */
+void kith_raft_guard_installed(struct raft *raft);
 bool kith_raft_guard_snapshot_allowed(const struct raft *raft);
 /* The configuration in force is committed. */
 bool kith_raft_guard_configuration_committed(const struct raft *raft);

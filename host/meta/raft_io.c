@@ -91,8 +91,8 @@ static void timer_run(kith_task *task) {
     timer_start(io);
     raft_io_held_deliver(io);
     if (io->closing) return;
-    if (raft_io_raft(io)->state == RAFT_LEADER || !kith_raft_storage_busy(io->options.storage))
-        io->tick(&io->table);
+    bool ticks = raft_io_raft(io)->state == RAFT_LEADER || !kith_raft_storage_busy(io->options.storage);
+    if (ticks && !io->mute) io->tick(&io->table);
     raft_io_ran(io);
 }
 

@@ -6,8 +6,8 @@
  * fails at once here: the core frees the entries of a message twice when it does.
  *
  * Beyond it: messages wait while appends or an install are on their way to the disk, and a follower's clock does not tick.
- * A leader's clock does, and it takes acknowledgements once an entry of its own term is on disk. A failed append is never
- * told: the core goes on with a log that the disk does not have. It is told to `watch`, which must close the raft.
+ * A leader's clock does, and it takes acknowledgements once an entry of its own term is on disk. A failed write is never
+ * told to the core, which would handle it badly: from then on nothing it does is heard outside, and `watch` must close it.
  *
  * Threads: all on options.executor, like the raft.
  * Ownership: borrows what its options hold; lives until the raft's close is done. */

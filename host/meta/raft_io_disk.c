@@ -140,6 +140,7 @@ static void write_finish(io_write *write) {
             configuration_note(io, &write->snapshot->configuration, write->snapshot->configuration_index);
         write->put->cb(write->put, 0);
         if (unavailable) raft_free(bufs); /* which the core then forgets */
+        if (!unavailable) kith_raft_guard_installed(raft_io_raft(io));
     }
     write_free(write);
 }
@@ -151,6 +152,7 @@ static void write_done(kith_raft_write *base, kith_status status, const kith_err
     if (status == KITH_OK || io->closing) {
         write_finish(write);
     } else {
+        io->mute = true;
         write->next = io->failed;
         io->failed = write;
     }

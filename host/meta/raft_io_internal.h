@@ -43,6 +43,7 @@ struct kith_raft_io {
     uint32_t held_count;
     size_t held_bytes;
 
+    bool mute; /* the disk has failed: nothing of what the core does now may be heard outside */
     bool closing;
     bool closed;
     bool storage_idle;

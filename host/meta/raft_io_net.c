@@ -108,7 +108,7 @@ int raft_io_send(
     send->task.run = send_run;
     send->status = KITH_UNAVAILABLE;
     kith_buf_init(&send->bytes);
-    bool sendable = send_prepare(send, message) && !io->closing;
+    bool sendable = send_prepare(send, message) && !io->closing && !io->mute;
     send->next = io->sends;
     io->sends = send;
     if (!sendable) {
@@ -168,7 +168,7 @@ static void held_pop(kith_raft_io *io, io_held *held) {
 }
 
 void raft_io_held_deliver(kith_raft_io *io) {
-    while (!io->closing && io->held && !must_wait(io, &io->held->message)) {
+    while (!io->closing && !io->mute && io->held && !must_wait(io, &io->held->message)) {
         io_held *held = io->held;
         held_pop(io, held);
         deliver(io, &held->from, &held->message);
@@ -229,7 +229,7 @@ static void request_run(void *ctx, kith_transport_request *request) {
     kith_meta_member from;
     struct raft_message message;
     kith_err err;
-    if (io->closing || !io->recv) {
+    if (io->closing || io->mute || !io->recv) {
         refuse(io, request, KITH_UNAVAILABLE, "the metadata log of this node is not open");
         return;
     }

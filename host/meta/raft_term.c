@@ -54,7 +54,9 @@ static kith_status slots_decode(const uint8_t bytes[FILE_BYTES], term_slot *slot
     if (status != KITH_OK) return status;
     uint32_t newer = slots[1].number > slots[0].number;
     if (slots[newer].number != slots[!newer].number + 1 || slots[newer].number % 2 != newer)
-        return kith_err_set(err, KITH_CORRUPT, "its slots are not of one history");
+        return kith_err_set(err, KITH_CORRUPT,
+            "its slots have numbers %llu and %llu, which are no neighbours",
+            (unsigned long long)slots[0].number, (unsigned long long)slots[1].number);
     *slot_out = slots[newer];
     return KITH_OK;
 }

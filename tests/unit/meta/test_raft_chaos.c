@@ -196,6 +196,12 @@ static void all_well(chaos *run) {
             if (!node->running) try_restart(node);
         }
         cluster_run_ms(run->all, 2500);
+        for (uint32_t i = 0; i < 3; i++) {
+            cluster_node *leader = cluster_leader(run->all, 1000);
+            char name[32];
+            snprintf(name, sizeof name, "well%u-%u", round, i);
+            if (leader) (void)cluster_propose(leader, name);
+        }
     }
 }
 
