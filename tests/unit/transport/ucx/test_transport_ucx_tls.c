@@ -1,5 +1,6 @@
 /* Nodes that prove themselves by certificate: who is let in, who is not and why, and that no signed frame can be changed or
  * repeated. */
+#include <arpa/inet.h>
 #include <sys/stat.h>
 
 #include "tests/unit/transport/ucx/ucx_fixture.h"
@@ -207,6 +208,161 @@ static void test_transport_ucx_tls__unsigned_frames_when_both_want_it(void **sta
     assert_int_equal(own.status, KITH_OK);
 }
 
+/* --- a server that answers the hello and skips the handshake --- */
+
+typedef struct false_server {
+    ucp_context_h context;
+    ucp_worker_h worker;
+    ucp_listener_h listener;
+    ucp_conn_request_h request; /* who dialled, to be accepted */
+    ucp_ep_h ep;
+    uint32_t requests; /* that came after its answer */
+    bool mac;          /* what it says of itself */
+} false_server;
+
+static void false_dialled(ucp_conn_request_h request, void *arg) {
+    ((false_server *)arg)->request = request;
+}
+
+static void false_sent(void *request, ucs_status_t status, void *arg) {
+    (void)status;
+    kith_free(arg);
+    ucp_request_free(request);
+}
+
+static void false_welcome(false_server *own, ucp_ep_h ep) {
+    struct {
+        uint8_t head[KITH_AM_FRAME_HEAD_MAX], body[512];
+    } *message = kith_alloc(sizeof *message);
+    kith_buf body;
+    kith_buf_init(&body);
+    const kith_am_hello hello = {.version = KITH_AM_PROTOCOL_VERSION,
+        .tls = true,
+        .mac = own->mac,
+        .node = server_node,
+        .cluster = CLUSTER_NAME};
+    kith_am_hello_encode(&hello, &body);
+    memcpy(message->body, body.data, body.bytes);
+    const kith_am_frame frame = {
+        .type = KITH_AM_TYPE_HELLO_REPLY, .sequence = 1, .body_bytes = (uint32_t)body.bytes};
+    size_t head_bytes = kith_am_frame_encode(&frame, message->head);
+    ucp_request_param_t param = {
+        .op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS | UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA,
+        .flags = UCP_AM_SEND_FLAG_REPLY | UCP_AM_SEND_FLAG_EAGER,
+        .cb.send = false_sent,
+        .user_data = message,
+    };
+    void *request =
+        ucp_am_send_nbx(ep, UCX_AM_ID, message->head, head_bytes, message->body, body.bytes, &param);
+    if (!UCS_PTR_IS_PTR(request)) kith_free(message);
+    kith_buf_fini(&body);
+}
+
+static ucs_status_t false_received(void *arg, const void *head, size_t head_bytes, void *data,
+    size_t data_bytes, const ucp_am_recv_param_t *param) {
+    false_server *own = arg;
+    kith_am_frame frame;
+    kith_err err;
+    (void)data;
+    assert_ok(kith_am_frame_decode(head, head_bytes, data_bytes, &frame, &err), &err);
+    if (frame.type == KITH_AM_TYPE_HELLO) false_welcome(own, param->reply_ep);
+    if (frame.type == KITH_AM_TYPE_REQUEST) own->requests++;
+    return UCS_OK;
+}
+
+static void false_failed(void *arg, ucp_ep_h ep, ucs_status_t status) {
+    (void)arg;
+    (void)ep;
+    (void)status;
+}
+
+static void false_open(false_server *own, char *address_out, size_t address_bytes) {
+    struct sockaddr_in bound = {.sin_family = AF_INET};
+    bound.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ucp_params_t params = {.field_mask = UCP_PARAM_FIELD_FEATURES, .features = UCP_FEATURE_AM};
+    ucp_worker_params_t worker_params = {0};
+    ucp_config_t *config;
+    assert_int_equal(ucp_config_read(NULL, NULL, &config), UCS_OK);
+    assert_int_equal(ucp_init(&params, config, &own->context), UCS_OK);
+    ucp_config_release(config);
+    assert_int_equal(ucp_worker_create(own->context, &worker_params, &own->worker), UCS_OK);
+    ucp_am_handler_param_t handler = {
+        .field_mask =
+            UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG,
+        .id = UCX_AM_ID,
+        .cb = false_received,
+        .arg = own,
+    };
+    assert_int_equal(ucp_worker_set_am_recv_handler(own->worker, &handler), UCS_OK);
+    ucp_listener_params_t listener_params = {
+        .field_mask = UCP_LISTENER_PARAM_FIELD_SOCK_ADDR | UCP_LISTENER_PARAM_FIELD_CONN_HANDLER,
+        .sockaddr = {.addr = (const struct sockaddr *)&bound, .addrlen = sizeof bound},
+        .conn_handler = {.cb = false_dialled, .arg = own},
+    };
+    assert_int_equal(ucp_listener_create(own->worker, &listener_params, &own->listener), UCS_OK);
+    ucp_listener_attr_t attributes = {.field_mask = UCP_LISTENER_ATTR_FIELD_SOCKADDR};
+    assert_int_equal(ucp_listener_query(own->listener, &attributes), UCS_OK);
+    snprintf(address_out, address_bytes, "127.0.0.1:%u",
+        ntohs(((const struct sockaddr_in *)&attributes.sockaddr)->sin_port));
+}
+
+static void false_progress(false_server *own) {
+    ucp_worker_progress(own->worker);
+    if (!own->request) return;
+    ucp_ep_params_t params = {
+        .field_mask = UCP_EP_PARAM_FIELD_CONN_REQUEST | UCP_EP_PARAM_FIELD_ERR_HANDLER |
+                      UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE,
+        .conn_request = own->request,
+        .err_mode = UCP_ERR_HANDLING_MODE_PEER,
+        .err_handler.cb = false_failed,
+    };
+    own->request = NULL;
+    assert_int_equal(ucp_ep_create(own->worker, &params, &own->ep), UCS_OK);
+}
+
+static void false_close(false_server *own) {
+    ucp_request_param_t param = {.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS, .flags = UCP_EP_CLOSE_FLAG_FORCE};
+    void *request = ucp_ep_close_nbx(own->ep, &param);
+    while (UCS_PTR_IS_PTR(request) && ucp_request_check_status(request) == UCS_INPROGRESS)
+        ucp_worker_progress(own->worker);
+    if (UCS_PTR_IS_PTR(request)) ucp_request_free(request);
+    ucp_listener_destroy(own->listener);
+    ucp_worker_destroy(own->worker);
+    ucp_cleanup(own->context);
+}
+
+/* It gets no request, whether or not frames are to be signed. */
+static void assert_false_server_gets_nothing(tls_fixture *fixture, bool mac) {
+    false_server own = {.mac = mac};
+    conformance_call call = {.fixture = &fixture->base};
+    char address[32];
+    kith_transport_certs_node node = certificate_of(fixture, "caller");
+    kith_transport_credentials credentials = credentials_make(fixture, &node);
+    caller_start(fixture, &credentials, !mac);
+    false_open(&own, address, sizeof address);
+    call.call = (kith_transport_call){.address = address, .kind = KITH_AM_SEARCH, .done = conformance_done};
+    kith_transport_start(fixture->base.transport, &call.call);
+    kith_mutex_lock(&fixture->base.mutex);
+    while (call.done_count == 0) {
+        kith_mutex_unlock(&fixture->base.mutex);
+        false_progress(&own);
+        kith_mutex_lock(&fixture->base.mutex);
+    }
+    kith_mutex_unlock(&fixture->base.mutex);
+    false_close(&own);
+    assert_int_equal(call.status, KITH_UNAVAILABLE);
+    assert_non_null(strstr(call.text, "does not fit our hello"));
+    assert_int_equal(own.requests, 0);
+}
+
+static void test_transport_ucx_tls__server_that_skips_the_handshake_is_not_believed(void **state) {
+    assert_false_server_gets_nothing(*state, true);
+}
+
+static void test_transport_ucx_tls__nor_is_it_where_frames_are_not_signed(void **state) {
+    assert_false_server_gets_nothing(*state, false);
+}
+
 /* --- the files --- */
 
 static void test_transport_ucx_tls__keys_are_their_owners_alone(void **state) {
@@ -320,6 +476,8 @@ int main(void) {
         SERVER(test_transport_ucx_tls__both_sides_agree_on_signing),
         PAIR(test_transport_ucx_tls__server_without_credentials),
         SERVER(test_transport_ucx_tls__unsigned_frames_when_both_want_it),
+        SERVER(test_transport_ucx_tls__server_that_skips_the_handshake_is_not_believed),
+        SERVER(test_transport_ucx_tls__nor_is_it_where_frames_are_not_signed),
         SERVER(test_transport_ucx_tls__keys_are_their_owners_alone),
         SERVER(test_transport_ucx_tls__mac_covers_every_bit_and_the_place_in_the_order),
         SERVER(test_transport_ucx_tls__changed_hello_makes_other_keys),
