@@ -2,7 +2,7 @@
  *
  * The contract of raft_io, as the library's source has it: `append` never calls back inside the call; `truncate` has no
  * callback and goes between the appends; `snapshot_put` with trailing 0 is an install, after which the log begins behind
- * the snapshot; `set_term` also clears the vote; what `load` returns is raft_malloc's, entries in one batch. `send` never
+ * the snapshot; `set_term` also clears the vote; what `load` returns is raft_malloc's. `send` never
  * fails at once here: the core frees the entries of a message twice when it does.
  *
  * Beyond it: messages wait while appends or an install are on their way to the disk, and a follower's clock does not tick.

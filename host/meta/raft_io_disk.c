@@ -28,28 +28,28 @@ typedef struct io_file {
 
 /* --- load --- */
 
+/* Each entry is a batch of its own. Of one batch for all, which the core takes as well, it frees the memory twice when two
+ * messages that hold some of its entries end after those have left the log. */
 static int load_entries(const kith_raft_found *found, struct raft_entry **entries_out) {
     *entries_out = NULL;
     if (found->entry_count == 0) return 0;
     struct raft_entry *entries = raft_calloc(found->entry_count, sizeof *entries);
-    uint8_t *batch = raft_malloc(found->data.bytes + 8 * found->entry_count + 8);
-    if (!entries || !batch) {
-        raft_free(entries);
-        raft_free(batch);
-        return RAFT_NOMEM;
-    }
-    size_t at = 0;
+    if (!entries) return RAFT_NOMEM;
     for (size_t i = 0; i < found->entry_count; i++) {
         const kith_raft_entry *from = &found->entries[i];
-        entries[i].term = from->term;
-        entries[i].type = from->type;
-        entries[i].buf = (struct raft_buffer){.base = batch + at, .len = from->bytes};
-        entries[i].batch = batch;
-        if (from->bytes) memcpy(batch + at, from->data, from->bytes);
-        at += (from->bytes + 7) / 8 * 8;
+        void *data = raft_malloc(from->bytes + 1);
+        if (!data) goto err_free;
+        if (from->bytes) memcpy(data, from->data, from->bytes);
+        entries[i] = (struct raft_entry){
+            .term = from->term, .type = from->type, .buf = {.base = data, .len = from->bytes}, .batch = data};
     }
     *entries_out = entries;
     return 0;
+err_free:
+    for (size_t i = 0; i < found->entry_count; i++)
+        raft_free(entries[i].batch);
+    raft_free(entries);
+    return RAFT_NOMEM;
 }
 
 /* As the core wants it, in memory of its own. NULL, with `err`: it does not decode, or memory is out. */

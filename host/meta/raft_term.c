@@ -6,11 +6,12 @@
 #include "host/base/bytes.h"
 #include "host/base/crc32c.h"
 
-#define TERM_VERSION    1u
-#define SLOT_BYTES      512u
-#define SLOT_USED_BYTES 48u
-#define FILE_BYTES      (2u * SLOT_BYTES)
-#define PATH_BYTES_MAX  4096u
+#define TERM_VERSION   1u
+#define SLOT_BYTES     512u
+#define COPY_BYTES     48u
+#define COPY_OFFSET    256u /* of the second one */
+#define FILE_BYTES     (2u * SLOT_BYTES)
+#define PATH_BYTES_MAX 4096u
 
 static const char slot_magic[8] = {'K', 'I', 'T', 'H', 'T', 'E', 'R', 'M'};
 
@@ -26,24 +27,30 @@ static void slot_encode(const term_slot *slot, uint8_t out[SLOT_BYTES]) {
     kith_store_u64(out + 24, slot->term);
     kith_store_u64(out + 32, slot->vote);
     kith_store_u64(out + 40, slot->flags);
-    kith_store_u32(out + 12, kith_crc32c(0, out + 16, SLOT_BYTES - 16));
+    kith_store_u32(out + 12, kith_crc32c(0, out + 16, COPY_BYTES - 16));
+    memcpy(out + COPY_OFFSET, out, COPY_BYTES);
 }
 
-static kith_status slot_decode(const uint8_t *bytes, term_slot *slot_out, kith_err *err) {
+static kith_status copy_decode(const uint8_t *bytes, term_slot *slot_out, kith_err *err) {
     if (memcmp(bytes, slot_magic, sizeof slot_magic) != 0)
         return kith_err_set(err, KITH_CORRUPT, "a slot does not begin with KITHTERM");
+    if (kith_load_u32(bytes + 12) != kith_crc32c(0, bytes + 16, COPY_BYTES - 16))
+        return kith_err_set(err, KITH_CORRUPT, "the checksum of a slot is wrong");
     uint32_t version = kith_load_u32(bytes + 8);
     if (version != TERM_VERSION) {
         return kith_err_set(err, KITH_UNIMPLEMENTED,
             "its format is version %u, this program reads version %u", version, TERM_VERSION);
     }
-    if (kith_load_u32(bytes + 12) != kith_crc32c(0, bytes + 16, SLOT_BYTES - 16))
-        return kith_err_set(err, KITH_CORRUPT, "the checksum of a slot is wrong");
     *slot_out = (term_slot){.number = kith_load_u64(bytes + 16),
         .term = kith_load_u64(bytes + 24),
         .vote = kith_load_u64(bytes + 32),
         .flags = kith_load_u64(bytes + 40)};
     return KITH_OK;
+}
+
+static kith_status slot_decode(const uint8_t *bytes, term_slot *slot_out, kith_err *err) {
+    if (copy_decode(bytes, slot_out, err) == KITH_OK) return KITH_OK;
+    return copy_decode(bytes + COPY_OFFSET, slot_out, err);
 }
 
 /* The newer of the two. */

@@ -1,10 +1,13 @@
 /* Term and vote of a Raft member on disk: what must never go back.
  *
- * File term.kith, 1024 bytes: two slots of 512, one sector each; a slot is u64 "KITHTERM", u32 version 1, u32 CRC-32C of
- * the rest, u64 number, u64 term, u64 vote, u64 flags; little-endian, then zeros. A change goes to the slot with the lower
- * number, with the next number, and is synced. A sector is old or new and never a mix, so both slots are good at any time
- * and their numbers neighbours: anything else is damage and CORRUPT, for to take the older slot then would be to forget
- * a vote.
+ * File term.kith, 1024 bytes: two slots of 512, one sector each; a slot holds the same 48 bytes twice, at 0 and 256: u64
+ * "KITHTERM", u32 version 1, u32 CRC-32C of the rest, u64 number, u64 term, u64 vote, u64 flags; little-endian, the rest
+ * zeros. A change goes to the slot with the lower number, with the next number, and is synced: in place, so that a full disk
+ * does not keep a member from voting.
+ *
+ * A write that was cut short leaves the second copy as it was, so a slot always has a good copy, and the numbers of the
+ * slots are neighbours. Anything else is damage and CORRUPT: to take the older slot then would be to forget a vote. One
+ * damaged copy is no loss.
  *
  * Threads: one at a time. Ownership: opened and closed in place; borrows env. */
 #ifndef KITH_META_RAFT_TERM_H

@@ -408,7 +408,8 @@ static void test_raft_storage__flipped_bytes_are_named(void **unused) {
             assert_true(sim_env_flip(d->sim, files[file], at, 0x10));
             kith_status status = disk_try_open(d, false, &err);
             if (status == KITH_OK) {
-                assert_int_equal(file, 2); /* a log's padding, which says nothing */
+                assert_int_not_equal(
+                    file, 1); /* a log's padding says nothing; of term and vote there are two copies */
                 check_found(d);
             } else {
                 assert_true(status == KITH_CORRUPT || status == KITH_UNIMPLEMENTED);
@@ -422,6 +423,46 @@ static void test_raft_storage__flipped_bytes_are_named(void **unused) {
     check_found(d);
     disk_close(d);
     disk_destroy(d);
+}
+
+/* Both copies of a slot: the older slot must not be taken for the newer. */
+static void test_raft_storage__lost_vote_is_corrupt(void **unused) {
+    (void)unused;
+    for (uint32_t slot = 0; slot < 2; slot++) {
+        disk *d = lived(test_seed(1));
+        kith_err err;
+        assert_true(sim_env_flip(d->sim, DIR "/term.kith", slot * 512 + 30, 1));
+        assert_true(sim_env_flip(d->sim, DIR "/term.kith", slot * 512 + 256 + 30, 1));
+        assert_int_equal(disk_try_open(d, false, &err), KITH_CORRUPT);
+        assert_non_null(strstr(err.text, "term.kith"));
+        disk_close(d);
+        disk_destroy(d);
+    }
+}
+
+/* Cut short after any number of bytes, by a process that goes on and restarts. */
+static void test_raft_storage__term_write_that_is_cut_short_is_no_damage(void **unused) {
+    (void)unused;
+    kith_err err;
+    for (uint64_t seed = 1; seed <= 300; seed++) {
+        disk *d = disk_create(test_seed(1) + seed);
+        disk_open(d);
+        for (uint64_t term = 1; term <= seed % 7; term++)
+            assert_true(term_set(d, term, 3));
+        sim_env_fail_next(d->sim, SIM_FAIL_WRITE, KITH_IO);
+        assert_false(term_set(d, 50, 4));
+        disk_close(d);
+        assert_ok(disk_try_open(d, false, &err), &err);
+        check_found(d);
+        assert_true(term_set(d, 60, 5));
+        disk_close(d);
+        sim_env_crash(d->sim, SIM_CRASH_TORN);
+        sim_env_restart(d->sim);
+        disk_open(d);
+        check_found(d);
+        disk_close(d);
+        disk_destroy(d);
+    }
 }
 
 static void assert_missing(const char *path, const char *name) {
@@ -567,6 +608,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_raft_storage__crash_at_every_operation),
         cmocka_unit_test(test_raft_storage__flipped_bytes_are_named),
+        cmocka_unit_test(test_raft_storage__lost_vote_is_corrupt),
+        cmocka_unit_test(test_raft_storage__term_write_that_is_cut_short_is_no_damage),
         cmocka_unit_test(test_raft_storage__missing_files_are_named_and_nothing_begins_anew),
         cmocka_unit_test(test_raft_storage__older_term_file_is_corrupt),
         cmocka_unit_test(test_raft_storage__snapshots_let_the_logs_files_go),
