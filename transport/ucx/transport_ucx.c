@@ -11,13 +11,6 @@
 #define PING_INTERVAL_MS_DEFAULT 500u
 #define PING_TIMEOUT_MS_DEFAULT  1500u
 
-void ucx_uuid_text(const kith_node_id *id, char text_out[UCX_UUID_TEXT_BYTES]) {
-    const uint8_t *b = id->bytes;
-    snprintf(text_out, UCX_UUID_TEXT_BYTES,
-        "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3], b[4],
-        b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
-}
-
 static void transport_call(kith_transport *base, kith_transport_call *call) {
     ucx_transport *transport = (ucx_transport *)base;
     if (ucx_local_is_for(transport, call)) {

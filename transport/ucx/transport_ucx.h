@@ -17,6 +17,9 @@
  * Destroy: first ends calls with CLOSED, waits until handlers have answered what they were given, and says goodbye. So
  * executors of handlers are destroyed after the transport.
  *
+ * UCX knows the network devices that are up when it starts, and no later ones. One transport a process, outside tests: UCX
+ * 1.13 can assert (async.c) when several open and close many connections.
+ *
  * A node's certificate is signed by the cluster's CA and has in its subjectAltName a URI kith://CLUSTER/node/UUID, or
  * kith://CLUSTER/node/any for nodes whose UUID is not known beforehand: such a node is believed which one it is. */
 #ifndef KITH_TRANSPORT_UCX_TRANSPORT_UCX_H
@@ -45,9 +48,10 @@ typedef struct kith_transport_ucx_options {
     const char *advertise_address; /* "host:port" or "host" as others call this node [bind_address] */
     uint32_t in_flight_max;        /* calls to one peer at once, and requests from one [1,024] */
     uint64_t in_flight_bytes_max;  /* of their bodies; one larger than this goes alone [64 MiB] */
-    uint32_t ping_interval_ms;     /* [500] */
-    uint32_t ping_timeout_ms;      /* [1,500] */
-    bool busy_poll;                /* the I/O thread never sleeps: lower latency for one core */
+    /* The same on all nodes of a cluster: who accepts waits for the pings of who dials. */
+    uint32_t ping_interval_ms; /* [500] */
+    uint32_t ping_timeout_ms;  /* [1,500] */
+    bool busy_poll;            /* the I/O thread never sleeps: lower latency for one core */
     const kith_transport_credentials *credentials; /* NULL: none, and a peer that has some is refused */
     bool mac_off;       /* with credentials: frames after the handshake are not signed; peers must agree */
     bool starts_closed; /* requests of others are answered UNAVAILABLE until kith_transport_ucx_open */

@@ -23,12 +23,25 @@ static void hello_of(const ucx_transport *transport, kith_am_hello *hello_out) {
     *hello_out = hello;
 }
 
+static void note_who(ucx_link *link, const kith_am_hello *hello) {
+    link->node = hello->node;
+    memcpy(link->role, hello->role, sizeof link->role);
+}
+
+static void log_ready(const ucx_link *link) {
+    char node[UCX_UUID_TEXT_BYTES];
+    ucx_uuid_text(&link->node, node);
+    kith_log_info(link->is_accepted ? "transport_node_accepted" : "transport_peer_connected",
+        kith_kv_text("address", link->name), kith_kv_text("node", node), kith_kv_text("role", link->role));
+}
+
 static void ready(ucx_link *link) {
     ucx_transport *transport = link->transport;
     link->state = UCX_LINK_READY;
     link->pinged_ns = transport->now_ns;
     ucx_count(&transport->counters.connections, 1);
     if (link->is_accepted) transport->strangers--;
+    log_ready(link);
     if (link->peer) ucx_peer_ready(link->peer);
 }
 
@@ -87,7 +100,7 @@ static kith_status dialler_reply(
         return kith_err_set(err, KITH_UNAVAILABLE, "its answer to our hello does not fit our hello");
     if (link->tls) status = ucx_tls_check_peer(link->tls, &hello.node, err);
     if (status != KITH_OK) return status;
-    link->node = hello.node;
+    note_who(link, &hello);
     return KITH_OK;
 }
 
@@ -150,7 +163,7 @@ static kith_status accepter_hello(
     if (status == KITH_OK) status = check_hello(transport, &hello, err);
     if (status != KITH_OK) return status;
     kith_buf_append(&link->greeting, body, frame->body_bytes);
-    link->node = hello.node;
+    note_who(link, &hello);
     if (transport->tls) {
         link->tls = ucx_tls_create(transport->tls, true);
     } else {

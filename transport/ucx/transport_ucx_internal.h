@@ -152,6 +152,7 @@ struct ucx_link {
     ucx_link *doomed_next;
     char name[64]; /* of the other side, for messages: its address */
     kith_node_id node;
+    char role[KITH_AM_ROLE_BYTES_MAX + 1];
     uint64_t opened_ns, heard_ns, pinged_ns, used_ns;
     uint64_t send_sequence;
     kith_am_window window;

@@ -60,10 +60,6 @@ void ucx_peer_lost(ucx_peer *peer, const kith_err *err, bool is_failure) {
 }
 
 void ucx_peer_ready(ucx_peer *peer) {
-    char node[UCX_UUID_TEXT_BYTES];
-    ucx_uuid_text(&peer->link->node, node);
-    kith_log_info(
-        "transport_peer_connected", kith_kv_text("address", peer->address), kith_kv_text("node", node));
     ucx_count(&peer->transport->counters.connects, 1);
     peer->state = UCX_PEER_READY;
     peer->failures = 0;
