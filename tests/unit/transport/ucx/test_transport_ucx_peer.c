@@ -1,4 +1,6 @@
 /* A peer that dies, stops or comes back, as a process of its own (ucx_peer), with the transport's default times. */
+#include <time.h>
+
 #include "tests/unit/transport/ucx/ucx_peer_process.h"
 
 /* What DESIGN allows for noticing a stopped peer or a cut link. */
@@ -92,6 +94,37 @@ static void test_transport_ucx_peer__stopped_peer_is_noticed(void **state) {
     assert_comes_back(fixture);
 }
 
+/* A child stops this very process and the peer for longer than the ping time-out, as a suspended machine would be. */
+static void stop_both(pid_t peer) {
+    pid_t self = getpid();
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        const struct timespec pause = {.tv_sec = 2};
+        kill(peer, SIGSTOP);
+        kill(self, SIGSTOP);
+        nanosleep(&pause, NULL);
+        kill(peer, SIGCONT);
+        kill(self, SIGCONT);
+        _exit(0);
+    }
+    waitpid(child, NULL, 0);
+}
+
+/* Who did not run itself does not take the others' silence for death. */
+static void test_transport_ucx_peer__suspended_machine_keeps_its_connections(void **state) {
+    peer_fixture *fixture = *state;
+    kith_transport_ucx_stats stats;
+    assert_int_equal(echo(fixture), KITH_OK);
+    uint64_t began_ns = kith_env_now_ns(fixture->base.env);
+    stop_both(fixture->pid);
+    assert_true(kith_env_now_ns(fixture->base.env) - began_ns >= 2000 * MS);
+    assert_int_equal(echo(fixture), KITH_OK);
+    kith_transport_ucx_stats_get(fixture->base.transport, &stats);
+    assert_int_equal(stats.connection_losses, 0);
+    assert_int_equal(stats.connects, 1);
+}
+
 /* It stops where UCX still reads the caller's bytes: they are the caller's again when the call is done. */
 static void test_transport_ucx_peer__stopped_peer_lets_go_of_a_long_request(void **state) {
     peer_fixture *fixture = *state;
@@ -142,6 +175,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(
             test_transport_ucx_peer__reconnects_to_a_peer_that_comes_back, setup, teardown),
         cmocka_unit_test_setup_teardown(test_transport_ucx_peer__stopped_peer_is_noticed, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_transport_ucx_peer__suspended_machine_keeps_its_connections, setup, teardown),
         cmocka_unit_test_setup_teardown(
             test_transport_ucx_peer__stopped_peer_lets_go_of_a_long_request, setup, teardown),
         cmocka_unit_test_setup_teardown(
