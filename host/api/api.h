@@ -168,6 +168,7 @@ KITH_CHECK kith_status kith_api_search(kith_api *api, kith_api_search_call *call
 
 struct kith_meta;
 struct kith_transport;
+struct kith_codec_heartbeat;
 
 /* Limits that a reload may change. */
 typedef struct kith_api_limits {
@@ -197,6 +198,8 @@ typedef struct kith_api_options {
     kith_status (*health)(void *ctx, kith_err *err);
     /* Points of the collection as far as this node knows, for the memory that a search may take. May be NULL. */
     uint64_t (*points)(void *ctx, const kith_collection *collection);
+    /* What a server of its own says of itself: addresses, shards, load. May be NULL. Any thread; quick. */
+    void (*describe)(void *ctx, struct kith_codec_heartbeat *heartbeat);
     /* Called once a search and once a write, answered or refused (then took_ns is 0); may be NULL. */
     void (*searched)(void *ctx, const kith_api_search_sample *sample);
     void (*wrote)(void *ctx, kith_status status, uint64_t took_ns, uint32_t points);

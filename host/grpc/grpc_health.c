@@ -6,7 +6,8 @@
 #include "host/grpc/grpc_internal.h"
 
 static bool service_is_known(const char *service) {
-    static const char *const names[] = {"", "kith.v1.Collections", "kith.v1.Points", "grpc.health.v1.Health"};
+    static const char *const names[] = {
+        "", "kith.v1.Collections", "kith.v1.Points", "kith.v1.Cluster", "grpc.health.v1.Health"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (strcmp(service, names[i]) == 0) return true;
     }

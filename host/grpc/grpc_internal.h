@@ -16,6 +16,7 @@
 #include <grpc/byte_buffer_reader.h>
 #include <grpc/grpc.h>
 
+#include "host/api/api_cluster.h"
 #include "host/base/arena.h"
 #include "host/base/buf.h"
 #include "host/base/limits.h"
@@ -237,6 +238,7 @@ struct kith_grpc_unary {
         kith_api_points_call points;
         kith_api_count_call count;
         kith_api_collection_call collection;
+        kith_api_cluster_call cluster;
     } api;
 };
 
@@ -259,6 +261,11 @@ KITH_GRPC_START(get_points);
 KITH_GRPC_START(search);
 KITH_GRPC_START(count);
 KITH_GRPC_START(scroll);
+KITH_GRPC_START(cluster_status);
+KITH_GRPC_START(cluster_shards);
+KITH_GRPC_START(cluster_join);
+KITH_GRPC_START(cluster_leave);
+KITH_GRPC_START(cluster_drain);
 KITH_GRPC_START(health_check);
 
 /* Shared by the unary upsert and the stream: decodes an UpsertRequest into `write`, all but `done`. */

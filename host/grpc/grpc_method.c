@@ -9,6 +9,7 @@
 
 #define COLLECTIONS "/kith.v1.Collections/"
 #define POINTS      "/kith.v1.Points/"
+#define CLUSTER     "/kith.v1.Cluster/"
 #define UNARY(method_path, count, name)                                                                      \
     {                                                                                                        \
         .path = (method_path), .kind = &kith_grpc_kind_unary, .armed_count = (count),                        \
@@ -27,6 +28,11 @@ const kith_grpc_method kith_grpc_methods[] = {
     UNARY(COLLECTIONS "Get", ARMED_COLD, get_collection),
     UNARY(COLLECTIONS "List", ARMED_COLD, list_collections),
     UNARY(COLLECTIONS "Delete", ARMED_COLD, delete_collection),
+    UNARY(CLUSTER "Status", ARMED_COLD, cluster_status),
+    UNARY(CLUSTER "Shards", ARMED_COLD, cluster_shards),
+    UNARY(CLUSTER "Join", ARMED_COLD, cluster_join),
+    UNARY(CLUSTER "Leave", ARMED_COLD, cluster_leave),
+    UNARY(CLUSTER "Drain", ARMED_COLD, cluster_drain),
     UNARY("/grpc.health.v1.Health/Check", ARMED_COLD, health_check),
     {.path = "/grpc.health.v1.Health/Watch", .kind = &kith_grpc_kind_watch, .armed_count = ARMED_COLD},
     {.path = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",

@@ -44,7 +44,13 @@ void client_pull_want(kith_meta_client *client, const char *address, uint64_t ma
 void client_propose(kith_meta *meta, kith_meta_proposal *proposal); /* any thread */
 /* A newer map is shown. */
 void client_proposals_look(kith_meta_client *client);
+/* One is done and waits for a map that shows it. */
+bool client_proposals_wait(const kith_meta_client *client);
 void client_proposals_stop(kith_meta_client *client);
+/* Something has ended: perhaps the last that the stop waits for. */
+void client_idle_look(kith_meta_client *client);
+
+void client_coordinators(kith_meta *meta, kith_meta_coordinators *coordinators); /* any thread */
 
 /* Whom to ask: who leads, as far as is known, else one of those to begin with. */
 const char *client_coordinator(const kith_meta_client *client);

@@ -1,9 +1,11 @@
 #include "host/role/standalone.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "host/base/alloc.h"
 #include "host/base/log.h"
+#include "host/codec/codec_cluster.h"
 #include "host/meta/meta_keeper.h"
 #include "host/query/query_serve.h"
 #include "host/role/data.h"
@@ -32,6 +34,8 @@ struct kith_standalone {
     kith_query_serve *serve;
     kith_api *api;
     kith_role_servers servers;
+    _Atomic bool servers_known; /* `servers` does not change any more */
+    uint64_t started_wall_ms;
 };
 
 /* --- what the parts are told --- */
@@ -157,6 +161,39 @@ static uint64_t api_points(void *ctx, const kith_collection *collection) {
     return points;
 }
 
+static void collection_describe(
+    kith_standalone *own, const kith_collection *collection, kith_codec_heartbeat *heartbeat) {
+    for (uint32_t i = 0; i < collection->shard_count; i++) {
+        kith_shard *shard = kith_shard_set_find(own->data.shards, collection->shard_id_first + i);
+        if (!shard) continue;
+        kith_shard_stats stats;
+        kith_shard_stats_read(shard, &stats);
+        heartbeat->points += stats.points;
+        heartbeat->vector_bytes += stats.vector_bytes;
+        kith_shard_set_release(own->data.shards, shard);
+    }
+}
+
+/* What a node of a cluster says in its heartbeats. */
+static void api_describe(void *ctx, kith_codec_heartbeat *heartbeat) {
+    kith_standalone *own = ctx;
+    kith_service_ports ports = {0};
+    if (atomic_load(&own->servers_known)) ports = kith_role_servers_ports(&own->servers);
+    kith_node *node = &heartbeat->node;
+    const char *host = own->config.bind_address;
+    if (own->config.node_name[0]) snprintf(node->name, sizeof node->name, "%.63s", own->config.node_name);
+    if (ports.grpc) snprintf(node->grpc_address, sizeof node->grpc_address, "%.250s:%u", host, ports.grpc);
+    if (ports.http) snprintf(node->http_address, sizeof node->http_address, "%.250s:%u", host, ports.http);
+    heartbeat->started_wall_ms = own->started_wall_ms;
+    kith_err ignored;
+    if (kith_env_free_bytes(own->env, own->data.dir, &heartbeat->disk_free_bytes, &ignored) != KITH_OK)
+        heartbeat->disk_free_bytes = 0;
+    kith_meta_map *map = kith_meta_map_get(kith_meta_keeper_meta(own->keeper));
+    for (uint32_t i = 0; i < map->entry_count; i++)
+        collection_describe(own, &map->entries[i]->collection, heartbeat);
+    kith_meta_map_release(map);
+}
+
 static kith_status queries_start(kith_standalone *own, kith_err *err) {
     kith_status status = kith_transport_loop_create(own->env, LOOP_IN_FLIGHT_MAX, &own->transport, err);
     if (status != KITH_OK) return status;
@@ -176,6 +213,7 @@ static kith_status queries_start(kith_standalone *own, kith_err *err) {
         .message_bytes_max = own->config.message_bytes_max,
         .health = health,
         .points = api_points,
+        .describe = api_describe,
         .searched = api_searched,
         .wrote = api_wrote,
         .ctx = own,
@@ -195,6 +233,7 @@ kith_status kith_standalone_start(
     kith_standalone *own = kith_alloc_zero(sizeof *own);
     own->env = options->env;
     own->config = *options->config;
+    own->started_wall_ms = kith_env_wall_ms(own->env);
     own->metrics = kith_metrics_create();
     own->measure = kith_role_metrics_create(own->env, own->metrics);
     kith_role_compute_open(&own->compute, own->config.compute_backend, options->gpu);
@@ -206,6 +245,7 @@ kith_status kith_standalone_start(
         kith_standalone_stop(own, 0);
         return status;
     }
+    atomic_store(&own->servers_known, true);
     *standalone_out = own;
     return KITH_OK;
 }
@@ -245,6 +285,7 @@ static void metadata_close(void *ctx) {
 /* From the outside in: nothing new comes, what is in flight ends, then the parts go in reverse order of their start. */
 void kith_standalone_stop(kith_standalone *own, uint64_t drain_ns) {
     if (!own) return;
+    atomic_store(&own->servers_known, false);
     kith_role_servers_stop(&own->servers, own->api, drain_ns);
     kith_role_metrics_stop(own->measure);
     if (own->data_open) kith_role_data_close(&own->data, metadata_close, own);

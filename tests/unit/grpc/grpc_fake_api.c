@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "host/api/api_cluster.h"
 #include "host/base/alloc.h"
 
 struct fake_held {
@@ -100,6 +101,59 @@ kith_status kith_api_collection_list(kith_api *api, kith_api_collection_call *ca
 
 kith_status kith_api_collection_delete(kith_api *api, kith_api_collection_call *call, kith_err *err) {
     return collection_start(api, "delete", call, err);
+}
+
+/* --- the cluster --- */
+
+static void cluster_answer(kith_api *api, void *pointer, kith_status status, const kith_err *err) {
+    static const kith_codec_coordinator_node node = {
+        .heartbeat = {.node = {.name = "n1", .draining = true}, .health = "ok"}};
+    static const kith_codec_cluster_status cluster = {
+        .standalone = true, .leader_address = "", .problem = "", .nodes = &node, .node_count = 1};
+    static const kith_codec_cluster_shards shards = {.map_version = 9};
+    static const kith_codec_cluster_join join = {.joined = true};
+    kith_api_cluster_call *call = pointer;
+    kith_api_cluster_answer answer = {0};
+    switch (api->asked[strlen("cluster ")]) {
+    case 's':
+        answer.status = &cluster;
+        break;
+    case 'p':
+        answer.shards = &shards;
+        break;
+    case 'j':
+        answer.join = &join;
+        break;
+    default:
+        answer.node = &node;
+    }
+    call->done(call, status, status == KITH_OK ? &answer : NULL, err);
+}
+
+static kith_status cluster_start(
+    kith_api *api, const char *what, kith_api_cluster_call *call, kith_err *err) {
+    snprintf(api->asked, sizeof api->asked, "cluster %s %s draining=%d", what, call->text, call->draining);
+    return fake_start(api, &call->call, err, cluster_answer);
+}
+
+kith_status kith_api_cluster_status(kith_api *api, kith_api_cluster_call *call, kith_err *err) {
+    return cluster_start(api, "status", call, err);
+}
+
+kith_status kith_api_cluster_shards(kith_api *api, kith_api_cluster_call *call, kith_err *err) {
+    return cluster_start(api, "places", call, err);
+}
+
+kith_status kith_api_cluster_join(kith_api *api, kith_api_cluster_call *call, kith_err *err) {
+    return cluster_start(api, "join", call, err);
+}
+
+kith_status kith_api_cluster_leave(kith_api *api, kith_api_cluster_call *call, kith_err *err) {
+    return cluster_start(api, "leave", call, err);
+}
+
+kith_status kith_api_cluster_drain(kith_api *api, kith_api_cluster_call *call, kith_err *err) {
+    return cluster_start(api, "drain", call, err);
 }
 
 /* --- writes --- */
