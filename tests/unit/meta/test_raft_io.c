@@ -356,7 +356,16 @@ static void test_raft_io__entries_that_a_snapshot_has_are_acknowledged(void **un
     stage_destroy(s);
 }
 
-static void test_raft_io__vote_survives_a_crash(void **unused) {
+static void assert_term_on_disk(const stage *s, uint64_t term, uint64_t vote) {
+    kith_raft_term found;
+    kith_err err;
+    assert_ok(kith_raft_term_open(s->node->env, "data/meta", &found, &err), &err);
+    assert_int_equal(found.term, term);
+    assert_int_equal(found.vote, vote);
+    kith_raft_term_close(&found);
+}
+
+static void test_raft_io__vote_survives_a_crash_and_ends_with_its_term(void **unused) {
     (void)unused;
     stage *s = stage_create(0, 0);
     struct raft_message vote = {.type = RAFT_IO_REQUEST_VOTE,
@@ -368,13 +377,10 @@ static void test_raft_io__vote_survives_a_crash(void **unused) {
     say(s, 0, &vote);
     cluster_node_crash(s->node, SIM_CRASH_LOSE_ALL);
     cluster_node_restart(s->node);
-    kith_raft_term term;
-    kith_err err;
+    assert_term_on_disk(s, 40, kith_raft_id(&s->peers[0].member.id));
+    say_append(s, 1, (append_terms){.term = 41, .prev_index = 1, .prev_term = 1});
     cluster_node_stop(s->node);
-    assert_ok(kith_raft_term_open(s->node->env, "data/meta", &term, &err), &err);
-    assert_int_equal(term.term, 40);
-    assert_int_equal(term.vote, kith_raft_id(&s->peers[0].member.id));
-    kith_raft_term_close(&term);
+    assert_term_on_disk(s, 41, 0);
     stage_destroy(s);
 }
 
@@ -418,7 +424,7 @@ int main(void) {
         cmocka_unit_test(test_raft_io__configuration_rolls_back_after_a_restart),
         cmocka_unit_test(test_raft_io__install_ends_what_was_not_committed),
         cmocka_unit_test(test_raft_io__entries_that_a_snapshot_has_are_acknowledged),
-        cmocka_unit_test(test_raft_io__vote_survives_a_crash),
+        cmocka_unit_test(test_raft_io__vote_survives_a_crash_and_ends_with_its_term),
         cmocka_unit_test(test_raft_io__messages_wait_for_the_disk),
         cmocka_unit_test(test_raft_io__refuses_forgeries_and_noise),
     };

@@ -246,7 +246,8 @@ static void live(disk *d, uint64_t seed) {
         case 3:
             if (i % 3 == 0) {
                 if (!term_set(d, ++term, 0)) return;
-                snapshot = next + kith_rng_below(&rng, 3);
+                snapshot +=
+                    1 + kith_rng_below(&rng, next + 2 - snapshot); /* before the log's end, or behind it */
                 install(d, snapshot, term);
                 next = snapshot + 1;
             }
@@ -341,6 +342,30 @@ static uint64_t ops_of(uint64_t seed) {
     return ops;
 }
 
+/* What comes after a crash is there together with what the crash left. */
+static void live_on(disk *d) {
+    const kith_raft_found *found = kith_raft_storage_found(d->storage);
+    if (!found->has_snapshot) return;
+    uint64_t first = found->start_index, next = found->start_index + found->entry_count;
+    uint64_t terms[INDEX_MAX] = {0};
+    for (size_t i = 0; i < found->entry_count; i++)
+        terms[first + i] = found->entries[i].term;
+    kith_raft_storage_found_free(d->storage);
+    uint64_t term = kith_raft_storage_term(d->storage) + 1;
+    assert_true(term_set(d, term, 0));
+    append(d, next, term, 3);
+    sim_env_run(d->sim);
+    disk_close(d);
+    disk_open(d);
+    found = kith_raft_storage_found(d->storage);
+    assert_int_equal(found->start_index + found->entry_count, next + 3);
+    for (size_t i = 0; i < found->entry_count; i++) {
+        const kith_raft_entry *entry = &found->entries[i];
+        assert_entry(entry, found->start_index + i, entry->term);
+        assert_int_equal(entry->term, entry->index < next ? terms[entry->index] : term);
+    }
+}
+
 static void crash_once(uint64_t seed, uint64_t op, sim_crash_mode mode) {
     disk *d = disk_create(seed);
     kith_err err;
@@ -364,6 +389,7 @@ static void crash_once(uint64_t seed, uint64_t op, sim_crash_mode mode) {
         fail_msg("seed %llu op %llu mode %d: %s", (unsigned long long)seed, (unsigned long long)op, (int)mode,
             err.text);
     check_found(d);
+    live_on(d);
     disk_close(d);
     disk_destroy(d);
 }
@@ -530,7 +556,7 @@ static void test_raft_storage__snapshots_let_the_logs_files_go(void **unused) {
             kith_raft_storage_append(d->storage, &write_create(d)->write, &entry, 1);
             sim_env_run(d->sim);
         }
-        snapshot_write(d, index - 1, 1, 2);
+        snapshot_write(d, index - 1, 1, 10);
         sim_env_run(d->sim);
     }
     kith_free(data);
@@ -540,7 +566,25 @@ static void test_raft_storage__snapshots_let_the_logs_files_go(void **unused) {
     const kith_raft_found *found = kith_raft_storage_found(d->storage);
     assert_int_equal(found->snapshot.index, index - 1);
     assert_int_equal(found->start_index + found->entry_count, index);
-    assert_true(found->entry_count >= 2 && found->entry_count < 12);
+    assert_true(found->entry_count >= 10 && found->entry_count < 20);
+    disk_close(d);
+    disk_destroy(d);
+}
+
+static void test_raft_storage__truncated_entries_do_not_come_back(void **unused) {
+    (void)unused;
+    disk *d = disk_create(test_seed(1));
+    kith_err err;
+    kith_raft_snapshot first;
+    snapshot_fill(1, 1, &first);
+    disk_open(d);
+    assert_ok(kith_raft_storage_bootstrap(d->storage, &first, &err), &err);
+    append(d, 2, 1, 4);
+    kith_raft_storage_truncate(d->storage, 4);
+    sim_env_run(d->sim);
+    disk_close(d);
+    disk_open(d);
+    assert_int_equal(kith_raft_storage_found(d->storage)->entry_count, 2);
     disk_close(d);
     disk_destroy(d);
 }
@@ -613,6 +657,7 @@ int main(void) {
         cmocka_unit_test(test_raft_storage__missing_files_are_named_and_nothing_begins_anew),
         cmocka_unit_test(test_raft_storage__older_term_file_is_corrupt),
         cmocka_unit_test(test_raft_storage__snapshots_let_the_logs_files_go),
+        cmocka_unit_test(test_raft_storage__truncated_entries_do_not_come_back),
         cmocka_unit_test(test_raft_storage__full_disk_keeps_the_order),
         cmocka_unit_test(test_raft_storage__failed_write_stops_all_later_ones),
     };

@@ -232,6 +232,27 @@ static void test_sim_env__a_failed_sync_is_not_made_good_by_the_next(void **stat
     sim_env_destroy(sim);
 }
 
+/* What was synced over a write whose sync had failed cannot go back to it. */
+static void test_sim_env__a_synced_write_buries_a_failed_one(void **state) {
+    (void)state;
+    kith_err err;
+    for (uint64_t seed = 0; seed < 50; seed++) {
+        sim_env *sim = disk_make(seed);
+        kith_file *file;
+        assert_ok(kith_file_open(sim_env_kith(sim), "/d/old", KITH_FILE_WRITE, &file, &err), &err);
+        assert_ok(kith_file_write_at(file, 0, "x", 1, &err), &err);
+        sim_env_fail_next(sim, SIM_FAIL_SYNC, KITH_IO);
+        assert_int_equal(kith_file_sync(file, &err), KITH_IO);
+        assert_ok(kith_file_write_at(file, 0, "yy", 2, &err), &err);
+        assert_ok(kith_file_sync(file, &err), &err);
+        crash(sim, SIM_CRASH_TORN);
+        kith_file_close(file);
+        size_t bytes;
+        assert_int_equal(sim_env_file_get(sim, "/d/old", &bytes)[0], 'y');
+        sim_env_destroy(sim);
+    }
+}
+
 static void test_sim_env__every_operation_can_be_the_last(void **state) {
     (void)state;
     kith_err err;
@@ -329,6 +350,7 @@ int main(void) {
         cmocka_unit_test(test_sim_env__torn_writes_are_kept_and_lost_by_sector),
         cmocka_unit_test(test_sim_env__names_need_a_sync_of_their_folder),
         cmocka_unit_test(test_sim_env__a_failed_sync_is_not_made_good_by_the_next),
+        cmocka_unit_test(test_sim_env__a_synced_write_buries_a_failed_one),
         cmocka_unit_test(test_sim_env__every_operation_can_be_the_last),
         cmocka_unit_test(test_sim_env__files_and_folders_behave),
         cmocka_unit_test(test_sim_env__a_flipped_bit_is_on_the_disk),
