@@ -41,6 +41,7 @@ static const kith_cli_option search_options[] = {
     {"--field", "NAME", "vector field (default: the default field)"},
     {"--exact", NULL, "exact search, whatever the index"},
     {"--payload", NULL, "show payloads"},
+    {"--strict", NULL, "fail where a shard does not answer, instead of answering without it"},
     {NULL, NULL, NULL},
 };
 
@@ -60,6 +61,26 @@ static const kith_cli_option scroll_options[] = {
     {"--limit", "N", "points at most (default 100; 0: all)"},
     {"--vectors", NULL, "show vectors"},
     {"--no-payload", NULL, "leave payloads out"},
+    {NULL, NULL, NULL},
+};
+
+static const kith_cli_option drain_options[] = {
+    {"--off", NULL, "it may get new shards again"},
+    {NULL, NULL, NULL},
+};
+
+static const kith_cli_option up_options[] = {
+    {"--nodes", "N", "data nodes, 1..16 (default: those of the last start, else 3)"},
+    {"--dir", "DIR", "folder of the cluster (default ./kith-cluster)"},
+    {"--port", "PORT", "first of its ports (default: those of the last start, else what is free)"},
+    {"--kithd", "FILE", "the daemon (default: beside kith)"},
+    {NULL, NULL, NULL},
+};
+
+static const kith_cli_option certs_options[] = {
+    {"--dir", "DIR", "where the files go (default ./kith-certs)"},
+    {"--cluster", "NAME", "cluster_name of the nodes (default kith)"},
+    {"--days", "N", "how long they are valid, 1..36500 (default 365; the CA ten times that)"},
     {NULL, NULL, NULL},
 };
 
@@ -105,7 +126,9 @@ static const kith_cli_command commands[] = {
         kith_cli_load},
     {"search", "NAME", 1, 1, "find the nearest points", search_options,
         "With --id the point itself is among the hits. --json prints one object a query:\n"
-        "{\"query\": 0, \"hits\": [{\"id\": 7, \"score\": 0.25, \"payload\": {..}}, ..]}\n\n"
+        "{\"query\": 0, \"hits\": [{\"id\": 7, \"score\": 0.25, \"payload\": {..}}, ..],\n"
+        " \"coverage\": {\"shards_total\": 4, \"shards_answered\": 4, \"missing\": []}}\n"
+        "Where shards do not answer, a line on stderr says so, and the exit status is 4.\n\n"
         "  kith search photos --file queries.npy --k 10\n"
         "  kith search photos --id 42 --k 5 --payload --json\n",
         kith_cli_search},
@@ -119,7 +142,7 @@ static const kith_cli_command commands[] = {
         "  kith delete photos 1 2 3\n  kith delete photos --file ids.txt\n",
         kith_cli_delete},
     {"count", "NAME", 1, 1, "count the points", no_options,
-        "  kith count photos\n  kith count photos --json      {\"count\": 1000000}\n", kith_cli_count},
+        "  kith count photos\n  kith count photos --json\n", kith_cli_count},
     {"scroll", "NAME", 1, 1, "show points in id order", scroll_options,
         "  kith scroll photos --limit 20\n  kith scroll photos --limit 0 --vectors --json > points.jsonl\n",
         kith_cli_scroll},
@@ -137,6 +160,52 @@ static const kith_cli_command commands[] = {
         "  kith bench photos --queries q.fvecs --k 10 --groundtruth gt.ivecs --connections 16 --seconds 20\n"
         "  kith bench photos --queries q.npy --k 10 --rate 2000 --connections 64 --json\n",
         kith_cli_bench},
+    {"cluster status", "", 0, 0, "show who coordinates, who is there and what is wrong", no_options,
+        "Exits 1 when no coordinator leads, 4 when a node is down.\n\n"
+        "  kith cluster status\n  kith cluster status --json\n",
+        kith_cli_cluster_status},
+    {"cluster nodes", "", 0, 0, "show the nodes and what they hold", no_options,
+        "  kith cluster nodes\n  kith cluster nodes --json\n", kith_cli_cluster_nodes},
+    {"cluster shards", "[NAME]", 0, 1, "show which node has which shard", no_options,
+        "Of the collection NAME, else of all.\n\n"
+        "  kith cluster shards photos\n  kith cluster shards --json\n",
+        kith_cli_cluster_shards},
+    {"cluster join", "HOST:PORT", 1, 1, "add a coordinator", no_options,
+        "HOST:PORT is the node port of a kithd --role coordinator with an empty data_dir, whose "
+        "`coordinators`\n"
+        "names this cluster's. Data and query nodes join by themselves.\n\n"
+        "  kith cluster join 10.0.0.4:7442\n",
+        kith_cli_cluster_join},
+    {"cluster leave", "NODE", 1, 1, "remove a node", no_options,
+        "NODE is a name, an id, or the beginning of one. A coordinator leaves the others; any node is "
+        "forgotten.\n"
+        "Stop the node first: one that runs reports again. Refused while shards are on it.\n\n"
+        "  kith cluster leave data-3\n",
+        kith_cli_cluster_leave},
+    {"cluster drain", "NODE", 1, 1, "give a data node no new shards", drain_options,
+        "Says how many shards remain on it. Those stay where they are: this version of kith cannot move "
+        "shards\n"
+        "yet; drop their collections, or leave the node in.\n\n"
+        "  kith cluster drain data-3\n  kith cluster drain data-3 --off\n",
+        kith_cli_cluster_drain},
+    {"cluster up", "", 0, 0, "start a cluster on this machine, for trying it out", up_options,
+        "Starts three coordinators, N data nodes and a query node, each a process with a folder of its own "
+        "under\n"
+        "--dir, waits until they are ready, and runs until Ctrl-C, which stops all of them. Started again on "
+        "the\n"
+        "same folder it goes on with the same data. Listens on 127.0.0.1 only.\n\n"
+        "  kith cluster up --nodes 3\n"
+        "  kith cluster up --dir /tmp/try --port 9000\n",
+        kith_cli_cluster_up},
+    {"cluster certs", "NAME[=UUID]...", 1, KITH_CLI_ARGUMENTS_MAX,
+        "make the certificates by which nodes know each other", certs_options,
+        "Makes ca.crt and ca.key, if they are not there, and NAME.crt and NAME.key for each NAME. A "
+        "certificate\n"
+        "with the node's UUID (its data_dir/node_id) is good for that node alone. Keep ca.key off the nodes; "
+        "each\n"
+        "gets ca.crt and its own two files, in node_ca_file, node_cert_file and node_key_file.\n\n"
+        "  kith cluster certs coordinator-1 coordinator-2 coordinator-3 data-1 data-2 query-1\n",
+        kith_cli_cluster_certs},
     {NULL, NULL, 0, 0, NULL, NULL, NULL, NULL},
 };
 
@@ -176,7 +245,7 @@ int kith_cli_main(int argc, char **argv) {
     if (kith_cli_args_parse(argc, argv, commands, &cli.args, &cli.err) != KITH_OK)
         return kith_cli_fail(KITH_CLI_USAGE, "%s", cli.err.text);
     if (!cli.args.command) {
-        kith_cli_help(commands);
+        kith_cli_help(commands, cli.args.group);
         return cli.args.help ? KITH_CLI_OK : KITH_CLI_USAGE;
     }
     if (cli.args.help) {

@@ -7,6 +7,7 @@
 #include "host/cli/cli_internal.h"
 
 #define NEAR_EDITS_MAX 3u
+#define NAME_BYTES_MAX 64u /* of a command */
 
 const kith_cli_option kith_cli_global_options[] = {
     {"--server", "HOST:PORT", "the server (default: KITH_SERVER, else 127.0.0.1:7441)"},
@@ -51,6 +52,14 @@ static kith_status unknown_option(const kith_cli_command *command, const char *n
         command->name, name, command->name);
 }
 
+/* `name` is the first word of a command of two. */
+static bool is_group(const char *name, const kith_cli_command *commands) {
+    size_t bytes = strlen(name);
+    for (; commands->name; commands++)
+        if (strncmp(commands->name, name, bytes) == 0 && commands->name[bytes] == ' ') return true;
+    return false;
+}
+
 static kith_status unknown_command(const char *name, const kith_cli_command *commands, kith_err *err) {
     const char *names[KITH_CLI_OPTIONS_MAX];
     uint32_t count = 0;
@@ -88,6 +97,16 @@ static kith_status take_option(int argc, char **argv, int *index, kith_cli_args 
     return KITH_OK;
 }
 
+static kith_status take_command(
+    const char *name, const kith_cli_command *commands, kith_cli_args *args, kith_err *err) {
+    for (const kith_cli_command *command = commands; command->name; command++) {
+        if (strcmp(command->name, name) != 0) continue;
+        args->command = command;
+        return KITH_OK;
+    }
+    return unknown_command(name, commands, err);
+}
+
 static kith_status take_word(
     const char *word, const kith_cli_command *commands, kith_cli_args *args, kith_err *err) {
     if (args->command) {
@@ -96,12 +115,14 @@ static kith_status take_word(
         args->arguments[args->argument_count++] = word;
         return KITH_OK;
     }
-    for (const kith_cli_command *command = commands; command->name; command++) {
-        if (strcmp(command->name, word) != 0) continue;
-        args->command = command;
-        return KITH_OK;
+    if (args->group) {
+        char name[NAME_BYTES_MAX];
+        snprintf(name, sizeof name, "%s %.32s", args->group, word);
+        return take_command(name, commands, args, err);
     }
-    return unknown_command(word, commands, err);
+    if (!is_group(word, commands)) return take_command(word, commands, args, err);
+    args->group = word;
+    return KITH_OK;
 }
 
 static kith_status check_arguments(const kith_cli_args *args, kith_err *err) {
@@ -186,11 +207,12 @@ static const char exit_codes[] =
     "Exit status: 0 done; 1 the server refused or failed; 2 the command line or an input "
     "file is wrong;\n3 no server answers; 4 only a part was done.\n";
 
-void kith_cli_help(const kith_cli_command *commands) {
+void kith_cli_help(const kith_cli_command *commands, const char *group) {
     printf(
         "kith: a client of the kith vector search service.\n\nUsage: kith COMMAND ARGUMENTS [OPTIONS]\n\n");
     for (const kith_cli_command *command = commands; command->name; command++)
-        printf("  %-9s %s\n", command->name, command->summary);
+        if (!group || strncmp(command->name, group, strlen(group)) == 0)
+            printf("  %-15s %s\n", command->name, command->summary);
     printf("\nOptions of every command:\n");
     print_options(kith_cli_global_options);
     printf("\nkith COMMAND --help shows one command with examples. A first session:\n\n"

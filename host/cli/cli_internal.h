@@ -31,7 +31,7 @@ typedef struct kith_cli_option {
 } kith_cli_option;
 
 typedef struct kith_cli_command {
-    const char *name;
+    const char *name;      /* of a group of commands two words: "cluster status" */
     const char *arguments; /* as help shows them: "NAME FILE" */
     uint32_t arguments_least, arguments_most;
     const char *summary; /* one line of the command list */
@@ -47,6 +47,7 @@ typedef struct kith_cli_given {
 
 typedef struct kith_cli_args {
     const kith_cli_command *command;
+    const char *group; /* the first word of one of two, while the second has not come */
     const char *arguments[KITH_CLI_ARGUMENTS_MAX];
     uint32_t argument_count;
     kith_cli_given given[KITH_CLI_OPTIONS_MAX]; /* in the order written */
@@ -69,7 +70,8 @@ bool kith_cli_args_f64(const kith_cli_args *args, const char *name, double other
     double most, double *value_out);
 /* The entry of `names` (NULL at the end) with the fewest edits to `text`; NULL when none is near. */
 const char *kith_cli_nearest(const char *text, const char *const *names);
-void kith_cli_help(const kith_cli_command *commands);
+/* `group` NULL: of all. */
+void kith_cli_help(const kith_cli_command *commands, const char *group);
 void kith_cli_command_help(const kith_cli_command *command);
 
 /* --- the session (cli_session.c) ---------------------------------------------------------------------------
@@ -121,6 +123,10 @@ void kith_cli_json_raw(kith_buf *out, const char *key, const char *json, size_t 
 /* Its members, for an object that the caller opens and closes; and as an object. */
 void kith_cli_json_collection_members(kith_buf *out, const kith_codec_client_collection *collection);
 void kith_cli_json_collection(kith_buf *out, const kith_codec_client_collection *collection);
+/* As the member "coverage". */
+void kith_cli_json_coverage(kith_buf *out, const kith_codec_client_coverage *coverage);
+/* Says on stderr which shards did not answer, and returns PARTIAL; OK when all did. */
+int kith_cli_say_coverage(const kith_codec_client_coverage *coverage);
 /* 1234567 as 1,234,567. */
 void kith_cli_append_grouped(kith_buf *out, uint64_t value);
 /* "12.3 MiB". */
@@ -166,5 +172,13 @@ int kith_cli_count(kith_cli *cli);
 int kith_cli_scroll(kith_cli *cli);
 int kith_cli_status(kith_cli *cli);
 int kith_cli_bench(kith_cli *cli);
+int kith_cli_cluster_status(kith_cli *cli);
+int kith_cli_cluster_nodes(kith_cli *cli);
+int kith_cli_cluster_shards(kith_cli *cli);
+int kith_cli_cluster_join(kith_cli *cli);
+int kith_cli_cluster_leave(kith_cli *cli);
+int kith_cli_cluster_drain(kith_cli *cli);
+int kith_cli_cluster_up(kith_cli *cli);
+int kith_cli_cluster_certs(kith_cli *cli);
 
 #endif

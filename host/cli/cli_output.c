@@ -96,7 +96,36 @@ void kith_cli_json_collection(kith_buf *out, const kith_codec_client_collection 
     kith_buf_append_text(out, "}");
 }
 
+void kith_cli_json_coverage(kith_buf *out, const kith_codec_client_coverage *coverage) {
+    kith_cli_json_key(out, "coverage");
+    kith_buf_append_text(out, "{");
+    kith_cli_json_u64(out, "shards_total", coverage->shards_total);
+    kith_cli_json_u64(out, "shards_answered", coverage->shards_answered);
+    kith_cli_json_key(out, "missing");
+    kith_buf_append_text(out, "[");
+    for (uint32_t i = 0; i < coverage->missing_count; i++) {
+        kith_cli_json_key(out, NULL);
+        kith_buf_append_text(out, "{");
+        kith_cli_json_u64(out, "shard", coverage->missing[i].shard_id);
+        kith_cli_json_text(out, "node", coverage->missing[i].node);
+        kith_cli_json_text(out, "reason", coverage->missing[i].reason);
+        kith_buf_append_text(out, "}");
+    }
+    kith_buf_append_text(out, "]}");
+}
+
 /* --- for people --- */
+
+int kith_cli_say_coverage(const kith_codec_client_coverage *coverage) {
+    if (coverage->shards_answered >= coverage->shards_total) return KITH_CLI_OK;
+    const kith_codec_client_missing *first = coverage->missing;
+    if (!first)
+        return kith_cli_fail(KITH_CLI_PARTIAL, "only %u of %u shards answered", coverage->shards_answered,
+            coverage->shards_total);
+    return kith_cli_fail(KITH_CLI_PARTIAL, "only %u of %u shards answered; shard %llu on %s did not: %s",
+        coverage->shards_answered, coverage->shards_total, (unsigned long long)first->shard_id, first->node,
+        first->reason);
+}
 
 void kith_cli_append_grouped(kith_buf *out, uint64_t value) {
     char digits[24];

@@ -213,6 +213,13 @@ int kith_cli_delete(kith_cli *cli) {
 
 /* --- count and scroll --- */
 
+static void append_json_count(kith_buf *out, uint64_t count, const kith_codec_client_coverage *coverage) {
+    kith_buf_append_text(out, "{");
+    kith_cli_json_u64(out, "count", count);
+    kith_cli_json_coverage(out, coverage);
+    kith_buf_append_text(out, "}\n");
+}
+
 int kith_cli_count(kith_cli *cli) {
     uint64_t count;
     kith_codec_client_coverage coverage;
@@ -225,12 +232,10 @@ int kith_cli_count(kith_cli *cli) {
         cli->reply.data, cli->reply.bytes, &cli->arena, &count, &coverage, &cli->err);
     if (decoded != KITH_OK) return kith_cli_broken(cli);
     if (cli->json)
-        kith_buf_append_format(&cli->out, "{\"count\": %llu}\n", (unsigned long long)count);
+        append_json_count(&cli->out, count, &coverage);
     else
         kith_buf_append_format(&cli->out, "%llu\n", (unsigned long long)count);
-    if (coverage.shards_answered == coverage.shards_total) return KITH_CLI_OK;
-    return kith_cli_fail(KITH_CLI_PARTIAL, "only %u of %u shards answered: %s", coverage.shards_answered,
-        coverage.shards_total, coverage.reason ? coverage.reason : "no reason given");
+    return kith_cli_say_coverage(&coverage);
 }
 
 /* One page of at most `*left` points, which it lowers. */

@@ -32,7 +32,9 @@ static void append_json_hits(
         if (hits->payloads) kith_cli_json_raw(out, "payload", hits->payloads[i], hits->payload_bytes[i]);
         kith_buf_append_text(out, "}");
     }
-    kith_buf_append_text(out, "]}\n");
+    kith_buf_append_text(out, "]");
+    kith_cli_json_coverage(out, &hits->coverage);
+    kith_buf_append_text(out, "}\n");
 }
 
 static void append_rows(kith_cli_table *table, uint64_t query, const kith_codec_client_hits *hits,
@@ -90,11 +92,7 @@ static int search_some(kith_cli *cli, kith_codec_client_search *search, uint64_t
         append_hits(cli, first, &hits);
         status = kith_cli_flush(cli);
     }
-    if (status == KITH_CLI_OK && hits.coverage.shards_answered < hits.coverage.shards_total) {
-        status = kith_cli_fail(KITH_CLI_PARTIAL, "only %u of %u shards answered: %s",
-            hits.coverage.shards_answered, hits.coverage.shards_total,
-            hits.coverage.reason ? hits.coverage.reason : "no reason given");
-    }
+    if (status == KITH_CLI_OK) status = kith_cli_say_coverage(&hits.coverage);
     kith_arena_fini(&arena);
     return status;
 }
@@ -151,6 +149,7 @@ int kith_cli_search(kith_cli *cli) {
         .field = kith_cli_args_text(&cli->args, "--field", ""),
         .exact = kith_cli_args_has(&cli->args, "--exact"),
         .with_payload = kith_cli_args_has(&cli->args, "--payload"),
+        .strict = kith_cli_args_has(&cli->args, "--strict"),
     };
     if ((path == NULL) == (id == NULL))
         return kith_cli_fail(KITH_CLI_USAGE, "kith search needs --file FILE or --id ID, one of them");

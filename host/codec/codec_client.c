@@ -335,6 +335,7 @@ void kith_codec_client_search_encode(const kith_codec_client_search *search, kit
         kith_wire_close(buf, mark);
     }
     kith_wire_u64(buf, 6, search->with_payload);
+    kith_wire_u64(buf, 7, search->strict);
 }
 
 static kith_status coverage_from(const Kith__V1__Coverage *message, kith_arena *arena,
@@ -344,8 +345,19 @@ static kith_status coverage_from(const Kith__V1__Coverage *message, kith_arena *
     coverage_out->shards_total = message->shards_total;
     coverage_out->shards_answered = message->shards_answered;
     if (message->n_missing == 0) return KITH_OK;
-    return text_from(
-        message->missing[0]->reason, "coverage.missing.reason", arena, &coverage_out->reason, err);
+    kith_codec_client_missing *missing = kith_arena_array(arena, message->n_missing, sizeof *missing);
+    for (size_t i = 0; i < message->n_missing; i++) {
+        const Kith__V1__MissingShard *from = message->missing[i];
+        missing[i].shard_id = from->shard_id;
+        kith_status status = text_from(from->node, "coverage.missing.node", arena, &missing[i].node, err);
+        if (status == KITH_OK)
+            status = text_from(from->reason, "coverage.missing.reason", arena, &missing[i].reason, err);
+        if (status != KITH_OK) return status;
+    }
+    coverage_out->missing = missing;
+    coverage_out->missing_count = (uint32_t)message->n_missing;
+    coverage_out->reason = missing[0].reason;
+    return KITH_OK;
 }
 
 static kith_status check_search(const Kith__V1__SearchResponse *response, size_t id_count, kith_err *err) {

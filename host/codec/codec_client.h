@@ -95,9 +95,16 @@ typedef struct kith_codec_client_points {
     kith_id next;
 } kith_codec_client_points;
 
+typedef struct kith_codec_client_missing {
+    uint64_t shard_id;
+    const char *node, *reason;
+} kith_codec_client_missing;
+
 typedef struct kith_codec_client_coverage {
     uint32_t shards_total, shards_answered;
-    const char *reason; /* why the first missing shard is missing; NULL when none is */
+    const char *reason;                       /* why the first missing shard is missing; NULL when none is */
+    const kith_codec_client_missing *missing; /* [missing_count] */
+    uint32_t missing_count;
 } kith_codec_client_coverage;
 
 typedef struct kith_codec_client_search {
@@ -107,7 +114,7 @@ typedef struct kith_codec_client_search {
     uint32_t query_count;
     uint32_t dim;
     uint32_t k;
-    bool exact, with_payload;
+    bool exact, with_payload, strict;
 } kith_codec_client_search;
 
 typedef struct kith_codec_client_hits {

@@ -117,7 +117,9 @@ def test_load_npy_of_every_type(kith, client, name, folder, dtype):
                              "--json").stdout)
     assert loaded["points"] == 700 and loaded["complete"] and loaded["batches"] == 11
     assert loaded["points_per_second"] > 0 and loaded["seconds"] > 0
-    assert json.loads(kith("count", name, "--json").stdout) == {"count": 700}
+    counted = json.loads(kith("count", name, "--json").stdout)
+    assert counted["count"] == 700
+    assert counted["coverage"] == {"shards_total": 1, "shards_answered": 1, "missing": []}
     values = matrix.astype("<f4")
     for point in client.get(name, range(50, 750), vectors=True):
         assert np.frombuffer(point.vectors[0].values, "<f4").tobytes() == values[point.id.number - 50].tobytes()
