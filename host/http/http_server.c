@@ -82,14 +82,16 @@ static unsigned answer_alive(kith_http_server *server, kith_buf *body) {
 }
 
 static unsigned answer_ready(kith_http_server *server, kith_buf *body) {
-    kith_err err;
+    kith_err err = {.text = ""};
     const kith_http_server_options *options = &server->options;
     kith_status status =
         options->api ? kith_api_ready(options->api, &err) : options->ready(options->ctx, &err);
-    if (status == KITH_OK) return answer_alive(server, body);
-    kith_buf_append_text(body, err.text);
-    kith_buf_append_text(body, "\n");
-    return MHD_HTTP_SERVICE_UNAVAILABLE;
+    if (status == KITH_OK) (void)answer_alive(server, body);
+    if (err.text[0]) { /* why not, or a remark */
+        kith_buf_append_text(body, err.text);
+        kith_buf_append_text(body, "\n");
+    }
+    return status == KITH_OK ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
 }
 
 static const http_route routes[] = {

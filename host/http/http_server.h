@@ -12,11 +12,12 @@
 typedef struct kith_http_server kith_http_server;
 
 typedef struct kith_http_server_options {
-    kith_api *api;                                  /* whose readiness /readyz tells; NULL: `ready` says */
-    kith_status (*ready)(void *ctx, kith_err *err); /* any thread, no I/O */
-    const char *bind_address;                       /* address or name: "0.0.0.0", "127.0.0.1", "::1" */
-    uint32_t port;                                  /* 0: a free one; see kith_http_server_port */
-    kith_metrics *metrics;                          /* requests are counted here, if not NULL */
+    kith_api *api; /* whose readiness /readyz tells; NULL: `ready` says */
+    /* Any thread, no I/O. OK with a text left in `err`: a remark for whoever asks. */
+    kith_status (*ready)(void *ctx, kith_err *err);
+    const char *bind_address; /* address or name: "0.0.0.0", "127.0.0.1", "::1" */
+    uint32_t port;            /* 0: a free one; see kith_http_server_port */
+    kith_metrics *metrics;    /* requests are counted here, if not NULL */
     /* Fills `buf` with Prometheus text; called for each GET of /metrics, on the server's thread. NULL:
      * `metrics` is printed. */
     void (*metrics_fn)(void *ctx, kith_buf *buf);

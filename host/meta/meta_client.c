@@ -1,5 +1,6 @@
 #include "host/meta/meta_client.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "host/base/alloc.h"
@@ -9,6 +10,10 @@
 #include "host/meta/meta_client_internal.h"
 
 #define PULL_TIMEOUT_NS UINT64_C(2000000000)
+/* Between two pulls for those who wait for a version that no coordinator asked so far had: a round trip or two; a guess. */
+#define PULL_PAUSE_NS UINT64_C(50000000)
+/* Waits without a deadline of their own. */
+#define WAIT_NS UINT64_C(30000000000)
 
 void client_address_set(char to[KITH_NODE_ADDRESS_BYTES_MAX + 1], const char *address) {
     size_t bytes = address ? strlen(address) : 0;
@@ -21,11 +26,50 @@ const char *client_coordinator(const kith_meta_client *client) {
     return client->leader[0] ? client->leader : client->coordinators[client->coordinator_next];
 }
 
+void client_coordinator_failed(kith_meta_client *client, const char *address) {
+    if (strcmp(client->leader, address) == 0) client->leader[0] = 0;
+    if (strcmp(client->coordinators[client->coordinator_next], address) == 0)
+        client->coordinator_next = (client->coordinator_next + 1) % client->options.coordinator_count;
+}
+
+/* --- the end --- */
+
+static void stopped_run(kith_task *task) {
+    kith_meta_client *client =
+        (kith_meta_client *)(void *)((char *)task - offsetof(kith_meta_client, stop_task));
+    client->stop_done(client->stop_ctx);
+}
+
+/* Once stopped, nothing begins that outlasts its task: what is idle stays idle. */
+void client_idle_look(kith_meta_client *client) {
+    bool idle = !client->pull.is_open && !client->pull_timer_waits && !client->waits && !client->proposals;
+    if (!idle || !client->stopping) return;
+    client->stopping = false;
+    client->stop_task = (kith_task){.run = stopped_run};
+    kith_executor_post(client->options.executor, &client->stop_task);
+}
+
 /* --- waiting for a map --- */
 
 static bool wait_is_over(const kith_meta_client *client, const kith_meta_wait *wait) {
-    if (wait->map_version == KITH_META_NEWEST) return client->pulls_ended >= wait->pull;
+    if (wait->map_version == KITH_META_NEWEST) return client->pull_answered >= wait->pull;
     return client->state.map_version >= wait->map_version;
+}
+
+/* For the newest: all coordinators have been asked in vain. */
+static bool wait_is_vain(const kith_meta_client *client, const kith_meta_wait *wait) {
+    return wait->map_version == KITH_META_NEWEST &&
+           client->pulls_ended >= wait->pull + client->options.coordinator_count - 1;
+}
+
+static kith_status wait_failure(const kith_meta_client *client, const kith_meta_wait *wait, kith_err *err) {
+    unsigned long long version = client->state.map_version;
+    if (client->stopped) return kith_err_set(err, KITH_CLOSED, "this node is shutting down");
+    if (wait_is_vain(client, wait))
+        return kith_err_set(
+            err, KITH_UNAVAILABLE, "no coordinator answered: this node has map version %llu", version);
+    return kith_err_set(
+        err, KITH_DEADLINE, "this node has map version %llu and did not get a newer one in time", version);
 }
 
 static void wait_end(kith_meta_wait *wait) {
@@ -34,16 +78,13 @@ static void wait_end(kith_meta_wait *wait) {
     while (*link != wait)
         link = &(*link)->next;
     *link = wait->next;
+    client_idle_look(client);
     if (wait_is_over(client, wait)) {
         wait->done(wait, KITH_OK, NULL);
         return;
     }
     kith_err err;
-    kith_status status = client->stopped ? kith_err_set(&err, KITH_CLOSED, "this node is shutting down")
-                                         : kith_err_set(&err, KITH_DEADLINE,
-                                               "this node has map version %llu and did not get a "
-                                               "newer one in time",
-                                               (unsigned long long)client->state.map_version);
+    kith_status status = wait_failure(client, wait, &err);
     wait->done(wait, status, &err);
 }
 
@@ -52,7 +93,7 @@ static void wait_end(kith_meta_wait *wait) {
 static void waits_look(kith_meta_client *client) {
     for (kith_meta_wait *wait = client->waits, *next; wait; wait = next) {
         next = wait->next;
-        bool ends = client->stopped || wait_is_over(client, wait);
+        bool ends = client->stopped || wait_is_over(client, wait) || wait_is_vain(client, wait);
         if (ends && kith_timer_cancel(&wait->timer)) wait_end(wait);
     }
 }
@@ -71,6 +112,7 @@ static void wait_run(kith_task *task) {
         wait_end(wait);
         return;
     }
+    if (!wait->deadline_ns) wait->deadline_ns = kith_env_now_ns(client->options.env) + WAIT_NS;
     wait->timer = (kith_timer){
         .task = {.run = wait_expired}, .executor = client->options.executor, .due_ns = wait->deadline_ns};
     kith_timer_start(&wait->timer);
@@ -123,16 +165,35 @@ static bool client_is_of(const kith_meta_client *client, const kith_meta_state *
     return kith_node_id_is_none(own) || kith_node_id_equal(own, &state->cluster_id);
 }
 
-kith_status client_map_take(
+/* `err` NULL: the last one was taken. A lock, because whoever asks for the reason waits for its text, on a thread without
+ * messages. */
+static void refusal_set(kith_meta_client *client, const char *from, const kith_err *err) {
+    kith_mutex_lock(&client->refusal_mutex);
+    bool is_new = err && strcmp(client->refusal, err->text) != 0;
+    snprintf(client->refusal, sizeof client->refusal, "%s", err ? err->text : "");
+    kith_mutex_unlock(&client->refusal_mutex);
+    if (is_new) kith_log_error("map_refused", kith_kv_text("from", from), kith_kv_text("reason", err->text));
+}
+
+kith_status kith_meta_client_health(kith_meta_client *client, kith_err *err) {
+    char refusal[KITH_ERR_BYTES_MAX];
+    kith_mutex_lock(&client->refusal_mutex);
+    memcpy(refusal, client->refusal, sizeof refusal);
+    kith_mutex_unlock(&client->refusal_mutex);
+    if (refusal[0]) return kith_err_set(err, KITH_UNAVAILABLE, "the newest map is refused: %s", refusal);
+    if (kith_meta_client_map_version(client) > 0) return KITH_OK;
+    return kith_err_set(err, KITH_UNAVAILABLE, "no coordinator has sent a cluster map yet");
+}
+
+static kith_status map_take(
     kith_meta_client *client, const void *bytes, size_t byte_count, bool from_file, kith_err *err) {
     kith_meta_state state;
     kith_meta_state_init(&state);
     kith_status status = snapshot_read(bytes, byte_count, &state, err);
     if (status == KITH_OK && !client_is_of(client, &state)) {
         status = kith_err_set(err, KITH_PRECONDITION,
-            "the map is another cluster's: this node's data directory belongs to the cluster it was in "
-            "before; "
-            "use an empty one to move to another");
+            "the map is another cluster's: this node belongs to the cluster it was in before; use an empty "
+            "data_dir to move to another");
     }
     bool newer = status == KITH_OK && state.map_version > atomic_load(&client->map_version);
     if (!newer) {
@@ -153,33 +214,74 @@ kith_status client_map_take(
     return KITH_OK;
 }
 
+/* One that came from `from`. */
+static kith_status map_receive(
+    kith_meta_client *client, const char *from, const void *bytes, size_t byte_count, kith_err *err) {
+    kith_status status = map_take(client, bytes, byte_count, false, err);
+    refusal_set(client, from, status == KITH_OK ? NULL : err);
+    return status;
+}
+
 /* --- pulls --- */
 
 static void pull_start(kith_meta_client *client);
+
+static bool newest_is_awaited(const kith_meta_client *client) {
+    for (const kith_meta_wait *wait = client->waits; wait; wait = wait->next)
+        if (wait->map_version == KITH_META_NEWEST) return true;
+    return false;
+}
+
+static void pull_due(kith_task *task) {
+    kith_meta_client *client =
+        (kith_meta_client *)(void *)((char *)task - offsetof(kith_meta_client, pull_timer.task));
+    client->pull_timer_waits = false;
+    client_address_set(client->pull_address, client_coordinator(client));
+    if (client->waits || client_proposals_wait(client)) pull_start(client);
+    client_idle_look(client);
+}
+
+static void pull_pause(kith_meta_client *client) {
+    if (client->pull_timer_waits || client->stopped) return;
+    client->pull_timer_waits = true;
+    client->pull_timer = (kith_timer){.task = {.run = pull_due},
+        .executor = client->options.executor,
+        .due_ns = kith_env_now_ns(client->options.env) + PULL_PAUSE_NS};
+    kith_timer_start(&client->pull_timer);
+}
+
+/* Whoever spoke of a newer map without waiting for it speaks again. */
+static void pull_again(kith_meta_client *client, const char *asked) {
+    bool spoken_of =
+        client->pull_wanted > client->state.map_version && strcmp(client->pull_address, asked) != 0;
+    if (newest_is_awaited(client)) {
+        client_address_set(client->pull_address, client_coordinator(client));
+        pull_start(client);
+    } else if (spoken_of) {
+        pull_start(client);
+    } else if (client->waits || client_proposals_wait(client)) {
+        pull_pause(client);
+    }
+}
 
 static void pull_ended(kith_task *task) {
     client_pull *pull = (client_pull *)(void *)((char *)task - offsetof(client_pull, task));
     kith_meta_client *client = (kith_meta_client *)(void *)((char *)pull - offsetof(kith_meta_client, pull));
     kith_err err;
-    kith_status status = pull->status;
     pull->is_open = false;
-    client->pulls_ended = client->pulls_started;
-    if (status == KITH_OK && pull->reply.bytes && !client->stopped) {
-        status = client_map_take(client, pull->reply.data, pull->reply.bytes, false, &err);
-        if (status != KITH_OK)
-            kith_log_warn(
-                "map_refused", kith_kv_text("from", pull->address), kith_kv_text("reason", err.text));
+    if (pull->status != KITH_OK) {
+        client_coordinator_failed(client, pull->address);
+    } else if (!client->stopped) {
+        bool taken = pull->reply.bytes == 0 ||
+                     map_receive(client, pull->address, pull->reply.data, pull->reply.bytes, &err) == KITH_OK;
+        if (taken) client->pull_answered = client->pulls_started;
     }
+    client->pulls_ended = client->pulls_started; /* not before: the map's taking looks at those who wait */
     kith_buf_fini(&pull->reply);
     kith_buf_fini(&pull->request);
     waits_look(client);
-    /* Whoever spoke of a newer map speaks again: no pull is repeated here but for
-   * another address, or for those who began to wait after it had started. */
-    bool again =
-        client->pull_wanted > client->state.map_version && strcmp(client->pull_address, pull->address) != 0;
-    for (const kith_meta_wait *wait = client->waits; wait; wait = wait->next)
-        again |= wait->map_version == KITH_META_NEWEST;
-    if (again) pull_start(client);
+    pull_again(client, pull->address);
+    client_idle_look(client);
 }
 
 static void pull_done(kith_transport_call *call, kith_status status, const void *reply, size_t reply_bytes,
@@ -237,7 +339,7 @@ static void push_run(kith_task *task) {
     kith_free(push);
     kith_status status = client->stopped
                              ? kith_err_set(&err, KITH_CLOSED, "this node is shutting down")
-                             : client_map_take(client, request->bytes, request->byte_count, false, &err);
+                             : map_receive(client, "a push", request->bytes, request->byte_count, &err);
     kith_buf receipt;
     kith_buf_init(&receipt);
     kith_codec_map_version_encode(client->state.map_version, &receipt);
@@ -300,10 +402,8 @@ static bool client_serves_all(const kith_meta *meta) {
     return true;
 }
 
-static const kith_meta_ops client_ops = {.propose = client_propose,
-    .wait = client_wait,
-    .serves_all = client_serves_all,
-    .coordinators = client_coordinators};
+static const kith_meta_ops client_ops = {
+    .propose = client_propose, .wait = client_wait, .serves_all = client_serves_all};
 
 kith_meta_client *kith_meta_client_create(const kith_meta_client_options *options) {
     kith_assert(options->coordinator_count >= 1);
@@ -311,6 +411,7 @@ kith_meta_client *kith_meta_client_create(const kith_meta_client_options *option
     client->base.ops = &client_ops;
     client->base.is_remote = true;
     client->options = *options;
+    kith_mutex_init(&client->refusal_mutex, KITH_RANK_META);
     client->dir = options->dir ? kith_strdup(options->dir) : NULL;
     client->coordinators = kith_alloc_array(options->coordinator_count, sizeof *client->coordinators);
     for (uint32_t i = 0; i < options->coordinator_count; i++)
@@ -330,7 +431,7 @@ kith_status kith_meta_client_load(kith_meta_client *client, kith_err *err) {
     if (status == KITH_OK) {
         status = kith_meta_snapshot_read(client->options.env, client->dir, &bytes, err);
         if (status == KITH_OK) {
-            status = client_map_take(client, bytes.data, bytes.bytes, true, err);
+            status = map_take(client, bytes.data, bytes.bytes, true, err);
             if (status != KITH_OK) kith_err_wrap(err, status, "map %s/snapshot.kith", client->dir);
         } else if (status == KITH_NOT_FOUND) {
             status = KITH_OK;
@@ -352,31 +453,30 @@ uint64_t kith_meta_client_map_version(const kith_meta_client *client) {
     return atomic_load_explicit(&client->map_version, memory_order_acquire);
 }
 
-typedef struct client_stop {
-    kith_task task;
-    kith_meta_client *client;
-} client_stop;
-
 static void stop_run(kith_task *task) {
-    client_stop *stop = (client_stop *)task;
-    kith_meta_client *client = stop->client;
-    kith_free(stop);
-    client->stopped = true;
+    kith_meta_client *client =
+        (kith_meta_client *)(void *)((char *)task - offsetof(kith_meta_client, stop_task));
+    client->stopped = client->stopping = true;
     if (client->pull.is_open) kith_transport_cancel(client->options.transport, &client->pull.call);
+    if (client->pull_timer_waits && kith_timer_cancel(&client->pull_timer)) client->pull_timer_waits = false;
     waits_look(client);
     client_proposals_stop(client);
+    client_idle_look(client);
 }
 
-void kith_meta_client_stop(kith_meta_client *client) {
-    client_stop *stop = kith_alloc(sizeof *stop);
-    *stop = (client_stop){.task = {.run = stop_run}, .client = client};
-    kith_executor_post(client->options.executor, &stop->task);
+void kith_meta_client_stop(kith_meta_client *client, void (*done)(void *ctx), void *ctx) {
+    client->stop_done = done;
+    client->stop_ctx = ctx;
+    client->stop_task = (kith_task){.run = stop_run};
+    kith_executor_post(client->options.executor, &client->stop_task);
 }
 
 void kith_meta_client_destroy(kith_meta_client *client) {
     if (!client) return;
     kith_assert(!client->pull.is_open);
     kith_assert(!client->waits);
+    kith_assert(!client->proposals);
+    kith_mutex_fini(&client->refusal_mutex);
     kith_hazard_destroy(client->base.maps);
     kith_meta_state_fini(&client->state);
     kith_free(client->coordinators);

@@ -6,9 +6,9 @@
  * a data node opens its shards while no coordinator answers; a map from the file says nothing of what has been dropped
  * since, so nothing is erased by it (see `changed`).
  *
- * Life: create -> load -> start -> leader_seen, pulls, pushes -> stop -> (executor idle) -> destroy.
+ * Life: create -> load -> leader_seen, map_seen, pulls, pushes -> stop -> (done) -> destroy.
  *
- * Threads: create, load, start and destroy on one thread; the rest from any. Hooks and `done` on the executor (one thread,
+ * Threads: create, load and destroy on one thread; the rest from any. Hooks and `done` on the executor (one thread,
  * which may wait for the disk).
  * Ownership: borrows everything in its options. */
 #ifndef KITH_META_META_CLIENT_H
@@ -44,9 +44,12 @@ uint64_t kith_meta_client_map_version(const kith_meta_client *client);
 void kith_meta_client_leader_seen(kith_meta_client *client, const char *address);
 /* The coordinator there has a map of this version. */
 void kith_meta_client_map_seen(kith_meta_client *client, const char *address, uint64_t map_version);
-/* What waits is answered CLOSED, on the executor; nothing new is begun. */
-void kith_meta_client_stop(kith_meta_client *client);
-/* After stop, when the executor and the transport are idle. Accepts NULL. */
+/* OK once there is a map, and the last that came was taken; else why. Any thread. */
+KITH_CHECK kith_status kith_meta_client_health(kith_meta_client *client, kith_err *err);
+/* Once. What waits is answered CLOSED, on the executor; nothing new is begun. `done` there when nothing of it is under way
+ * any more: from then on it calls nobody. (Pushes, waits and proposals that come even later are answered CLOSED.) */
+void kith_meta_client_stop(kith_meta_client *client, void (*done)(void *ctx), void *ctx);
+/* After stop, when the executor is idle and the transport gone; or never started. Accepts NULL. */
 void kith_meta_client_destroy(kith_meta_client *client);
 
 #endif

@@ -3,6 +3,7 @@
 #define KITH_META_META_CLIENT_INTERNAL_H
 
 #include "host/base/arena.h"
+#include "host/base/thread.h"
 #include "host/meta/meta_client.h"
 
 typedef struct client_proposal client_proposal;
@@ -28,16 +29,22 @@ struct kith_meta_client {
     uint32_t coordinator_next; /* whom to ask while nobody is known to lead */
     client_pull pull;
     uint64_t pulls_started, pulls_ended;
+    uint64_t pull_answered; /* the last that ended well */
+    kith_timer pull_timer;  /* until the next, for those who wait */
+    bool pull_timer_waits;
     uint64_t pull_wanted; /* a version that somebody spoke of */
     char pull_address[KITH_NODE_ADDRESS_BYTES_MAX + 1];
     kith_meta_wait *waits;
     client_proposal *proposals;
+    kith_mutex refusal_mutex;         /* guards: */
+    char refusal[KITH_ERR_BYTES_MAX]; /* of the last map that was not taken; "": it was */
     bool stopped;
+    bool stopping; /* and `stop_done` is still to be called */
+    kith_task stop_task;
+    void (*stop_done)(void *ctx);
+    void *stop_ctx;
 };
 
-/* Takes a snapshot that is newer than what there is; else does nothing. INTERNAL: it is no snapshot. */
-KITH_CHECK kith_status client_map_take(
-    kith_meta_client *client, const void *bytes, size_t byte_count, bool from_file, kith_err *err);
 /* Asks the coordinator at `address` for its map, now or after the pull that is under way. */
 void client_pull_want(kith_meta_client *client, const char *address, uint64_t map_version);
 
@@ -50,10 +57,10 @@ void client_proposals_stop(kith_meta_client *client);
 /* Something has ended: perhaps the last that the stop waits for. */
 void client_idle_look(kith_meta_client *client);
 
-void client_coordinators(kith_meta *meta, kith_meta_coordinators *coordinators); /* any thread */
-
 /* Whom to ask: who leads, as far as is known, else one of those to begin with. */
 const char *client_coordinator(const kith_meta_client *client);
+/* The one at `address` gave no answer that counts: the next is asked next. */
+void client_coordinator_failed(kith_meta_client *client, const char *address);
 /* Copies text that fits, or nothing. */
 void client_address_set(char to[KITH_NODE_ADDRESS_BYTES_MAX + 1], const char *address);
 

@@ -44,6 +44,7 @@ static void finish(client_proposal *own, kith_status status) {
     while (*link != own)
         link = &(*link)->next;
     *link = own->next;
+    client_idle_look(client);
     kith_meta_proposal *proposal = own->proposal;
     kith_buf_fini(&proposal->bytes);
     kith_buf_fini(&own->reply);
@@ -96,6 +97,10 @@ static void retry(client_proposal *own) {
 
 static void map_late(kith_task *task) {
     client_proposal *own = of_timer(task);
+    if (own->client->state.map_version >= own->map_version) { /* it came while this task was queued */
+        finish(own, KITH_OK);
+        return;
+    }
     finish(own, kith_err_set(&own->err, KITH_UNAVAILABLE,
                     "it is done, but this node has not got map version "
                     "%llu yet: repeat with the same request "
@@ -126,6 +131,12 @@ void client_proposals_look(kith_meta_client *client) {
     }
 }
 
+bool client_proposals_wait(const kith_meta_client *client) {
+    for (const client_proposal *own = client->proposals; own; own = own->next)
+        if (own->answered) return true;
+    return false;
+}
+
 static void answer_take(client_proposal *own) {
     kith_arena arena;
     kith_arena_init(&arena);
@@ -150,6 +161,10 @@ static void replied(kith_task *task) {
     client_proposal *own = (client_proposal *)(void *)((char *)task - offsetof(client_proposal, task));
     kith_meta_client *client = own->client;
     own->in_call = false;
+    if (client->stopped && own->status != KITH_OK) {
+        closed(own);
+        return;
+    }
     switch (own->status) {
     case KITH_OK:
         client_address_set(client->leader, own->address);
@@ -157,20 +172,22 @@ static void replied(kith_task *task) {
         return;
     case KITH_NOT_LEADER: /* the message says who leads */
         client_address_set(client->leader, own->err.text);
+        if (!client->leader[0]) client_coordinator_failed(client, own->address);
         break;
     case KITH_BUSY:
     case KITH_DEADLINE:
     case KITH_UNAVAILABLE:
     case KITH_UNKNOWN_OUTCOME:
     case KITH_CLOSED:
-        client->leader[0] = 0;
+    case KITH_IO:              /* its disk */
+    case KITH_UNAUTHENTICATED: /* that one is of another cluster, or no coordinator; the others may be right */
+    case KITH_UNIMPLEMENTED:
+        client_coordinator_failed(client, own->address);
         break;
     default:
         finish(own, own->status);
         return;
     }
-    if (!client->leader[0])
-        client->coordinator_next = (client->coordinator_next + 1) % client->options.coordinator_count;
     retry(own);
 }
 

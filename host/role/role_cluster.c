@@ -21,6 +21,12 @@ static bool address_is_well_formed(const char *address) {
     return colon[1] >= '0' && colon[1] <= '9' && *end == 0 && port >= 1 && port <= 65535;
 }
 
+static bool coordinator_is_listed(const kith_role_cluster *cluster, const char *address) {
+    for (uint32_t i = 0; i < cluster->coordinator_count; i++)
+        if (strcmp(cluster->coordinators[i], address) == 0) return true;
+    return false;
+}
+
 /* Cuts `text` at commas, blanks around the parts left out. */
 static kith_status coordinators_parse(kith_role_cluster *cluster, const char *text, kith_err *err) {
     cluster->coordinator_text = kith_strdup(text);
@@ -37,6 +43,8 @@ static kith_status coordinators_parse(kith_role_cluster *cluster, const char *te
             return kith_err_set(
                 err, KITH_INVALID, "coordinators: more than %u addresses", KITH_COORDINATORS_MAX);
         }
+        if (coordinator_is_listed(cluster, part))
+            return kith_err_set(err, KITH_INVALID, "coordinators: \"%s\" is listed twice", part);
         cluster->coordinators[cluster->coordinator_count++] = part;
     }
     if (cluster->coordinator_count) return KITH_OK;
@@ -64,6 +72,59 @@ static kith_status security_check(const kith_config *config, kith_err *err) {
         "'kith cluster certs' and set node_ca_file, node_cert_file and node_key_file, or set node_insecure = "
         "true",
         config->bind_address);
+}
+
+/* --- heartbeats --- */
+
+static uint64_t silence_ns_max(const kith_role_cluster *cluster) {
+    return cluster->config->heartbeat_timeout_ms * UINT64_C(1000000);
+}
+
+/* With each heartbeat: once when the coordinators fall silent, once when one is heard again. */
+static void silence_tell(kith_role_cluster *cluster) {
+    uint64_t silent_ns = kith_heartbeat_silent_ns(cluster->heartbeat);
+    bool silent = silent_ns > silence_ns_max(cluster);
+    if (silent == cluster->told_silent) return;
+    cluster->told_silent = silent;
+    if (silent)
+        kith_log_warn("coordinators_silent", kith_kv_u64("ms", silent_ns / 1000000));
+    else
+        kith_log_info("coordinators_heard");
+}
+
+static void heartbeat_fill(void *ctx, kith_codec_heartbeat *heartbeat) {
+    kith_role_cluster *cluster = ctx;
+    silence_tell(cluster);
+    heartbeat->node = cluster->self;
+    heartbeat->started_wall_ms = cluster->started_wall_ms;
+    heartbeat->map_version = kith_meta_client_map_version(cluster->client);
+    heartbeat->health = "ok";
+    if (cluster->fill) cluster->fill(cluster->ctx, heartbeat);
+}
+
+static void leader_seen(void *ctx, const kith_node_id *id, const char *address) {
+    (void)id;
+    kith_meta_client_leader_seen(((kith_role_cluster *)ctx)->client, address);
+}
+
+static void map_seen(void *ctx, const char *address, uint64_t map_version) {
+    kith_meta_client_map_seen(((kith_role_cluster *)ctx)->client, address, map_version);
+}
+
+static kith_heartbeat *heartbeat_create(kith_role_cluster *cluster) {
+    return kith_heartbeat_create(&(kith_heartbeat_options){
+        .env = cluster->env,
+        .executor = cluster->executor,
+        .transport = cluster->transport,
+        .coordinators = cluster->coordinators,
+        .coordinator_count = cluster->coordinator_count,
+        .interval_ms = cluster->config->heartbeat_ms,
+        .timeout_ms = cluster->config->heartbeat_timeout_ms,
+        .fill = heartbeat_fill,
+        .leader_seen = leader_seen,
+        .map_seen = map_seen,
+        .ctx = cluster,
+    });
 }
 
 /* --- open --- */
@@ -138,28 +199,11 @@ kith_status kith_role_cluster_open(
         .changed = options->changed,
         .ctx = options->ctx,
     });
+    cluster->heartbeat = heartbeat_create(cluster);
     return kith_meta_client_load(cluster->client, err);
 }
 
-/* --- heartbeats --- */
-
-static void heartbeat_fill(void *ctx, kith_codec_heartbeat *heartbeat) {
-    kith_role_cluster *cluster = ctx;
-    heartbeat->node = cluster->self;
-    heartbeat->started_wall_ms = cluster->started_wall_ms;
-    heartbeat->map_version = kith_meta_client_map_version(cluster->client);
-    heartbeat->health = "ok";
-    if (cluster->fill) cluster->fill(cluster->ctx, heartbeat);
-}
-
-static void leader_seen(void *ctx, const kith_node_id *id, const char *address) {
-    (void)id;
-    kith_meta_client_leader_seen(((kith_role_cluster *)ctx)->client, address);
-}
-
-static void map_seen(void *ctx, const char *address, uint64_t map_version) {
-    kith_meta_client_map_seen(((kith_role_cluster *)ctx)->client, address, map_version);
-}
+/* --- start --- */
 
 /* The listener's port under the host by which others know this node. */
 static void client_address_set(
@@ -172,19 +216,6 @@ static void client_address_set(
 void kith_role_cluster_start(kith_role_cluster *cluster, uint32_t grpc_port, uint32_t http_port) {
     client_address_set(cluster, cluster->self.grpc_address, grpc_port);
     client_address_set(cluster, cluster->self.http_address, http_port);
-    cluster->heartbeat = kith_heartbeat_create(&(kith_heartbeat_options){
-        .env = cluster->env,
-        .executor = cluster->executor,
-        .transport = cluster->transport,
-        .coordinators = cluster->coordinators,
-        .coordinator_count = cluster->coordinator_count,
-        .interval_ms = cluster->config->heartbeat_ms,
-        .timeout_ms = cluster->config->heartbeat_timeout_ms,
-        .fill = heartbeat_fill,
-        .leader_seen = leader_seen,
-        .map_seen = map_seen,
-        .ctx = cluster,
-    });
     kith_transport_ucx_open(cluster->transport);
     kith_heartbeat_start(cluster->heartbeat);
 }
@@ -202,32 +233,47 @@ static bool map_has_self(const kith_role_cluster *cluster) {
     return found;
 }
 
+/* A node goes on serving by its last map while no coordinator answers, so it stays ready: else whoever routes by readiness
+ * would take every node away at once for the want of what searches do not need. */
+static void silence_note(const kith_role_cluster *cluster, kith_err *err) {
+    uint64_t silent_ns = kith_heartbeat_silent_ns(cluster->heartbeat);
+    err->text[0] = 0;
+    if (silent_ns <= silence_ns_max(cluster)) return;
+    kith_err_set(err, KITH_OK,
+        "no coordinator has been heard for %llu s: serving by map version %llu, collections and nodes cannot "
+        "be changed",
+        (unsigned long long)(silent_ns / 1000000000),
+        (unsigned long long)kith_meta_client_map_version(cluster->client));
+}
+
 /* A data node that is not in the map yet is given no shards: whoever waits for readiness before the first collection is
  * created must wait for this too. */
 kith_status kith_role_cluster_health(const kith_role_cluster *cluster, kith_err *err) {
-    if (kith_meta_client_map_version(cluster->client) == 0)
-        return kith_err_set(err, KITH_UNAVAILABLE, "no coordinator has sent a cluster map yet");
+    kith_status status = kith_meta_client_health(cluster->client, err);
+    if (status != KITH_OK) return status;
     if (!map_has_self(cluster))
         return kith_err_set(err, KITH_UNAVAILABLE, "the cluster map does not have this node yet");
+    silence_note(cluster, err);
     return KITH_OK;
 }
 
 /* --- stop --- */
 
-static void heartbeat_stopped(void *ctx) {
+static void part_stopped(void *ctx) {
     kith_role_latch_done(ctx);
 }
 
 void kith_role_cluster_stop(kith_role_cluster *cluster) {
-    if (cluster->heartbeat) {
-        kith_role_latch latch;
-        kith_role_latch_init(&latch);
-        kith_role_latch_add(&latch, 1);
-        kith_heartbeat_stop(cluster->heartbeat, heartbeat_stopped, &latch);
-        kith_role_latch_wait(&latch);
-        kith_role_latch_fini(&latch);
-    }
-    if (cluster->client) kith_meta_client_stop(cluster->client);
+    if (!cluster->client) return;
+    kith_role_latch latch;
+    kith_role_latch_init(&latch);
+    kith_role_latch_add(&latch, 1);
+    kith_heartbeat_stop(cluster->heartbeat, part_stopped, &latch);
+    kith_role_latch_wait(&latch);
+    kith_role_latch_add(&latch, 1);
+    kith_meta_client_stop(cluster->client, part_stopped, &latch);
+    kith_role_latch_wait(&latch); /* nothing of it may reach for the transport when that is gone */
+    kith_role_latch_fini(&latch);
 }
 
 void kith_role_cluster_disconnect(kith_role_cluster *cluster) {

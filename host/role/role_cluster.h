@@ -23,6 +23,7 @@ typedef struct kith_role_cluster {
     char *coordinator_text; /* what `coordinators` points into */
     const char **coordinators;
     uint32_t coordinator_count;
+    bool told_silent; /* on `executor`: the log knows that no coordinator is heard */
     void (*fill)(void *ctx, kith_codec_heartbeat *heartbeat);
     void *ctx;
 } kith_role_cluster;
@@ -47,9 +48,10 @@ KITH_CHECK kith_status kith_role_cluster_open(
 /* Begins the heartbeats: the node is ready for what a map may give it. Ports of 0: it does not listen there. */
 void kith_role_cluster_start(kith_role_cluster *cluster, uint32_t grpc_port, uint32_t http_port);
 uint32_t kith_role_cluster_port(const kith_role_cluster *cluster);
-/* OK once a map has come and a coordinator is heard; else why. Any thread. */
+/* OK once there is a map that has this node; else why. OK with a text in `err`: it serves, but nobody has been heard for so
+ * long. Any thread. */
 kith_status kith_role_cluster_health(const kith_role_cluster *cluster, kith_err *err);
-/* Heartbeats end and what waits for metadata is answered. */
+/* Heartbeats end and what waits for metadata is answered; waits for both. Also after a failed open. */
 void kith_role_cluster_stop(kith_role_cluster *cluster);
 /* Ends the transport: after it nothing here runs for others. */
 void kith_role_cluster_disconnect(kith_role_cluster *cluster);
