@@ -402,8 +402,10 @@ static bool client_serves_all(const kith_meta *meta) {
     return true;
 }
 
-static const kith_meta_ops client_ops = {
-    .propose = client_propose, .wait = client_wait, .serves_all = client_serves_all};
+static const kith_meta_ops client_ops = {.propose = client_propose,
+    .wait = client_wait,
+    .serves_all = client_serves_all,
+    .coordinators = client_coordinators};
 
 kith_meta_client *kith_meta_client_create(const kith_meta_client_options *options) {
     kith_assert(options->coordinator_count >= 1);

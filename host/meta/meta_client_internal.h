@@ -57,6 +57,8 @@ void client_proposals_stop(kith_meta_client *client);
 /* Something has ended: perhaps the last that the stop waits for. */
 void client_idle_look(kith_meta_client *client);
 
+void client_coordinators(kith_meta *meta, kith_meta_coordinators *coordinators); /* any thread */
+
 /* Whom to ask: who leads, as far as is known, else one of those to begin with. */
 const char *client_coordinator(const kith_meta_client *client);
 /* The one at `address` gave no answer that counts: the next is asked next. */
