@@ -10,10 +10,11 @@
 #include "host/base/rng.h"
 #include "tests/sim/sim_cluster_client.h"
 
-#define MS        1000000ULL
-#define SLICE_NS  (5 * MS) /* between two looks at the nodes */
-#define LIVE_MS   10000ULL /* from healing to an acknowledged command, at most */
-#define SETTLE_MS 5000ULL  /* from the last command to one map everywhere, at most */
+#define MS       1000000ULL
+#define SLICE_NS (5 * MS) /* between two looks at the nodes */
+#define LIVE_MS  10000ULL /* from healing to an acknowledged command, at most */
+/* From the last command to one map everywhere, at most: the core gives a snapshot that it sent 30 s to be answered. */
+#define SETTLE_MS 40000ULL
 #define STOP_MS   20000ULL /* for a node to stop, at most */
 #define IDLE_MS   10000ULL /* for the client's last commands */
 #define NODES_MAX 16u
