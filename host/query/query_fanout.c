@@ -38,7 +38,9 @@ void kith_query_fanout_node_set(kith_query_fanout *fanout, uint32_t part_index, 
     bool may_be_missing = call->kind == KITH_AM_SEARCH || call->kind == KITH_AM_COUNT;
     if (!node->down || !may_be_missing) return;
     uint64_t until = kith_env_now_ns(fanout->base->env) + DOWN_NODE_NS;
-    if (until < call->deadline_ns) call->deadline_ns = until;
+    if (until >= call->deadline_ns) return;
+    call->deadline_ns = until;
+    fanout->parts[part_index].not_waited_for = true;
 }
 
 /* Replies and messages are the transport's until we return: whoever is not last keeps a copy. */
@@ -62,6 +64,12 @@ static void part_done(kith_transport_call *call, kith_status status, const void 
     const kith_err *err) {
     kith_query_part *part = (kith_query_part *)call;
     kith_query_fanout *fanout = part->fanout;
+    kith_err down;
+    if (status == KITH_DEADLINE && part->not_waited_for) {
+        /* The caller has time left and may try again. */
+        status = kith_err_set(&down, KITH_UNAVAILABLE, "the node is taken for down: %s", err->text);
+        err = &down;
+    }
     kith_buf_fini(&part->request);
     kith_buf_init(&part->request);
     reply_keep(part, status, reply, reply_bytes, err);

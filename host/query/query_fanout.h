@@ -13,6 +13,7 @@ typedef struct kith_query_part {
     kith_transport_call call;
     kith_query_fanout *fanout;
     kith_buf request;
+    bool not_waited_for; /* its node is taken for down: the deadline is ours, not the caller's */
     /* The reply, until `gathered` returns: the transport's own bytes when there is one part, else a copy. */
     kith_status status;
     const void *reply;

@@ -37,7 +37,13 @@ kith_query_base query_fixture_begin(query_fixture *f) {
     kith_arena_reset(&f->arena);
     f->done = false;
     return (kith_query_base){
-        .transport = f->transport, .map = f->map, .entry = f->map->entries[0], .arena = &f->arena};
+        .env = f->env,
+        .transport = f->transport,
+        .map = f->map,
+        .entry = f->map->entries[0],
+        .arena = &f->arena,
+        .deadline_ns = kith_env_now_ns(f->env) + UINT64_C(30000000000),
+    };
 }
 
 void query_fixture_answer(query_fixture *f, kith_status status, const kith_err *err) {

@@ -14,6 +14,7 @@ typedef struct search_fixture {
     query_fixture base;
     uint64_t broken;          /* a shard id, or 0 */
     uint64_t dead_node_shard; /* the message that asks for it fails; 0: none */
+    kith_status dead_status;  /* like that */
     uint32_t messages;
     kith_query_search search;
 } search_fixture;
@@ -59,7 +60,7 @@ static void handle_search(void *ctx, kith_transport_request *message) {
     f->messages++;
     kith_mutex_unlock(&f->base.mutex);
     if (f->dead_node_shard && asks_for(&request, f->dead_node_shard)) {
-        kith_status status = kith_err_set(&err, KITH_UNAVAILABLE, "connection refused");
+        kith_status status = kith_err_set(&err, f->dead_status, "connection refused");
         kith_transport_reply(message, f->base.transport, status, NULL, 0, &err);
     } else {
         node_answer(f, &request, &buf);
@@ -92,6 +93,7 @@ static kith_status run_search(search_fixture *f, uint32_t k, bool strict) {
 static int setup(void **state) {
     static const kith_node nodes[NODES] = {{.name = "north"}, {.name = "south"}, {.name = "west"}};
     search_fixture *f = kith_alloc_zero(sizeof *f);
+    f->dead_status = KITH_UNAVAILABLE;
     query_fixture_init(&f->base, nodes, NODES, SHARDS, KITH_AM_SEARCH, handle_search, f);
     for (uint32_t i = 0; i < SHARDS; i++)
         f->base.map->entries[0]->shard_nodes[i] = (uint16_t)(i % NODES);
@@ -153,6 +155,19 @@ static void test_query_search__a_dead_node_misses_all_its_shards(void **state) {
     assert_non_null(strstr(f->base.text, "connection refused"));
 }
 
+/* The caller has time left: it may try again, and is told so. */
+static void test_query_search__a_node_taken_for_down_is_not_waited_for(void **state) {
+    search_fixture *f = *state;
+    f->dead_node_shard = 20;
+    f->dead_status = KITH_DEADLINE;
+    assert_int_equal(run_search(f, 10, true), KITH_DEADLINE);
+    f->base.map->nodes[0].down = true;
+    assert_int_equal(run_search(f, 10, true), KITH_UNAVAILABLE);
+    assert_non_null(strstr(f->base.text, "taken for down"));
+    assert_int_equal(run_search(f, 10, false), KITH_OK);
+    assert_int_equal(f->search.coverage.shards_answered, SHARDS - 3);
+}
+
 /* No answer at all would look like an empty collection. */
 static void test_query_search__no_answer_of_any_shard_is_an_error(void **state) {
     search_fixture *f = *state;
@@ -169,6 +184,7 @@ int main(void) {
         CASE(test_query_search__merges_one_message_a_node),
         CASE(test_query_search__a_broken_shard_is_named_and_strict_is_an_error),
         CASE(test_query_search__a_dead_node_misses_all_its_shards),
+        CASE(test_query_search__a_node_taken_for_down_is_not_waited_for),
         CASE(test_query_search__no_answer_of_any_shard_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
