@@ -144,6 +144,7 @@ kith_status kith_api_collection_create(kith_api *api, kith_api_collection_call *
     run->proposal.command.collection.schema = call->schema;
     run->proposal.command.collection.shard_count = shard_count;
     run->proposal.command.collection.created_wall_ms = kith_env_wall_ms(api->options.env);
+    run->proposal.deadline_ns = call->call.deadline_ns;
     run->proposal.done = created;
     kith_meta_propose(api->options.meta, &run->proposal);
     return KITH_OK;
@@ -197,6 +198,7 @@ kith_status kith_api_collection_delete(kith_api *api, kith_api_collection_call *
     run->proposal.command.kind = KITH_CODEC_META_DROP_COLLECTION;
     run->proposal.command.collection.id = known->collection.id;
     command_name_set(&run->proposal.command, call->name, call->name_bytes);
+    run->proposal.deadline_ns = call->call.deadline_ns;
     run->proposal.done = dropped;
     kith_meta_propose(api->options.meta, &run->proposal);
     return KITH_OK;
