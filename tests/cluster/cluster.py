@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import pathlib
 import re
 import signal
 import threading
@@ -17,7 +18,7 @@ PORTS = itertools.count(20000)
 # CANCELLED, of what was not cancelled: gRPC says so of calls that come in while the server stops.
 RETRY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED)
 NOTICE_SECONDS = 3  # within which a failure is noticed at the default settings
-LEADERSHIP = re.compile(r"msg=leadership leader=(\S*) term=(\d+) here=(yes|no)")
+LEADERSHIP = re.compile(r"event=leadership leader=(\S*) term=(\d+) here=(yes|no)")
 
 
 def until(condition, seconds, what):
@@ -65,6 +66,13 @@ class Node(Kithd):
     def freeze(self):
         os.kill(self.process.pid, signal.SIGSTOP)
         self.stopped = True
+        until(self.all_threads_stand, 5, f"{self.name} stands still")
+
+    def all_threads_stand(self):
+        states = []
+        for path in pathlib.Path(f"/proc/{self.process.pid}/task").glob("*/stat"):
+            states.append(path.read_text().rpartition(")")[2].split()[0])
+        return all(state == "T" for state in states)
 
     def thaw(self):
         os.kill(self.process.pid, signal.SIGCONT)

@@ -40,7 +40,7 @@ class Host:
         """What it sends arrives, nothing reaches it: half a link."""
         subprocess.run(["bridge", "link", "set", "dev", self.cable, "learning", "off", "flood", "off", "mcast_flood",
                         "off", "bcast_flood", "off"], check=True)
-        subprocess.run(["bridge", "fdb", "flush", "dev", self.cable, "dynamic"], check=True)
+        ip("link", "set", self.cable, "type", "bridge_slave", "fdb_flush")
 
     def hear(self):
         subprocess.run(["bridge", "link", "set", "dev", self.cable, "learning", "on", "flood", "on", "mcast_flood", "on",
