@@ -1,9 +1,8 @@
 /* The disk of a Raft member: term and vote, the newest snapshot, and the log of entries behind and after it.
  *
  * <dir>/term.kith (raft_term.h), <dir>/raft-snapshot.kith (raft_snapshot.h), <dir>/raft-log/: a store_log of one stream,
- * for its torn tails, checksums and files that go from the front are tested already. One append of it is a record: u8
- * version 1, 3 zero bytes, u32 item count, then items: u8 kind, 3 zero bytes, u32 bytes, u64 index, u64 term, data. An
- * entry at an index replaces whatever was there and after it; so do the items that hold no entry: CUT (nothing from this
+ * for its torn tails, checksums and files that go from the front are tested already. One append of it is a record: u32
+ * version 1, u32 item count, then items: u32 kind, u32 bytes, u64 index, u64 term, data; little-endian. An entry at an index replaces whatever was there and after it; so do the items that hold no entry: CUT (nothing from this
  * index on) and RESET (nothing at all before this index either). An entry past the end of the log leaves only itself: such
  * a hole is behind a snapshot, which is checked when all is read.
  *
