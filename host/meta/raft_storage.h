@@ -2,9 +2,10 @@
  *
  * <dir>/term.kith (raft_term.h), <dir>/raft-snapshot.kith (raft_snapshot.h), <dir>/raft-log/: a store_log of one stream,
  * for its torn tails, checksums and files that go from the front are tested already. One append of it is a record: u32
- * version 1, u32 item count, then items: u32 kind, u32 bytes, u64 index, u64 term, data; little-endian. An entry at an index replaces whatever was there and after it; so do the items that hold no entry: CUT (nothing from this
- * index on) and RESET (nothing at all before this index either). An entry past the end of the log leaves only itself: such
- * a hole is behind a snapshot, which is checked when all is read.
+ * version 1, u32 item count, then items: u32 kind, u32 bytes, u64 index, u64 term, data; little-endian. An entry at an
+ * index replaces whatever was there and after it; so do the items that hold no entry: CUT (nothing from this index on) and
+ * RESET (nothing at all before this index either). An entry past the end of the log leaves only itself: such a hole is
+ * behind a snapshot, which is checked when all is read.
  *
  * Order: one record is on its way to the disk at a time, and what came meanwhile makes the next one. So entries are on
  * disk in the order they were given, also when a full disk refuses one: it is tried again until there is room.
