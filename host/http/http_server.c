@@ -1,5 +1,5 @@
 /* Start, stop and routes. libmicrohttpd runs one thread of its own with epoll: its requests are rare and
- * quick.
+ * quick. What needs other nodes (http_cluster.h) is answered from another thread, its connection suspended meanwhile.
  *
  * At its limit of connections libmicrohttpd takes no more in, and its timeout starts anew with every byte: clients that
  * trickle would keep probes out. So the limit is ours: beyond it the connection that has gone longest without a finished
@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -20,11 +21,14 @@
 #include "host/base/alloc.h"
 #include "host/base/buf.h"
 #include "host/base/log.h"
+#include "host/base/thread.h"
+#include "host/http/http_cluster.h"
 
 #define CONNECTIONS_MAX      256u
 #define CONNECTIONS_SPARE    32u         /* shut down by us, not yet closed by libmicrohttpd */
 #define CONNECTION_BYTES_MAX (32u << 10) /* request line, headers and read buffer of one connection */
-#define BODY_BYTES_MAX       (64u << 10) /* nothing here takes a body; more than this is not even read */
+#define BODY_BYTES_MAX       (64u << 10) /* what is longer is not even read */
+#define CALLS_MAX            32u         /* of other nodes: their connections cannot be closed for new ones */
 #define IDLE_TIMEOUT_S       60u
 #define ADDRESS_BYTES_MAX    320u
 
@@ -42,14 +46,16 @@ struct http_peer {
 typedef struct http_request {
     kith_http_server *server;
     const http_route *route; /* NULL: there is none */
-    size_t body_bytes;
+    kith_buf body;
+    kith_http_cluster_call *call; /* answered, where the route has one */
 } http_request;
 
-/* Fills `body`; returns the HTTP code. */
+/* Either `answer`, which fills `body` and returns the HTTP code, or `cluster`. */
 struct http_route {
     const char *path;
     const char *content_type;
     unsigned (*answer)(kith_http_server *server, kith_buf *body);
+    kith_http_cluster_kind cluster;
 };
 
 struct kith_http_server {
@@ -59,12 +65,18 @@ struct kith_http_server {
     /* The daemon's thread's. */
     http_peer *oldest, *newest;
     uint32_t peer_count; /* not shut */
+    /* Calls under way: guarded, because they end on other threads and stop waits for them. */
+    kith_mutex calls_mutex;
+    kith_cond calls_ended;
+    kith_http_cluster_call *calls;
+    uint32_t call_count;
 };
 
 /* --- routes --- */
 
 #define TEXT       "text/plain; charset=utf-8"
 #define PROMETHEUS "text/plain; version=0.0.4; charset=utf-8"
+#define JSON       "application/json"
 
 static unsigned answer_metrics(kith_http_server *server, kith_buf *body) {
     const kith_http_server_options *options = &server->options;
@@ -95,24 +107,47 @@ static unsigned answer_ready(kith_http_server *server, kith_buf *body) {
 }
 
 static const http_route routes[] = {
-    {"/metrics", PROMETHEUS, answer_metrics},
-    {"/healthz", TEXT, answer_alive},
-    {"/livez", TEXT, answer_alive},
-    {"/readyz", TEXT, answer_ready},
+    {"/metrics", PROMETHEUS, answer_metrics, KITH_HTTP_CLUSTER_NONE},
+    {"/healthz", TEXT, answer_alive, KITH_HTTP_CLUSTER_NONE},
+    {"/livez", TEXT, answer_alive, KITH_HTTP_CLUSTER_NONE},
+    {"/readyz", TEXT, answer_ready, KITH_HTTP_CLUSTER_NONE},
+    {"/v1/cluster/status", JSON, NULL, KITH_HTTP_CLUSTER_STATUS},
+    {"/v1/cluster/nodes", JSON, NULL, KITH_HTTP_CLUSTER_NODES},
+    {"/v1/cluster/shards", JSON, NULL, KITH_HTTP_CLUSTER_SHARDS},
+    {"/v1/cluster/join", JSON, NULL, KITH_HTTP_CLUSTER_JOIN},
+    {"/v1/cluster/leave", JSON, NULL, KITH_HTTP_CLUSTER_LEAVE},
+    {"/v1/cluster/drain", JSON, NULL, KITH_HTTP_CLUSTER_DRAIN},
 };
 #define ROUTE_COUNT (sizeof routes / sizeof routes[0])
 
-static const http_route *route_find(const char *path) {
+/* Nodes without clients have nothing but their health. */
+static bool route_is_here(const kith_http_server *server, const http_route *route) {
+    return server->options.api || !route->cluster;
+}
+
+static const http_route *route_find(const kith_http_server *server, const char *path) {
     for (size_t i = 0; i < ROUTE_COUNT; i++) {
-        if (strcmp(routes[i].path, path) == 0) return &routes[i];
+        if (strcmp(routes[i].path, path) == 0) return route_is_here(server, &routes[i]) ? &routes[i] : NULL;
     }
     return NULL;
 }
 
-static unsigned answer_not_found(kith_buf *body) {
+static bool method_is_allowed(const http_route *route, const char *method) {
+    if (kith_http_cluster_is_change(route->cluster)) return strcmp(method, MHD_HTTP_METHOD_POST) == 0;
+    return strcmp(method, MHD_HTTP_METHOD_GET) == 0 || strcmp(method, MHD_HTTP_METHOD_HEAD) == 0;
+}
+
+static const char *methods_of(const http_route *route) {
+    return kith_http_cluster_is_change(route->cluster) ? "POST" : "GET, HEAD";
+}
+
+static unsigned answer_not_found(const kith_http_server *server, kith_buf *body) {
     kith_buf_append_text(body, "nothing is here; there are:\n");
-    for (size_t i = 0; i < ROUTE_COUNT; i++)
-        kith_buf_append_format(body, "  GET %s\n", routes[i].path);
+    for (size_t i = 0; i < ROUTE_COUNT; i++) {
+        if (!route_is_here(server, &routes[i])) continue;
+        kith_buf_append_format(body, "  %s %s\n",
+            kith_http_cluster_is_change(routes[i].cluster) ? "POST" : "GET", routes[i].path);
+    }
     return MHD_HTTP_NOT_FOUND;
 }
 
@@ -185,9 +220,9 @@ static void request_count(kith_http_server *server, const http_route *route) {
     kith_series_add(kith_metrics_series(server->options.metrics, KITH_METRIC_ID_HTTP_REQUESTS, label), 1);
 }
 
-/* Takes the bytes of `body`. */
-static enum MHD_Result reply_queue(
-    struct MHD_Connection *connection, unsigned code, const char *content_type, kith_buf *body) {
+/* Takes the bytes of `body`. `route` may be NULL. */
+static enum MHD_Result reply_queue(struct MHD_Connection *connection, unsigned code, const http_route *route,
+    const char *content_type, kith_buf *body) {
     size_t bytes = 0;
     uint8_t *data = kith_buf_take(body, &bytes);
     struct MHD_Response *response =
@@ -198,35 +233,137 @@ static enum MHD_Result reply_queue(
     }
     (void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
     if (code == MHD_HTTP_METHOD_NOT_ALLOWED)
-        (void)MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
+        (void)MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, methods_of(route));
     enum MHD_Result queued = MHD_queue_response(connection, code, response);
     MHD_destroy_response(response);
     return queued;
 }
 
+/* --- calls that other threads answer --- */
+
+/* False: there are too many. */
+static bool call_add(kith_http_server *server, kith_http_cluster_call *call) {
+    kith_mutex_lock(&server->calls_mutex);
+    if (server->call_count >= CALLS_MAX) {
+        kith_mutex_unlock(&server->calls_mutex);
+        return false;
+    }
+    call->next = server->calls;
+    if (call->next) call->next->previous = call;
+    server->calls = call;
+    server->call_count++;
+    kith_mutex_unlock(&server->calls_mutex);
+    return true;
+}
+
+static void call_remove(kith_http_server *server, kith_http_cluster_call *call) {
+    kith_mutex_lock(&server->calls_mutex);
+    if (call->previous)
+        call->previous->next = call->next;
+    else
+        server->calls = call->next;
+    if (call->next) call->next->previous = call->previous;
+    kith_mutex_unlock(&server->calls_mutex);
+}
+
+/* Any thread. Resumed, the connection's thread may destroy the call at once; the server waits until it is counted out. */
+static void call_done(kith_http_cluster_call *call) {
+    kith_http_server *server = call->ctx;
+    call_remove(server, call);
+    MHD_resume_connection(call->connection);
+    kith_mutex_lock(&server->calls_mutex);
+    if (--server->call_count == 0) kith_cond_broadcast(&server->calls_ended);
+    kith_mutex_unlock(&server->calls_mutex);
+}
+
+/* Everyone who asked gets an answer: the api refuses what comes now, and gives up what it is about. */
+static void calls_end(kith_http_server *server) {
+    kith_mutex_lock(&server->calls_mutex);
+    for (kith_http_cluster_call *call = server->calls; call; call = call->next)
+        atomic_store_explicit(&call->base.call.cancelled, true, memory_order_relaxed);
+    while (server->call_count > 0)
+        kith_cond_wait(&server->calls_ended, &server->calls_mutex);
+    kith_mutex_unlock(&server->calls_mutex);
+}
+
+/* A page of another site can make a browser send a POST, but not with this type. */
+static bool body_is_json(struct MHD_Connection *connection) {
+    const char *type = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_TYPE);
+    return type && strncasecmp(type, JSON, strlen(JSON)) == 0;
+}
+
+static enum MHD_Result call_refuse(http_request *request, struct MHD_Connection *connection, unsigned code,
+    kith_status status, const char *message) {
+    kith_buf body;
+    kith_buf_init(&body);
+    kith_http_error_append(status, message, &body);
+    return reply_queue(connection, code, request->route, JSON, &body);
+}
+
+static enum MHD_Result call_begin(http_request *request, struct MHD_Connection *connection) {
+    kith_http_server *server = request->server;
+    kith_http_cluster_kind kind = request->route->cluster;
+    if (kith_http_cluster_is_change(kind) && !body_is_json(connection)) {
+        return call_refuse(
+            request, connection, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, KITH_INVALID, "Content-Type is not " JSON);
+    }
+    kith_http_cluster_call *call = kith_http_cluster_create(server->options.api, kind);
+    call->done = call_done;
+    call->ctx = server;
+    call->connection = connection;
+    if (!call_add(server, call)) {
+        kith_http_cluster_destroy(call);
+        return call_refuse(request, connection, (unsigned)kith_status_http(KITH_BUSY), KITH_BUSY,
+            "too many questions about the cluster wait for their answers: retry in a second");
+    }
+    request->call = call;
+    MHD_suspend_connection(connection); /* first: the answer may come at once */
+    kith_http_cluster_start(call,
+        MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "collection"), request->body.data,
+        request->body.bytes);
+    return MHD_YES;
+}
+
+static enum MHD_Result call_answer(http_request *request, struct MHD_Connection *connection) {
+    kith_http_cluster_call *call = request->call;
+    request->call = NULL;
+    enum MHD_Result queued = reply_queue(connection, call->code, request->route, JSON, &call->answer);
+    kith_http_cluster_destroy(call);
+    return queued;
+}
+
+/* --- requests, again --- */
+
 static enum MHD_Result request_answer(
-    const http_request *request, struct MHD_Connection *connection, const char *method) {
+    http_request *request, struct MHD_Connection *connection, const char *method) {
     const http_route *route = request->route;
+    if (request->call) return call_answer(request, connection);
+    if (route && route->cluster && method_is_allowed(route, method)) {
+        request_count(request->server, route);
+        return call_begin(request, connection);
+    }
     kith_buf body;
     kith_buf_init(&body);
     unsigned code;
     if (!route) {
-        code = answer_not_found(&body);
-    } else if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0) {
-        kith_buf_append_format(&body, "%.32s is not allowed here; GET and HEAD are\n", method);
+        code = answer_not_found(request->server, &body);
+    } else if (!method_is_allowed(route, method)) {
+        const char *and = strchr(methods_of(route), ',') ? "GET and HEAD are" : "POST is";
+        kith_buf_append_format(&body, "%.32s is not allowed here; %s\n", method, and);
         code = MHD_HTTP_METHOD_NOT_ALLOWED;
     } else {
         code = route->answer(request->server, &body);
     }
     request_count(request->server, route);
-    return reply_queue(connection, code, route ? route->content_type : TEXT, &body);
+    bool is_page = code != MHD_HTTP_NOT_FOUND && code != MHD_HTTP_METHOD_NOT_ALLOWED;
+    return reply_queue(connection, code, route, is_page ? route->content_type : TEXT, &body);
 }
 
 static enum MHD_Result body_too_long(struct MHD_Connection *connection) {
     kith_buf body;
     kith_buf_init(&body);
-    kith_buf_append_format(&body, "the body has more than %u bytes; none is needed\n", BODY_BYTES_MAX);
-    return reply_queue(connection, MHD_HTTP_CONTENT_TOO_LARGE, TEXT, &body);
+    kith_buf_append_format(&body, "the body has more than %u bytes\n", BODY_BYTES_MAX);
+    return reply_queue(connection, MHD_HTTP_CONTENT_TOO_LARGE, NULL, TEXT, &body);
 }
 
 static bool body_is_declared_too_long(struct MHD_Connection *connection) {
@@ -245,14 +382,16 @@ static enum MHD_Result handle(void *ctx, struct MHD_Connection *connection, cons
     if (!request) {
         request = kith_alloc_zero(sizeof *request);
         request->server = ctx;
-        request->route = route_find(path);
+        request->route = route_find(ctx, path);
+        kith_buf_init(&request->body);
         *request_ptr = request;
         return body_is_declared_too_long(connection) ? body_too_long(connection) : MHD_YES;
     }
     if (*data_bytes > 0) {
-        request->body_bytes += *data_bytes;
+        bool too_long = request->body.bytes + *data_bytes > BODY_BYTES_MAX;
+        if (!too_long) kith_buf_append(&request->body, data, *data_bytes);
         *data_bytes = 0;
-        return request->body_bytes > BODY_BYTES_MAX ? MHD_NO : MHD_YES; /* NO: the connection is closed */
+        return too_long ? MHD_NO : MHD_YES; /* NO: the connection is closed */
     }
     return request_answer(request, connection, method);
 }
@@ -262,7 +401,12 @@ static void completed(
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     if (why == MHD_REQUEST_TERMINATED_COMPLETED_OK && info) peer_finished_request(ctx, info->socket_context);
-    kith_free(*request_ptr);
+    http_request *request = *request_ptr;
+    if (request) {
+        kith_http_cluster_destroy(request->call);
+        kith_buf_fini(&request->body);
+    }
+    kith_free(request);
     *request_ptr = NULL;
 }
 
@@ -337,9 +481,13 @@ kith_status kith_http_server_start(
     if (server->options.connections_max == 0) server->options.connections_max = CONNECTIONS_MAX;
     if (server->options.idle_timeout_s == 0) server->options.idle_timeout_s = IDLE_TIMEOUT_S;
     server->port = socket_port(fd);
+    kith_mutex_init(&server->calls_mutex, KITH_RANK_API);
+    kith_cond_init(&server->calls_ended);
     server->daemon = daemon_start(server, fd);
     if (!server->daemon) {
         close(fd);
+        kith_cond_fini(&server->calls_ended);
+        kith_mutex_fini(&server->calls_mutex);
         kith_free(server);
         return kith_err_set(err, KITH_IO, "HTTP cannot start on %s:%u: libmicrohttpd refused",
             options->bind_address, options->port);
@@ -356,6 +504,9 @@ uint32_t kith_http_server_port(const kith_http_server *server) {
 
 void kith_http_server_stop(kith_http_server *server) {
     if (!server) return;
+    calls_end(server);
     MHD_stop_daemon(server->daemon); /* closes the socket too */
+    kith_cond_fini(&server->calls_ended);
+    kith_mutex_fini(&server->calls_mutex);
     kith_free(server);
 }

@@ -1,4 +1,5 @@
-/* The HTTP server: what operators and their tools read. /metrics, /healthz, /livez, /readyz.
+/* The HTTP server: what operators and their tools read. /metrics, /healthz, /livez, /readyz; where there is an api,
+ * /v1/cluster/status, nodes and shards, and POST join, leave and drain.
  *
  * Threads: start and stop on the thread that owns the process; they wait. Requests are answered on
  * libmicrohttpd's own thread; each is quick and allocates one answer. Ownership: borrows api and metrics
@@ -31,7 +32,7 @@ typedef struct kith_http_server_options {
 KITH_CHECK kith_status kith_http_server_start(
     const kith_http_server_options *options, kith_http_server **server_out, kith_err *err);
 uint32_t kith_http_server_port(const kith_http_server *server);
-/* Closes every connection and frees the server; accepts NULL. */
+/* Closes every connection and frees the server; accepts NULL. Waits for cluster calls under way: the api must be stopped. */
 void kith_http_server_stop(kith_http_server *server);
 
 #endif

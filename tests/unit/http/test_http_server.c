@@ -8,11 +8,21 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "host/api/api_cluster.h"
+#include "host/base/thread.h"
 #include "host/http/http_server.h"
 
-/* Stands in for host/api: only readiness is asked for. */
+/* Stands in for host/api. */
 struct kith_api {
     kith_status ready;
+    kith_status refuse; /* cluster calls at once, with this */
+    bool hold;          /* cluster calls wait in `held` */
+    char asked[256];
+    /* Guarded: the server's thread asks, a test answers. */
+    kith_mutex mutex;
+    kith_cond asked_one;
+    kith_api_cluster_call *held[64];
+    uint32_t held_count;
 };
 
 kith_status kith_api_ready(kith_api *api, kith_err *err) {
@@ -21,6 +31,81 @@ kith_status kith_api_ready(kith_api *api, kith_err *err) {
 
 static kith_api api;
 static char answer[64 << 10];
+
+static void cluster_answer(kith_api_cluster_call *call) {
+    static const kith_codec_coordinator_node node = {.heartbeat = {.node = {.name = "n1"}, .health = "ok"}};
+    static const kith_codec_cluster_status cluster = {
+        .map_version = 8, .leader_address = "", .problem = "", .nodes = &node, .node_count = 1};
+    static const kith_codec_cluster_shards shards = {.map_version = 9};
+    static const kith_codec_cluster_join join = {.joined = true};
+    kith_api_cluster_answer result = {0};
+    switch (api.asked[0]) {
+    case 's':
+        result.status = &cluster;
+        break;
+    case 'p':
+        result.shards = &shards;
+        break;
+    case 'j':
+        result.join = &join;
+        break;
+    default:
+        result.node = &node;
+    }
+    call->done(call, KITH_OK, &result, NULL);
+}
+
+static kith_status cluster_start(const char *what, kith_api_cluster_call *call, kith_err *err) {
+    snprintf(api.asked, sizeof api.asked, "%s %.100s draining=%d", what, call->text, call->draining);
+    if (api.refuse != KITH_OK) return kith_err_set(err, api.refuse, "refused \"%.100s\"", call->text);
+    if (!api.hold) {
+        cluster_answer(call);
+        return KITH_OK;
+    }
+    kith_mutex_lock(&api.mutex);
+    api.held[api.held_count++] = call;
+    kith_cond_signal(&api.asked_one);
+    kith_mutex_unlock(&api.mutex);
+    return KITH_OK;
+}
+
+kith_status kith_api_cluster_status(kith_api *own, kith_api_cluster_call *call, kith_err *err) {
+    (void)own;
+    return cluster_start("status", call, err);
+}
+
+kith_status kith_api_cluster_shards(kith_api *own, kith_api_cluster_call *call, kith_err *err) {
+    (void)own;
+    return cluster_start("places", call, err);
+}
+
+kith_status kith_api_cluster_join(kith_api *own, kith_api_cluster_call *call, kith_err *err) {
+    (void)own;
+    return cluster_start("join", call, err);
+}
+
+kith_status kith_api_cluster_leave(kith_api *own, kith_api_cluster_call *call, kith_err *err) {
+    (void)own;
+    return cluster_start("leave", call, err);
+}
+
+kith_status kith_api_cluster_drain(kith_api *own, kith_api_cluster_call *call, kith_err *err) {
+    (void)own;
+    return cluster_start("drain", call, err);
+}
+
+bool kith_api_refresh_start(kith_api *own, kith_api_refresh *refresh) {
+    (void)own;
+    (void)refresh;
+    return false;
+}
+
+static void held_await(uint32_t count) {
+    kith_mutex_lock(&api.mutex);
+    while (api.held_count < count)
+        kith_cond_wait(&api.asked_one, &api.mutex);
+    kith_mutex_unlock(&api.mutex);
+}
 
 static void print_metrics(void *ctx, kith_buf *buf) {
     kith_buf_append_format(buf, "kith_test %d\n", *(int *)ctx);
@@ -31,7 +116,9 @@ static kith_http_server *start(kith_http_server_options options) {
     kith_err err;
     options.api = &api;
     options.bind_address = "127.0.0.1";
-    api.ready = KITH_OK;
+    api.ready = api.refuse = KITH_OK;
+    api.hold = false;
+    api.held_count = 0;
     assert_ok(kith_http_server_start(&options, &server, &err), &err);
     return server;
 }
@@ -119,8 +206,10 @@ static void test_http_server__unknown_paths_are_told_what_there_is(void **state)
     (void)state;
     kith_http_server *server = start((kith_http_server_options){0});
     assert_int_equal(get(server, "/collections"), 404);
-    assert_string_equal(
-        body(), "nothing is here; there are:\n  GET /metrics\n  GET /healthz\n  GET /livez\n  GET /readyz\n");
+    assert_string_equal(body(),
+        "nothing is here; there are:\n  GET /metrics\n  GET /healthz\n  GET /livez\n  GET /readyz\n"
+        "  GET /v1/cluster/status\n  GET /v1/cluster/nodes\n  GET /v1/cluster/shards\n"
+        "  POST /v1/cluster/join\n  POST /v1/cluster/leave\n  POST /v1/cluster/drain\n");
     kith_http_server_stop(server);
 }
 
@@ -229,7 +318,126 @@ static void test_http_server__a_port_in_use_is_said(void **state) {
     kith_http_server_stop(server);
 }
 
+/* --- the cluster --- */
+
+static int post(const kith_http_server *server, const char *path, const char *text) {
+    char request[1024];
+    snprintf(request, sizeof request,
+        "POST %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        "Content-Length: %zu\r\n\r\n%s",
+        path, strlen(text), text);
+    return ask(server, request);
+}
+
+static void test_http_server__the_cluster_is_json(void **state) {
+    (void)state;
+    kith_http_server *server = start((kith_http_server_options){0});
+    assert_int_equal(get(server, "/v1/cluster/status"), 200);
+    assert_non_null(strstr(answer, "Content-Type: application/json"));
+    assert_non_null(strstr(body(), "{\"standalone\": false, \"map_version\": 8,"));
+    assert_int_equal(get(server, "/v1/cluster/nodes"), 200);
+    assert_non_null(strstr(body(), "{\"map_version\": 8, \"problem\": \"\", \"nodes\": [{"));
+    assert_int_equal(get(server, "/v1/cluster/shards?collection=a%20b"), 200);
+    assert_string_equal(body(), "{\"map_version\": 9, \"collections\": []}\n");
+    assert_string_equal(api.asked, "places a b draining=0");
+    assert_int_equal(post(server, "/v1/cluster/join", "{\"address\": \"a:1\"}"), 200);
+    assert_string_equal(api.asked, "join a:1 draining=1");
+    assert_string_equal(body(), "{\"id\": \"\", \"joined\": true, \"coordinators\": []}\n");
+    assert_int_equal(post(server, "/v1/cluster/leave", "{\"node\": \"n1\"}"), 200);
+    assert_string_equal(api.asked, "leave n1 draining=1");
+    assert_int_equal(post(server, "/v1/cluster/drain", "{\"node\": \"n1\"}"), 200);
+    assert_string_equal(api.asked, "drain n1 draining=1");
+    assert_int_equal(post(server, "/v1/cluster/drain", "{\"draining\": false, \"node\": \"n1\"}"), 200);
+    assert_string_equal(api.asked, "drain n1 draining=0");
+    kith_http_server_stop(server);
+}
+
+static void test_http_server__wrong_changes_say_what_is_wrong(void **state) {
+    (void)state;
+    kith_http_server *server = start((kith_http_server_options){0});
+    static const char *const bodies[][2] = {
+        {"", "the body is not JSON"},
+        {"[]", "the body is not a JSON object"},
+        {"{\"node\": \"a\"", "the body is not JSON"},
+        {"{}", "node is missing"},
+        {"{\"node\": 7}", "node: not a string"},
+        {"{\"node\": \"a\", \"node\": \"b\"}", "the body is not JSON"},
+        {"{\"node\": \"a\", \"draining\": 1}", "draining: not true or false"},
+        {"{\"nod\": \"a\"}", "\\\"nod\\\" is not known"},
+    };
+    for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
+        assert_int_equal(post(server, "/v1/cluster/drain", bodies[i][0]), 400);
+        assert_non_null(strstr(body(), "{\"status\": \"INVALID\", \"error\": \""));
+        if (!strstr(body(), bodies[i][1])) fail_msg("%s: %s", bodies[i][0], body());
+    }
+    assert_int_equal(post(server, "/v1/cluster/status", "{}"), 405);
+    assert_int_equal(get(server, "/v1/cluster/drain"), 405);
+    assert_non_null(strstr(answer, "Allow: POST"));
+    assert_int_equal(ask(server, "POST /v1/cluster/leave HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+                                 "Content-Type: text/plain\r\nContent-Length: 13\r\n\r\n{\"node\": \"a\"}"),
+        415);
+    api.refuse = KITH_PRECONDITION;
+    assert_int_equal(post(server, "/v1/cluster/leave", "{\"node\": \"a\"}"), 412);
+    assert_string_equal(body(), "{\"status\": \"PRECONDITION\", \"error\": \"refused \\\"a\\\"\"}\n");
+    kith_http_server_stop(server);
+}
+
+/* While other nodes are asked, probes are answered. */
+static void test_http_server__an_answer_that_takes_time_stops_nobody(void **state) {
+    (void)state;
+    static const char request[] = "GET /v1/cluster/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    kith_http_server *server = start((kith_http_server_options){0});
+    api.hold = true;
+    int waiting[32];
+    for (uint32_t i = 0; i < 32; i++) {
+        waiting[i] = dial(server);
+        assert_int_equal(send(waiting[i], request, strlen(request), MSG_NOSIGNAL), strlen(request));
+    }
+    held_await(32);
+    assert_int_equal(get(server, "/livez"), 200);
+    assert_int_equal(get(server, "/v1/cluster/status"), 429); /* nor may they be without bound */
+    close(waiting[0]);                                        /* one has gone away */
+    for (uint32_t i = 0; i < 32; i++)
+        cluster_answer(api.held[i]);
+    for (uint32_t i = 1; i < 32; i++) {
+        read_all(waiting[i]);
+        assert_non_null(strstr(body(), "\"map_version\": 8"));
+        close(waiting[i]);
+    }
+    api.hold = false;
+    assert_int_equal(get(server, "/v1/cluster/status"), 200);
+    kith_http_server_stop(server);
+}
+
+static void answer_when_cancelled(void *ctx) {
+    kith_api_cluster_call *call = ctx;
+    while (!atomic_load(&call->call.cancelled)) {
+    }
+    cluster_answer(call);
+}
+
+static void test_http_server__stop_gives_up_what_is_under_way(void **state) {
+    (void)state;
+    kith_err err;
+    static const char request[] = "GET /v1/cluster/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    kith_http_server *server = start((kith_http_server_options){0});
+    api.hold = true;
+    int fd = dial(server);
+    assert_int_equal(send(fd, request, strlen(request), MSG_NOSIGNAL), strlen(request));
+    held_await(1);
+    kith_thread *thread;
+    kith_env *env;
+    assert_ok(kith_env_posix_create(&env, &err), &err);
+    assert_ok(kith_thread_start(env, "answers", answer_when_cancelled, api.held[0], &thread, &err), &err);
+    kith_http_server_stop(server);
+    kith_thread_join(thread);
+    kith_env_posix_destroy(env);
+    close(fd);
+}
+
 int main(void) {
+    kith_mutex_init(&api.mutex, KITH_RANK_LOG);
+    kith_cond_init(&api.asked_one);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_http_server__health_pages),
         cmocka_unit_test(test_http_server__metrics),
@@ -240,6 +448,10 @@ int main(void) {
         cmocka_unit_test(test_http_server__connections_are_limited),
         cmocka_unit_test(test_http_server__trickling_clients_do_not_keep_probes_out),
         cmocka_unit_test(test_http_server__a_port_in_use_is_said),
+        cmocka_unit_test(test_http_server__the_cluster_is_json),
+        cmocka_unit_test(test_http_server__wrong_changes_say_what_is_wrong),
+        cmocka_unit_test(test_http_server__an_answer_that_takes_time_stops_nobody),
+        cmocka_unit_test(test_http_server__stop_gives_up_what_is_under_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
