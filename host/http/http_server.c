@@ -377,7 +377,6 @@ static bool body_is_declared_too_long(struct MHD_Connection *connection) {
 static enum MHD_Result handle(void *ctx, struct MHD_Connection *connection, const char *path,
     const char *method, const char *version, const char *data, size_t *data_bytes, void **request_ptr) {
     (void)version;
-    (void)data;
     http_request *request = *request_ptr;
     if (!request) {
         request = kith_alloc_zero(sizeof *request);
@@ -463,8 +462,9 @@ KITH_PRINTF(2, 0) static void daemon_log(void *ctx, const char *format, va_list 
 
 static struct MHD_Daemon *daemon_start(kith_http_server *server, int fd) {
     const kith_http_server_options *options = &server->options;
-    return MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ERROR_LOG, 0, NULL, NULL, handle, server,
-        MHD_OPTION_EXTERNAL_LOGGER, daemon_log, NULL, /* first: options are read in order */
+    return MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ERROR_LOG | MHD_ALLOW_SUSPEND_RESUME, 0,
+        NULL, NULL, handle, server, MHD_OPTION_EXTERNAL_LOGGER, daemon_log,
+        NULL, /* first: options are read in order */
         MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
         options->connections_max + CONNECTIONS_SPARE, MHD_OPTION_NOTIFY_CONNECTION, peer_changed, server,
         MHD_OPTION_CONNECTION_TIMEOUT, options->idle_timeout_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
