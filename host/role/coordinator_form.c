@@ -89,6 +89,14 @@ static bool cluster_found(kith_coordinator_form *form) {
     return false;
 }
 
+/* Two addresses of one coordinator: it would have two votes. The rounds go on, for whoever reads the log. */
+static bool one_is_there_twice(const kith_meta_member *members, uint32_t count) {
+    for (uint32_t i = 1; i < count; i++)
+        if (kith_node_id_equal(&members[i - 1].id, &members[i].id)) return true;
+    return false;
+}
+
+/* True: it has ended. */
 static bool all_are_fresh(kith_coordinator_form *form) {
     kith_meta_member members[KITH_COORDINATORS_MAX];
     uint32_t count = form->options.address_count;
@@ -97,21 +105,41 @@ static bool all_are_fresh(kith_coordinator_form *form) {
         members[i] = form->peers[i].member;
     }
     qsort(members, count, sizeof *members, member_compare);
+    if (one_is_there_twice(members, count)) return false;
     form_end(form, KITH_OK, members, lists_self(form, members, count) ? count : 0);
     return true;
 }
 
-static void absent_tell(const kith_coordinator_form *form) {
+/* Another address at which the same one answered before; NULL: there is none. */
+static const char *other_address(const kith_coordinator_form *form, uint32_t index) {
+    const form_peer *peer = &form->peers[index];
+    for (uint32_t i = 0; i < index; i++) {
+        const form_peer *other = &form->peers[i];
+        if (other->heard && kith_node_id_equal(&other->member.id, &peer->member.id)) return other->address;
+    }
+    return NULL;
+}
+
+/* What it waits for. */
+static void delay_tell(const kith_coordinator_form *form) {
     for (uint32_t i = 0; i < form->options.address_count; i++) {
         const form_peer *peer = &form->peers[i];
-        if (!peer->heard) kith_log_warn("coordinator_awaited", kith_kv_text("address", peer->address));
+        const char *other = peer->heard ? other_address(form, i) : NULL;
+        if (!peer->heard)
+            kith_log_warn("coordinator_awaited", kith_kv_text("address", peer->address));
+        else if (other)
+            kith_log_error("coordinator_listed_twice", kith_kv_text("address", peer->address),
+                kith_kv_text("also", other));
     }
 }
 
 static void round_due(kith_task *task) {
     kith_coordinator_form *form =
         (kith_coordinator_form *)(void *)((char *)task - offsetof(kith_coordinator_form, timer.task));
-    round_start(form);
+    if (form->stopped)
+        form_end(form, KITH_CLOSED, NULL, 0); /* it came while this task was queued */
+    else
+        round_start(form);
 }
 
 static void round_end(kith_coordinator_form *form) {
@@ -120,7 +148,7 @@ static void round_end(kith_coordinator_form *form) {
         return;
     }
     if (cluster_found(form) || all_are_fresh(form)) return;
-    if (++form->rounds % TELL_ROUNDS == 0) absent_tell(form);
+    if (++form->rounds % TELL_ROUNDS == 0) delay_tell(form);
     form->timer = (kith_timer){
         .task = {.run = round_due},
         .executor = form->options.executor,
@@ -218,7 +246,7 @@ void kith_coordinator_form_stop(kith_coordinator_form *form) {
             kith_transport_cancel(form->options.transport, &form->peers[i].call);
     } else if (kith_timer_cancel(&form->timer)) {
         form_end(form, KITH_CLOSED, NULL, 0);
-    } /* else the timer's task is queued: its round ends it */
+    } /* else the timer's task is queued: it ends it */
 }
 
 void kith_coordinator_form_destroy(kith_coordinator_form *form) {

@@ -11,6 +11,7 @@
 #include "host/http/http_server.h"
 #include "host/role/coordinator_form.h"
 #include "host/role/role_cluster.h"
+#include "host/role/role_folder.h"
 #include "host/role/role_latch.h"
 #include "host/role/role_metrics.h"
 #include "host/role/service.h"
@@ -30,6 +31,7 @@ typedef struct coordinator_node {
     kith_meta_log *log;
     kith_coordinator *coordinator;
     kith_coordinator_form *form;
+    bool is_formed; /* on meta's executor */
     kith_http_server *http;
     char meta_dir[PATH_BYTES_MAX];
     /* Written on meta's executor, read by any thread; each says nothing of the other. */
@@ -121,7 +123,11 @@ static kith_node_id cluster_id_of(const kith_meta_member *members, uint32_t memb
 static void formed(void *ctx, kith_status status, const kith_meta_member *members, uint32_t member_count) {
     coordinator_node *own = ctx;
     kith_err err;
-    if (status != KITH_OK) return; /* it stops */
+    own->is_formed = true;
+    if (status != KITH_OK) { /* it stops */
+        kith_role_latch_done(&own->stop_latch);
+        return;
+    }
     if (member_count) {
         kith_log_info("cluster_formed", kith_kv_u64("coordinators", member_count));
         own->fsm.state.cluster_id = cluster_id_of(members, member_count);
@@ -157,6 +163,7 @@ static kith_status folder_open(coordinator_node *own, kith_err *err) {
     const char *dir = own->config.data_dir;
     kith_status status = kith_dir_make(own->env, dir, err);
     if (status == KITH_OK) status = kith_dir_lock(own->env, dir, &own->lock, err);
+    if (status == KITH_OK) status = kith_role_folder_claim(own->env, dir, KITH_CONFIG_ROLE_COORDINATOR, err);
     snprintf(own->meta_dir, sizeof own->meta_dir, "%s/meta", dir);
     return status == KITH_OK ? KITH_OK : kith_err_wrap(err, status, "data_dir %s", dir);
 }
@@ -275,7 +282,10 @@ static void part_stopped(void *ctx) {
 static void stop_run(kith_task *task) {
     coordinator_node *own =
         (coordinator_node *)(void *)((char *)task - offsetof(coordinator_node, stop_task));
-    if (own->form) kith_coordinator_form_stop(own->form);
+    if (own->form && !own->is_formed) {
+        kith_role_latch_add(&own->stop_latch, 1); /* its questions must end before the transport goes */
+        kith_coordinator_form_stop(own->form);
+    }
     kith_coordinator_stop(own->coordinator, part_stopped, own);
     kith_meta_log_raft_stop(own->log, part_stopped, own);
 }

@@ -8,6 +8,7 @@
 #include "host/base/alloc.h"
 #include "host/base/bytes.h"
 #include "host/base/log.h"
+#include "host/role/role_folder.h"
 #include "host/role/role_latch.h"
 
 #define US_NS 1000ULL
@@ -27,7 +28,7 @@ static char *path_join(const char *dir, const char *name) {
     return path;
 }
 
-static kith_status folder_open(kith_role_data *data, const char *dir, kith_err *err) {
+static kith_status folder_open(kith_role_data *data, const char *dir, kith_config_role role, kith_err *err) {
     data->dir = kith_strdup(dir);
     data->store_dir = path_join(dir, "store");
     data->log_dir = path_join(dir, "log");
@@ -35,6 +36,7 @@ static kith_status folder_open(kith_role_data *data, const char *dir, kith_err *
     data->meta_dir = path_join(dir, "meta");
     kith_status status = kith_dir_make(data->env, dir, err);
     if (status == KITH_OK) status = kith_dir_lock(data->env, dir, &data->lock, err);
+    if (status == KITH_OK) status = kith_role_folder_claim(data->env, dir, role, err);
     if (status == KITH_OK) status = kith_dir_make(data->env, data->segment_dir, err);
     return status == KITH_OK ? KITH_OK : kith_err_wrap(err, status, "data_dir %s", dir);
 }
@@ -81,7 +83,7 @@ kith_status kith_role_data_open(
     const kith_role_data_options *options, kith_role_data *data_out, kith_err *err) {
     kith_role_data *data = data_out;
     *data = (kith_role_data){.env = options->env};
-    kith_status status = folder_open(data, options->config->data_dir, err);
+    kith_status status = folder_open(data, options->config->data_dir, options->role, err);
     if (status == KITH_OK) status = threads_start(data, options->config, err);
     if (status == KITH_OK) {
         status =
@@ -155,8 +157,23 @@ static kith_status shards_start(kith_role_data *data, kith_status open_status, k
     return status;
 }
 
+/* The log's entries of a shard that was not open when it was read went by: opened now, the shard would lack writes that
+ * were acknowledged, and give their numbers to others. */
+static bool shard_missed_replay(kith_role_data *data, uint64_t shard_id) {
+    uint64_t unused;
+    if (!data->started || !kith_map_get(data->log_streams, &shard_id, sizeof shard_id, &unused)) return false;
+    kith_shard *shard = kith_shard_set_find(data->shards, shard_id);
+    if (shard) kith_shard_set_release(data->shards, shard);
+    return !shard;
+}
+
 static kith_status shard_open(
     kith_role_data *data, uint64_t shard_id, const kith_schema *schema, kith_err *err) {
+    if (shard_missed_replay(data, shard_id)) {
+        return kith_err_set(err, KITH_PRECONDITION,
+            "shard %llu was not open when the log was read at the start: restart this node",
+            (unsigned long long)shard_id);
+    }
     kith_status status = kith_shard_set_open(data->shards, shard_id, schema, err);
     return status == KITH_EXISTS ? KITH_OK : status;
 }
@@ -183,6 +200,7 @@ kith_status kith_role_data_shards_open(
 }
 
 void kith_role_data_shard_drop(kith_role_data *data, uint64_t shard_id) {
+    if (data->log_streams) kith_map_remove(data->log_streams, &shard_id, sizeof shard_id);
     kith_shard_set_drop(data->shards, shard_id, shard_dropped, NULL);
 }
 

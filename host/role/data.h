@@ -28,6 +28,7 @@ typedef struct kith_role_data {
 typedef struct kith_role_data_options {
     kith_env *env;
     const kith_config *config;
+    kith_config_role role;           /* whose folder it is */
     const kith_compute_ops *compute; /* NULL: the best of the CPU */
     /* Entries of KITH_LOG_STREAM_META. */
     kith_status (*replay_meta)(void *ctx, const kith_log_entry *entry, kith_err *err);
@@ -45,7 +46,8 @@ KITH_CHECK kith_status kith_role_data_recover(
 /* Opens the collection's shards that are not open; while recovering they are started later. On a failure some are. */
 KITH_CHECK kith_status kith_role_data_shards_open(
     kith_role_data *data, const kith_collection *collection, kith_err *err);
-/* One shard of it. While recovering it is started later. OK also when it is open. */
+/* One shard of it. While recovering it is started later. OK also when it is open. PRECONDITION: it was not open in recovery,
+ * and the log has writes of it. */
 KITH_CHECK kith_status kith_role_data_shard_open(
     kith_role_data *data, uint64_t shard_id, const kith_schema *schema, kith_err *err);
 /* Frees the shard in the background and erases it. */

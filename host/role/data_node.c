@@ -37,9 +37,11 @@ typedef struct data_node {
     uint32_t shard_count;
     bool map_was_kept;   /* from an earlier start */
     bool map_is_fresh;   /* a coordinator's has been seen since the start */
-    uint32_t unopened;   /* of them, those that could not be opened */
-    uint32_t heartbeats; /* since they were last tried */
-    kith_err unopened_err;
+    uint32_t heartbeats; /* since shards that could not be opened were last tried */
+    kith_mutex
+        unopened_mutex; /* whoever asks for health waits for the text, on a thread without messages; guards: */
+    uint32_t unopened;  /* of the shards, those that could not be opened */
+    kith_err unopened_err; /* of the last one */
 } data_node;
 
 /* --- which shards --- */
@@ -90,6 +92,32 @@ static bool shard_is_given(void *ctx, uint64_t shard_id) {
 
 /* --- opening and dropping --- */
 
+static void unopened_add(data_node *own, const char *collection, kith_status status, kith_err *err) {
+    kith_err_wrap(err, status, "a shard of collection \"%s\" is not open", collection);
+    kith_mutex_lock(&own->unopened_mutex);
+    own->unopened++;
+    own->unopened_err = *err;
+    kith_mutex_unlock(&own->unopened_mutex);
+}
+
+static void unopened_clear(data_node *own) {
+    kith_mutex_lock(&own->unopened_mutex);
+    own->unopened = 0;
+    kith_mutex_unlock(&own->unopened_mutex);
+}
+
+/* OK: all are open. Any thread. */
+static kith_status unopened_health(data_node *own, kith_err *err) {
+    kith_status status = KITH_OK;
+    kith_mutex_lock(&own->unopened_mutex);
+    if (own->unopened) {
+        *err = own->unopened_err;
+        status = KITH_UNAVAILABLE;
+    }
+    kith_mutex_unlock(&own->unopened_mutex);
+    return status;
+}
+
 static void collection_open(data_node *own, const kith_meta_collection *collection, uint32_t number) {
     for (uint32_t i = 0; collection->shards && i < collection->collection.shard_count; i++) {
         uint64_t shard_id = collection->collection.shard_id_first + i;
@@ -98,15 +126,15 @@ static void collection_open(data_node *own, const kith_meta_collection *collecti
         kith_status status =
             kith_role_data_shard_open(&own->data, shard_id, &collection->collection.schema, &err);
         if (status == KITH_OK) continue;
-        own->unopened++;
-        own->unopened_err = err;
+        unopened_add(own, collection->collection.name, status, &err);
         kith_log_error("shard_not_opened", kith_kv_u64("shard", shard_id),
             kith_kv_text("collection", collection->collection.name), kith_kv_text("reason", err.text));
     }
 }
 
 static void shards_open(data_node *own, const kith_meta_state *state, uint32_t number) {
-    own->unopened = own->heartbeats = 0;
+    unopened_clear(own);
+    own->heartbeats = 0;
     for (uint32_t i = 0; i < state->collection_count; i++)
         collection_open(own, state->collections[i], number);
 }
@@ -117,7 +145,8 @@ static void shards_drop(data_node *own, const uint64_t *before, uint32_t count) 
     }
 }
 
-/* What a crash left of shards that this node has no more. What no map of this node ever knew is left alone. */
+/* What a crash left of shards that this node has no more. All shards here were given by a map that was kept (lost_map_check),
+ * and so by this cluster: what its newest map does not give this node, it has taken away. */
 static void leftovers_erase(data_node *own, const uint64_t *before, uint32_t count) {
     for (uint32_t i = 0; i < count; i++) {
         if (!shard_is_given(own, before[i])) kith_log_info("shard_given_up", kith_kv_u64("shard", before[i]));
@@ -180,6 +209,7 @@ static kith_status health(void *ctx, kith_err *err) {
     data_node *own = ctx;
     kith_status status = kith_role_compute_health(&own->compute, err);
     if (status == KITH_OK) status = kith_role_data_health(&own->data, err);
+    if (status == KITH_OK) status = unopened_health(own, err);
     if (status == KITH_OK) status = kith_role_cluster_health(&own->cluster, err);
     return status;
 }
@@ -201,7 +231,6 @@ static void heartbeat_fill(void *ctx, kith_codec_heartbeat *heartbeat) {
     if (kith_env_free_bytes(own->env, own->data.dir, &heartbeat->disk_free_bytes, &ignored) != KITH_OK)
         heartbeat->disk_free_bytes = 0;
     if (health(own, &err) != KITH_OK) heartbeat->health = err.text;
-    if (own->unopened) heartbeat->health = own->unopened_err.text;
     const kith_meta_state *state = kith_meta_client_state(own->cluster.client);
     const kith_node *self = kith_meta_state_node_of_id(state, &own->cluster.self.id);
     if (own->unopened && self && ++own->heartbeats >= REOPEN_HEARTBEATS)
@@ -225,10 +254,33 @@ static kith_status meta_replay(void *ctx, const kith_log_entry *entry, kith_err 
         "this folder is a standalone server's: a data node keeps no metadata; use another data_dir");
 }
 
+static bool no_shard_is_known(void *ctx, uint64_t shard_id) {
+    (void)ctx;
+    (void)shard_id;
+    return false;
+}
+
+/* Shards are opened by maps that have been kept: shards without a map are all there is of them, not leftovers. */
+static kith_status lost_map_check(data_node *own, kith_err *err) {
+    if (kith_meta_client_map_version(own->cluster.client) > 0) return KITH_OK;
+    uint64_t *shard_ids = NULL;
+    uint32_t count = 0;
+    kith_status status =
+        kith_role_data_leftovers(&own->data, no_shard_is_known, NULL, &shard_ids, &count, err);
+    if (status != KITH_OK) return status;
+    kith_free(shard_ids);
+    if (count == 0) return KITH_OK;
+    return kith_err_set(err, KITH_CORRUPT,
+        "%s/snapshot.kith is missing although there is data of %u shards: restore the file, or use another "
+        "data_dir",
+        own->data.meta_dir, count);
+}
+
 static kith_status storage_start(data_node *own, kith_err *err) {
     kith_role_data_options options = {
         .env = own->env,
         .config = &own->config,
+        .role = KITH_CONFIG_ROLE_DATA,
         .compute = own->compute.ops,
         .replay_meta = meta_replay,
         .synced = log_synced,
@@ -251,6 +303,7 @@ static kith_status storage_start(data_node *own, kith_err *err) {
     };
     status = kith_role_cluster_open(&cluster, &own->cluster, err);
     if (status == KITH_OK) status = kith_role_data_recover(&own->data, &options, err);
+    if (status == KITH_OK) status = lost_map_check(own, err);
     return status;
 }
 
@@ -313,6 +366,7 @@ static void node_stop(kith_service *service, uint64_t drain_ns) {
     kith_role_metrics_destroy(own->measure);
     kith_metrics_destroy(own->metrics);
     kith_free(own->shard_ids);
+    kith_mutex_fini(&own->unopened_mutex);
     kith_free(own);
 }
 
@@ -324,6 +378,7 @@ kith_status kith_service_data_start(
     own->base.ops = &node_ops;
     own->env = env;
     own->config = *config;
+    kith_mutex_init(&own->unopened_mutex, KITH_RANK_META);
     own->metrics = kith_metrics_create();
     own->measure = kith_role_metrics_create(env, own->metrics);
     kith_role_compute_open(&own->compute, own->config.compute_backend, NULL);

@@ -3,6 +3,7 @@
 #include "host/base/log.h"
 #include "host/role/role_api.h"
 #include "host/role/role_cluster.h"
+#include "host/role/role_folder.h"
 #include "host/role/role_metrics.h"
 #include "host/role/service.h"
 
@@ -34,6 +35,8 @@ static void api_wrote(void *ctx, kith_status status, uint64_t took_ns, uint32_t 
 static kith_status folder_open(query_node *own, kith_err *err) {
     kith_status status = kith_dir_make(own->env, own->config.data_dir, err);
     if (status == KITH_OK) status = kith_dir_lock(own->env, own->config.data_dir, &own->lock, err);
+    if (status == KITH_OK)
+        status = kith_role_folder_claim(own->env, own->config.data_dir, KITH_CONFIG_ROLE_QUERY, err);
     return status == KITH_OK ? KITH_OK : kith_err_wrap(err, status, "data_dir %s", own->config.data_dir);
 }
 
