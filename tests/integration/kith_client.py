@@ -24,7 +24,7 @@ def generate():
     """Generates into a fresh folder and imports from there."""
     folder = tempfile.mkdtemp(prefix="kith-proto-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    names = [f"kith/v1/{name}.proto" for name in ("types", "collections", "points")]
+    names = [f"kith/v1/{name}.proto" for name in ("types", "collections", "points", "cluster")]
     well_known = str(pathlib.Path(protoc.__file__).parent / "_proto")
     arguments = ["protoc", f"-I{ROOT / 'proto'}", f"-I{well_known}", f"--python_out={folder}",
                  f"--grpc_python_out={folder}", *names]
@@ -32,10 +32,11 @@ def generate():
         raise RuntimeError("protoc refused proto/kith/v1")
     sys.path.insert(0, folder)
     return [importlib.import_module(f"kith.v1.{name}") for name in
-            ("types_pb2", "collections_pb2", "collections_pb2_grpc", "points_pb2", "points_pb2_grpc")]
+            ("types_pb2", "collections_pb2", "collections_pb2_grpc", "points_pb2", "points_pb2_grpc", "cluster_pb2",
+             "cluster_pb2_grpc")]
 
 
-types, collections, collections_grpc, points, points_grpc = generate()
+types, collections, collections_grpc, points, points_grpc, cluster, cluster_grpc = generate()
 
 
 def floats(matrix):

@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from google.protobuf import descriptor_pb2
 
+import kith_client
 from kith_client import Client, assert_exact, floats, ids_of, point_id, points, types
 
 
@@ -215,7 +216,7 @@ def test_many_clients_at_once(server, client, name):
 def test_health_check_and_watch(server, client):
     stub = health_pb2_grpc.HealthStub(client.channel)
     serving = health_pb2.HealthCheckResponse.SERVING
-    for service in ("", "kith.v1.Points", "kith.v1.Collections"):
+    for service in ("", "kith.v1.Points", "kith.v1.Collections", "kith.v1.Cluster"):
         assert stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5).status == serving
     with pytest.raises(grpc.RpcError) as refusal:
         stub.Check(health_pb2.HealthCheckRequest(service="nobody"), timeout=5)
@@ -246,13 +247,34 @@ def test_reflection_lists_the_services(client):
     requests = [ask(list_services=""), ask(file_containing_symbol="kith.v1.Points"), ask(file_by_filename="nothing")]
     listed, described, missing = stub.ServerReflectionInfo(iter(requests), timeout=10)
     names = {one.name for one in listed.list_services_response.service}
-    assert {"kith.v1.Points", "kith.v1.Collections", "grpc.health.v1.Health"} <= names
+    assert {"kith.v1.Points", "kith.v1.Collections", "kith.v1.Cluster", "grpc.health.v1.Health"} <= names
     files = [descriptor_pb2.FileDescriptorProto.FromString(one)
              for one in described.file_descriptor_response.file_descriptor_proto]
     services = {f"{one.package}.{service.name}": [method.name for method in service.method]
                 for one in files for service in one.service}
     assert services["kith.v1.Points"] == ["Upsert", "UpsertStream", "Delete", "Get", "Search", "Count", "Scroll"]
     assert missing.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+
+
+def test_the_cluster_of_one_answers(client, name):
+    stub = kith_client.cluster_grpc.ClusterStub(client.channel)
+    client.create(name, dim=2)
+    status = stub.Status(kith_client.cluster.ClusterStatusRequest(), timeout=5)
+    assert status.standalone and len(status.nodes) == 1
+    assert status.nodes[0].up and status.nodes[0].role == kith_client.cluster.NODE_ROLE_STANDALONE
+    shards = stub.Shards(kith_client.cluster.ClusterShardsRequest(collection=name), timeout=5)
+    assert [place.index for place in shards.collections[0].shards] == [0]
+    assert shards.collections[0].shards[0].replicas[0].node_id == status.nodes[0].id
+    for refused, code in ((lambda: stub.Drain(kith_client.cluster.ClusterDrainRequest(node="x", draining=True)),
+                           grpc.StatusCode.FAILED_PRECONDITION),
+                          (lambda: stub.Shards(kith_client.cluster.ClusterShardsRequest(collection="nothing")),
+                           grpc.StatusCode.NOT_FOUND),
+                          (lambda: stub.Shards(kith_client.cluster.ClusterShardsRequest(collection="x" * 1000)),
+                           grpc.StatusCode.INVALID_ARGUMENT)):
+        with pytest.raises(grpc.RpcError) as refusal:
+            refused()
+        assert refusal.value.code() == code
+    client.drop(name)
 
 
 def test_large_batches_pass(client, name):
