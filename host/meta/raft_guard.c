@@ -166,6 +166,22 @@ static void append_shorten(const struct raft *raft, struct raft_append_entries *
     append->prev_log_term = raft->log.snapshot.last_term;
 }
 
+/* --- a leader that is gone --- */
+
+/* Heartbeats do not reach all at the same moment: whoever asks for votes may have heard its last one earlier than we. */
+static bool leader_is_silent(const struct raft *raft) {
+    raft_time heard = raft->election_timer_start, now = raft->io->time(raft->io);
+    return now >= heard && now - heard + raft->heartbeat_timeout >= raft->election_timeout;
+}
+
+static void leader_forget(struct raft *raft) {
+    if (raft->state != RAFT_FOLLOWER || raft->follower_state.current_leader.id == 0) return;
+    if (!leader_is_silent(raft)) return;
+    raft->follower_state.current_leader.id = 0;
+    raft_free(raft->follower_state.current_leader.address);
+    raft->follower_state.current_leader.address = NULL;
+}
+
 /* --- before a message --- */
 
 static bool takes_other_for_snapshot(const struct raft *raft, const struct raft_install_snapshot *message) {
@@ -189,6 +205,8 @@ void kith_raft_guard_before(struct raft *raft, struct raft_message *message,
         kith_assert(result == 0); /* ours never fails at once */
         log_cut(&raft->log, index);
         if (raft->last_stored >= index) raft->last_stored = index - 1;
+    } else if (message->type == RAFT_IO_REQUEST_VOTE) {
+        leader_forget(raft);
     }
 }
 
