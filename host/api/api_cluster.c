@@ -41,6 +41,7 @@ void cluster_leader_ask(cluster_run *run, kith_codec_coordinator_kind kind, cons
     run->ask.api_call = &run->call->call;
     run->ask.request = (kith_codec_coordinator_request){.kind = kind, .address = address ? address : ""};
     if (id) run->ask.request.node_id = *id;
+    run->ask.waits = run->is_change;
     run->ask.done = done;
     cluster_ask_start(&run->ask);
 }

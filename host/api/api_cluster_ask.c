@@ -1,6 +1,6 @@
 /* Asking the coordinators. Who leads is known from heartbeats and may have changed: a coordinator that does not lead says
  * who does, and one that does not answer is followed by the next. A question about the state of things is put once to each;
- * a change is asked for again until somebody leads, which after a failure takes less than a second. Every change may be
+ * for a change it is asked again until somebody leads, which after a failure takes less than a second. Every change may be
  * repeated: a member that joins again, or leaves again, is answered OK. */
 #include <stdio.h>
 #include <string.h>
@@ -68,10 +68,10 @@ static void round_again(kith_task *task) {
 /* The next candidate, another round, or the end. */
 static void go_on(cluster_ask *ask) {
     uint64_t now_ns = now_of(ask);
-    bool in_time = now_ns + RETRY_NS < ask->until_ns && !atomic_load(&ask->api_call->cancelled);
+    bool in_time = now_ns < ask->until_ns && !atomic_load(&ask->api_call->cancelled);
     if (in_time && ask->candidate_next < ask->candidate_count) {
         attempt(ask);
-    } else if (in_time && is_change(ask)) {
+    } else if (in_time && ask->waits && now_ns + RETRY_NS < ask->until_ns) {
         ask->timer = (kith_timer){.task = {.run = round_again},
             .executor = ask->run->api->options.executor,
             .due_ns = now_ns + RETRY_NS};

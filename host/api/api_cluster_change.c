@@ -87,6 +87,7 @@ kith_status kith_api_cluster_join(kith_api *api, kith_api_cluster_call *call, ki
     if (status == KITH_OK) status = kith_node_address_check("address", call->text, false, err);
     if (status == KITH_OK) status = cluster_enter(api, call, NULL, &run, err);
     if (status != KITH_OK) return status;
+    run->is_change = true;
     run->ask.run = &run->run;
     run->ask.api_call = &call->call;
     run->ask.request.kind = KITH_CODEC_COORDINATOR_STATUS;
@@ -192,6 +193,7 @@ kith_status kith_api_cluster_leave(kith_api *api, kith_api_cluster_call *call, k
     kith_status status = cluster_is_remote_check(api, "no node can leave it", err);
     if (status == KITH_OK) status = cluster_enter(api, call, NULL, &run, err);
     if (status != KITH_OK) return status;
+    run->is_change = true;
     cluster_leader_ask(run, KITH_CODEC_COORDINATOR_STATUS, NULL, NULL, leave_leader_known);
     return KITH_OK;
 }

@@ -15,6 +15,7 @@ struct cluster_ask {
     kith_api_call *api_call;
     kith_codec_coordinator_request request;
     const char *address; /* only here, once; NULL: the leader */
+    bool waits;          /* for a leader, where there is none now */
     /* Exactly once, on the api's executor. OK: `reply` is the leader's (or the address's). Else `reply` is that of a
      * coordinator which does not lead, if one answered; NULL: none did. */
     void (*done)(
@@ -46,6 +47,7 @@ typedef struct cluster_run {
     kith_codec_cluster_join join;
     kith_codec_coordinator_node node; /* who leaves, or is drained */
     bool is_listed;                   /* the metadata has it */
+    bool is_change;                   /* for which a leader is waited for, from the first question on */
     bool is_fresh;                    /* who joins is of no cluster yet */
 } cluster_run;
 
