@@ -29,9 +29,9 @@ extern char **environ;
 /* Signals that asked for the end. A handler has no other way to tell. */
 static volatile sig_atomic_t stops_asked;
 
+/* A terminal that goes away hangs up more than once. */
 static void stop_asked(int number) {
-    (void)number;
-    stops_asked++;
+    if (number != SIGHUP || !stops_asked) stops_asked++;
 }
 
 typedef struct up {
@@ -149,12 +149,11 @@ static void role_signal(const cli_local *local, kith_node_role role, int number)
 /* Whoever asks again does not want to wait. */
 static void role_stop(up *own, kith_node_role role) {
     uint64_t until_ns = kith_env_now_ns(own->cli->env) + STOP_NS;
-    int asked = stops_asked;
     bool killed = false;
     role_signal(own->local, role, SIGTERM);
     while (running_count(own->local, role)) {
         (void)children_look(own, false);
-        bool late = kith_env_now_ns(own->cli->env) > until_ns || stops_asked > asked + 1;
+        bool late = kith_env_now_ns(own->cli->env) > until_ns || stops_asked > 1;
         if (late && !killed) role_signal(own->local, role, SIGKILL);
         killed |= late;
         if (running_count(own->local, role)) pause_for(own, LOOK_NS);
