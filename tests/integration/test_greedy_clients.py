@@ -41,12 +41,12 @@ def served(kithd):
 
 
 def page_comes(client):
-    """False when it was refused for want of room."""
+    """False when it was refused for want of room, or waited too long behind others."""
     try:
         request = points.ScrollRequest(collection="big", with_payload=True)
         return len(client.points.Scroll(request, timeout=10).points) > 0
     except grpc.RpcError as error:
-        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, error
+        assert error.code() in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED), error
         return False
 
 
@@ -66,7 +66,7 @@ def test_unread_answers_are_bounded_and_given_up(served):
     print(f"400 unread pages of {SCROLL_MIB} MiB: {most / MIB:.0f} MiB")
     assert most < BUDGET + SLACK
     server.wait_log("grpc_answer_not_read", seconds=20)
-    wait_until(lambda: page_comes(client), 20, "pages are refused for ever")
+    wait_until(lambda: page_comes(client), 60, "pages are refused for ever")
     for connection in connections:
         connection.socket.close()
 
