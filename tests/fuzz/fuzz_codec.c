@@ -3,8 +3,10 @@
 #include <string.h>
 
 #include "host/base/assert.h"
+#include "host/base/text.h"
 #include "host/codec/codec_client.h"
 #include "host/codec/codec_cluster.h"
+#include "host/codec/codec_cluster_api.h"
 #include "host/codec/codec_collections.h"
 #include "host/codec/codec_health.h"
 #include "host/codec/codec_internal.h"
@@ -190,13 +192,44 @@ static void fuzz_map_version(input *in) {
     kith_assert(first == second);
 }
 
+/* --- the cluster, asked for by clients and answered to them --- */
+
+static void fuzz_cluster_request(input *in) {
+    kith_codec_cluster_request request;
+    kith_status status =
+        kith_codec_cluster_request_decode(in->data, in->bytes, "node", in->arena, &request, in->err);
+    if (status == KITH_OK) walk_bytes(request.text, strlen(request.text));
+}
+
+typedef kith_codec_coordinator_node kith_codec_cluster_node;
+FUZZ_PEER(cluster_status)
+FUZZ_PEER(cluster_shards)
+FUZZ_PEER(cluster_join)
+FUZZ_PEER(cluster_node)
+
+/* What a client prints of it is JSON. */
+#define FUZZ_JSON(name)                                                                                      \
+    static void fuzz_##name##_json(input *in) {                                                              \
+        kith_codec_##name read;                                                                              \
+        if (kith_codec_##name##_decode(in->data, in->bytes, in->arena, &read, in->err) != KITH_OK) return;   \
+        kith_codec_##name##_json(&read, in->again);                                                          \
+        kith_status status =                                                                                 \
+            kith_text_json_check((const char *)in->again->data, in->again->bytes, 16, true, in->err);        \
+        kith_assert(status == KITH_OK);                                                                      \
+    }
+FUZZ_JSON(cluster_status)
+FUZZ_JSON(cluster_shards)
+FUZZ_JSON(cluster_join)
+
 /* In the order of tests/fuzz/make_codec_corpus.py; append only. */
 static void (*const targets[])(input *in) = {fuzz_upsert, fuzz_delete, fuzz_get, fuzz_scroll, fuzz_search,
     fuzz_count, fuzz_create, fuzz_named, fuzz_health, fuzz_reflection, fuzz_client_hits, fuzz_client_points,
     fuzz_client_collections, fuzz_shard_search_request, fuzz_shard_search_response, fuzz_shard_write_request,
     fuzz_shard_write_response, fuzz_shard_read_request, fuzz_shard_read_response, fuzz_shard_count_request,
     fuzz_shard_count_response, fuzz_meta_command, fuzz_meta_snapshot, fuzz_heartbeat, fuzz_heartbeat_reply,
-    fuzz_propose_reply, fuzz_coordinator_request, fuzz_coordinator_reply, fuzz_map_version};
+    fuzz_propose_reply, fuzz_coordinator_request, fuzz_coordinator_reply, fuzz_map_version,
+    fuzz_cluster_request, fuzz_cluster_status, fuzz_cluster_shards, fuzz_cluster_join, fuzz_cluster_node,
+    fuzz_cluster_status_json, fuzz_cluster_shards_json, fuzz_cluster_join_json};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
     if (bytes == 0) return 0;

@@ -53,6 +53,10 @@ HEARTBEAT = (raw(1, NODE_ID) + raw(2, "data-1") + num(3, 2) + raw(4, "10.0.0.1:7
              raw(11, num(1, 5) + num(2, 1) + num(3, 60) + num(4, 1 << 40) + raw(5, "ok")))
 PLACES = num(7, 2) + raw(8, u64(1, 2, 3)) + raw(9, struct.pack("<6I", 3, 4, 4, 0, 3, 4))
 META = (num(1, 12) + raw(2, "books") + raw(3, FIELD) + num(4, 3) + num(5, 77) + num(6, 1700000000000))
+UUID = "936da01f-9abd-4d9d-80c7-02af85c822a8"
+MEMBER = raw(1, UUID) + raw(2, "a:1") + num(3, 1) + num(4, 1)
+CLUSTER_NODE = (raw(1, UUID) + raw(2, 'data "1"') + num(3, 2) + raw(4, "a:1") + raw(6, "a:3") + raw(7, "north") +
+                num(8, 100) + num(9, 1) + num(11, 4) + num(12, 217) + num(13, 1000) + raw(17, "ok"))
 
 MESSAGES = [
     ("upsert_columns", 0, raw(1, "c") + REQUEST_ID + raw(4, COLUMNS)),
@@ -107,6 +111,14 @@ MESSAGES = [
         raw(6, raw(1, NODE_ID) + raw(2, "a:1") + num(3, 1) + num(4, 1)) +
         raw(7, raw(1, HEARTBEAT) + num(2, 2500) + num(3, 1) + num(4, 1)) + raw(8, NODE_ID) + num(9, 1)),
     ("map_version", 28, num(1, 9)),
+    ("cluster_request", 29, raw(1, "data-1") + num(2, 1)),
+    *[(f"cluster_{name}{suffix}", kind, message) for name, kinds, message in (
+        ("status", (30, 34), num(2, 9) + num(3, 3) + raw(4, UUID) + raw(5, "a:1") + raw(6, "why") + raw(7, MEMBER) +
+         raw(8, CLUSTER_NODE)),
+        ("shards", (31, 35), num(1, 9) + raw(2, raw(1, "photos") + raw(2, num(1, 7) + num(2, 1) + num(3, 5) +
+         raw(4, raw(1, UUID) + raw(2, "data-1") + num(3, 1)) + raw(4, raw(2, "nobody"))))),
+        ("join", (32, 36), raw(1, UUID) + num(2, 1) + raw(3, MEMBER))) for kind, suffix in zip(kinds, ("", "_json"))],
+    ("cluster_node", 33, raw(1, CLUSTER_NODE)),
 ]
 
 
