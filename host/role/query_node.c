@@ -91,11 +91,23 @@ static void node_reload(kith_service *service, const kith_config *config) {
     kith_api_limits_set(own->api, &limits);
 }
 
+/* Proposals and waits for a map end with the cluster's part, before the servers: those would wait for them until their own
+ * deadlines, the longer the fewer coordinators are left. */
+static void requests_stop(query_node *own, uint64_t drain_ns) {
+    uint64_t end_ns = kith_env_now_ns(own->env) + drain_ns;
+    if (own->api) {
+        kith_api_stop(own->api);
+        (void)kith_api_wait_idle(own->api, drain_ns);
+    }
+    kith_role_cluster_stop(&own->cluster);
+    uint64_t now_ns = kith_env_now_ns(own->env);
+    kith_role_servers_stop(&own->servers, own->api, end_ns > now_ns ? end_ns - now_ns : 0);
+}
+
 static void node_stop(kith_service *service, uint64_t drain_ns) {
     query_node *own = (query_node *)service;
-    kith_role_servers_stop(&own->servers, own->api, drain_ns);
+    requests_stop(own, drain_ns);
     kith_role_metrics_stop(own->measure);
-    kith_role_cluster_stop(&own->cluster);
     kith_role_cluster_disconnect(&own->cluster);
     kith_executor_destroy(own->meta_executor);
     kith_executor_destroy(own->answers);

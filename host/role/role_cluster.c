@@ -228,7 +228,8 @@ static bool map_has_self(const kith_role_cluster *cluster) {
     kith_meta_map *map = kith_meta_map_get(kith_meta_client_meta(cluster->client));
     bool found = false;
     for (uint32_t i = 0; i < map->node_count && !found; i++)
-        found = kith_node_id_equal(&map->nodes[i].id, &cluster->self.id);
+        found = kith_node_id_equal(&map->nodes[i].id, &cluster->self.id) &&
+                strcmp(map->nodes[i].address, cluster->self.address) == 0;
     kith_meta_map_release(map);
     return found;
 }
@@ -252,7 +253,8 @@ kith_status kith_role_cluster_health(const kith_role_cluster *cluster, kith_err 
     kith_status status = kith_meta_client_health(cluster->client, err);
     if (status != KITH_OK) return status;
     if (!map_has_self(cluster))
-        return kith_err_set(err, KITH_UNAVAILABLE, "the cluster map does not have this node yet");
+        return kith_err_set(err, KITH_UNAVAILABLE, "the cluster map does not have this node at %s yet",
+            cluster->self.address);
     silence_note(cluster, err);
     return KITH_OK;
 }
