@@ -18,7 +18,7 @@ def fill(client, name, generation):
 
 def generations(client, name, **options):
     query = np.zeros((1, DIM))
-    found = client.search(name, query, ROWS * 2, **options)[0][0]
+    found = retrying(lambda: client.search(name, query, ROWS * 2, **options))[0][0]
     return {one // ROWS for one in found}
 
 
@@ -37,7 +37,7 @@ def test_through_the_other_query_node(cluster):
         def look():
             before = least[0]
             try:
-                seen = retrying(lambda: generations(other, "n"))
+                seen = generations(other, "n")
             except Exception as error:
                 if "NOT_FOUND" in str(error):  # between the drop and the new one
                     return
@@ -53,7 +53,7 @@ def test_through_the_other_query_node(cluster):
                 assert generations(other, "n", strict=True) == {generation}
                 assert generations(client, "n", strict=True) == {generation}
         assert looking.laps
-        assert other.count("n") == ROWS
+        assert retrying(lambda: other.count("n")) == ROWS
 
 
 def test_with_a_data_node_away(cluster):
@@ -73,7 +73,7 @@ def test_with_a_data_node_away(cluster):
             until(lambda: not other.search_raw("n", np.zeros((1, DIM)), 1).coverage.missing, 10, "the node is back")
             for one in client, other:
                 assert generations(one, "n", strict=True) == set()
-                assert one.count("n") == 0
+                assert retrying(lambda: one.count("n")) == 0
             fill(client, "n", 2 * generation + 1)
             for one in client, other:
                 assert generations(one, "n", strict=True) == {2 * generation + 1}
