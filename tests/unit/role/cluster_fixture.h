@@ -34,10 +34,11 @@ typedef struct cluster {
     char text[4096]; /* of the last answer */
 } cluster;
 
-/* A port that was free a moment ago, below those that the kernel gives to connections. */
+/* A port that was free a moment ago, below those that the kernel gives to connections; programs that begin one after the
+ * other look far from each other. */
 static uint32_t port_take(void) {
     static uint32_t next;
-    if (!next) next = 20000 + (uint32_t)getpid() % 10000;
+    if (!next) next = 10000 + (uint32_t)getpid() * 151 % 9000;
     for (;; next++) {
         struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)next)};
         address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
