@@ -13,15 +13,18 @@ enum {
     GROUP_QUERY_BYTES = 256 << 10, /* packed queries: half of a usual L2 */
     GROUP_QUERIES_LEAST = 12,
     GROUP_CANDIDATE_BYTES = 16 << 20,
-    CANDIDATE_BYTES = 8, /* upper, row */
-    MAKE_QUERIES = 32,   /* queries that are coded together */
-    SAMPLE_WORDS = 32,   /* one word of 64 rows in so many is scanned first */
-    ROWS_LEAST = 1024,   /* fewer are scanned as vectors */
+    CANDIDATE_BYTES = 8,    /* upper, row */
+    MAKE_QUERIES = 32,      /* queries that are coded together */
+    SAMPLE_STEP_ALONE = 64, /* the last sample for few queries, which wait for memory: it likes no gaps */
+    SAMPLE_SHARED_LEAST = 8,
+    LOOK_WORDS = 32,   /* of 64 rows, between one check of the first look and the next */
+    ROWS_LEAST = 1024, /* fewer are scanned as vectors */
     RESCORE_CHUNK = 256,
     PREFETCH_BYTES_MOST = 2048, /* of a row; the 32 that are usual are an eighth of a usual L2 */
     SETTLE_AT = 96,             /* candidates beside k that are left to gather; few, for a late threshold lets
                                   more rows pass */
     SETTLE_LEAST = 32,          /* candidates that are rescored at once */
+    GUESS_HITS_MOST = 4,        /* times the words needed: hits that are looked through for them */
     CUT_BINS = 128,             /* to choose the best of a few hundred candidates */
     WIDE_ROWS = 12,             /* rescoring a row costs about as much as scanning so many as f32 */
     WIDE_ROWS_ALONE = 3,        /* the same where few queries share the reading of the vectors */
@@ -29,8 +32,11 @@ enum {
     WIDE_RESCORED_LEAST = 2048,
     LOOKS_LEAST = 1024,
     LOOKS_PASSED_MOST = 4, /* one in so many may pass the first look */
-    LOOK_PAUSE = 3,        /* times SAMPLE_WORDS words */
+    LOOK_PAUSE = 3,        /* times LOOK_WORDS words */
 };
+
+/* One word in so many is scanned; each divides the one before. */
+static const uint32_t sample_steps[] = {512, 64, 8, 1};
 
 /* --- which jobs --- */
 
@@ -248,6 +254,50 @@ void cpu_code_settle(cpu_code_scan *scan, cpu_code_query *query, uint32_t left_m
     }
 }
 
+/* --- guesses --- */
+
+static bool word_seen(const kith_row_hit *hits, uint32_t count, uint32_t row) {
+    for (uint32_t i = 0; i < count; i++) {
+        if (hits[i].row / 64 == row / 64) return true;
+    }
+    return false;
+}
+
+/* The closeness of the best hit of the word that is `needed`-th best; -INFINITY when too few hits, or too many of one
+ * word, come before. hits: best first. */
+static double guess_find(const kith_row_hit *hits, uint32_t count, uint32_t needed) {
+    uint32_t most = GUESS_HITS_MOST * needed, words = 0;
+    for (uint32_t i = 0; i < count && i < most; i++) {
+        words += !word_seen(hits, i, hits[i].row);
+        if (words == needed) return hits[i].closeness;
+    }
+    return -INFINITY;
+}
+
+static void hits_reverse(kith_row_hit *hits, uint32_t count) {
+    for (uint32_t i = 0; i < count / 2; i++) {
+        kith_row_hit hit = hits[i];
+        hits[i] = hits[count - 1 - i];
+        hits[count - 1 - i] = hit;
+    }
+}
+
+/* `part` of the words have been scanned. */
+static void query_guess(cpu_code_scan *scan, cpu_code_query *query, double part) {
+    double expected = scan->job->k * part;
+    uint32_t needed = (uint32_t)ceil(expected + 4.3 * sqrt(expected) + 2.5);
+    if (query->wide || query->hit_count < needed) return;
+    cpu_hits_sort(scan->job, query->hits, query->hit_count);
+    query->guess = fmax(query->guess, guess_find(query->hits, query->hit_count, needed));
+    hits_reverse(query->hits, query->hit_count); /* a heap again: worst first */
+    threshold_set(query, query->guess);
+}
+
+static bool guess_failed(const cpu_code_scan *scan, const cpu_code_query *query) {
+    bool full = query->hit_count == scan->job->k;
+    return query->guess > -INFINITY && !(full && query->hits[0].closeness >= query->guess);
+}
+
 /* --- queries --- */
 
 /* The first query of the block that has query `index`. */
@@ -280,6 +330,7 @@ static void query_start(cpu_code_scan *scan, uint32_t index, uint32_t job_index,
     query->candidate_count = query->hit_count = 0;
     query->hits = hits_out + (size_t)job_index * job->k;
     query->rescored = 0;
+    query->guess = -INFINITY;
     query->wide = false;
     query->threshold = -INFINITY;
     threshold_set(query, query->floor);
@@ -357,19 +408,36 @@ static bool all_wide(const cpu_code_scan *scan) {
     return true;
 }
 
-static void rows_scan(cpu_code_scan *scan) {
-    uint32_t begin = scan->job->row_begin / 64, end = (scan->job->row_end + 63) / 64;
-    look_set(scan, scan->code_dim);
-    for (uint32_t word = begin; word < end; word += SAMPLE_WORDS)
+/* Every step-th word, but for those that were scanned with step `done`, if any. */
+static void sample_scan(cpu_code_scan *scan, uint32_t step, uint32_t done) {
+    uint32_t begin = scan->job->row_begin / 64, end = (scan->job->row_end + 63) / 64, scanned = 0;
+    for (uint32_t word = begin; word < end; word += step) {
+        if (done > 0 && (word - begin) % done == 0) continue;
         word_scan(scan, word);
-    for (uint32_t i = 0; i < scan->query_count; i++)
+        if (++scanned % LOOK_WORDS > 0) continue;
+        if (all_wide(scan)) return;
+        look_check(scan);
+    }
+}
+
+static void sample_finish(cpu_code_scan *scan, double part) {
+    for (uint32_t i = 0; i < scan->query_count; i++) {
         cpu_code_settle(scan, &scan->queries[i], scan->job->k + SETTLE_LEAST);
+        query_guess(scan, &scan->queries[i], part);
+    }
     look_set(scan, scan->job->rows->codes->basis.lead_dim);
-    for (uint32_t word = begin; word < end; word++) {
-        bool sampled = (word - begin) % SAMPLE_WORDS == 0;
-        if (sampled && all_wide(scan)) return;
-        if (sampled) look_check(scan);
-        if (!sampled) word_scan(scan, word);
+}
+
+static void rows_scan(cpu_code_scan *scan) {
+    uint32_t words = (scan->job->row_end + 63) / 64 - scan->job->row_begin / 64, done = 0;
+    uint32_t least = scan->query_count < SAMPLE_SHARED_LEAST ? SAMPLE_STEP_ALONE : 0;
+    look_set(scan, scan->code_dim);
+    for (size_t i = 0; i < sizeof sample_steps / sizeof sample_steps[0]; i++) {
+        uint32_t step = sample_steps[i];
+        if (step > words || (step > 1 && step < least)) continue;
+        sample_scan(scan, step, done);
+        if (step > 1) sample_finish(scan, (double)((words + step - 1) / step) / words);
+        done = step;
     }
 }
 
@@ -390,6 +458,7 @@ uint32_t cpu_codes_top_k(const cpu_leaves *leaves, const kith_top_k_job *job, vo
         for (uint32_t i = 0; i < scan->query_count; i++) {
             cpu_code_query *query = &scan->queries[i];
             cpu_code_settle(scan, query, 0);
+            query->wide |= guess_failed(scan, query);
             query_count(scan, query);
             if (query->wide) {
                 bool full = query->hit_count == job->k;

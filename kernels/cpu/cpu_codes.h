@@ -5,9 +5,16 @@
  * candidates. When they fill up, those with the best bounds are rescored, which raises the threshold and drops most
  * of the others unscored.
  *
- * Order of rows. First every 32nd word of 64 rows: a sample of the whole range, whose best rows, rescored, give a
- * threshold that is near the final one before the bulk is scanned; ids, and so rows, often follow time or topic,
- * and the first rows alone would be a bad sample. Then all other words.
+ * Order of rows. First every 512th word of 64 rows, then every 64th, every 8th (for many queries) and the others: each is a sample of the
+ * whole range, from whose best rows a threshold is guessed; ids, and so rows, often follow time or topic, and the first
+ * rows alone would be a bad sample.
+ *
+ * Guesses. Of a part p of the words that is scanned, let g be the closeness of the m-th best row. Fewer than k rows of the
+ * whole reach g only if m of the k best lie in that part, where about kp of them should: with m = kp + 4.3 sqrt(kp) + 2.5
+ * that happens to one query in 10^5 or fewer (Poisson). So rows below g are dropped before k better ones are known. The
+ * answer never rests on it: where the k-th best row found is below g in the end, the query is left to a scan of the
+ * vectors. Neighbours are often alike, and m such rows would be one piece of luck: at most one row of a word counts.
+ * Text of dim 384, k = 100: 2,400 instead of 3,900 survivors a query; SIFT 4,900 instead of 7,000.
  *
  * Private to kernels/cpu. Threads: a scan belongs to one call. Ownership: all memory is the job's scratch. */
 #ifndef KITH_KERNELS_CPU_CPU_CODES_H
@@ -38,6 +45,7 @@ typedef struct cpu_code_query {
     uint32_t *candidate_rows; /* [capacity] */
     const float *query;       /* [dim], the caller's */
     double floor;             /* exact closeness below which rows are left out */
+    double guess;             /* that k rows should reach; -INFINITY: none yet */
     kith_code_query code;
     kith_row_hit *hits; /* [k], the caller's output; a heap */
     uint32_t hit_count;

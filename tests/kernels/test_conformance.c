@@ -344,6 +344,52 @@ static void test_conformance__codes_leave_little_to_rescore(void **state) {
     each_backend(codes_filter_check);
 }
 
+/* Rows near the queries in words that are scanned early, nine in all: the guess that ten reach the ninth is wrong. */
+static void misleading_sample_make(kernels_case *c) {
+    enum { NEAR = 9, APART = 8 * 64 };
+    float *rows = c->vectors;
+    size_t bytes = c->shape.dim * sizeof(float);
+    for (uint32_t q = 1; q < c->shape.query_count; q++)
+        memcpy(c->queries + (size_t)q * c->shape.dim, c->queries, bytes);
+    for (uint32_t i = 0; i < NEAR; i++) {
+        float *row = rows + (size_t)(i * APART + i) * c->shape.dim;
+        memcpy(row, c->queries, bytes);
+        row[i] += 0.01f;
+    }
+    kith_compute_ref()->norms(rows, c->shape.type, c->shape.dim, c->shape.row_count, c->norms);
+    kith_rng rng;
+    kith_rng_init(&rng, seed);
+    c->shape.codes = CODES_AXES;
+    case_codes_make(c, &rng);
+}
+
+static void wrong_guess_check(const kith_compute_ops *ops) {
+    enum { ROWS = 8192, QUERIES = 13, K = 10 };
+    kernels_case c;
+    case_create(&(case_shape){.metric = KITH_METRIC_L2,
+                    .type = KITH_TYPE_F32,
+                    .dim = 32,
+                    .row_count = ROWS,
+                    .query_count = QUERIES,
+                    .k = K,
+                    .seed = seed},
+        &c);
+    misleading_sample_make(&c);
+    kith_row_hit hits[QUERIES * K], want[QUERIES * K];
+    uint32_t found[QUERIES], wanted[QUERIES];
+    kith_top_k_stats stats = {0}, want_stats = {0};
+    case_top_k(&c, ops, hits, found, &stats);
+    case_top_k(&c, kith_compute_ref(), want, wanted, &want_stats);
+    assert_true(case_hits_equal(&c, want, wanted, hits, found));
+    if (ops != kith_compute_ref()) assert_int_equal(stats.wide_scans, QUERIES);
+    case_destroy(&c);
+}
+
+static void test_conformance__a_guess_that_fails_changes_no_answer(void **state) {
+    (void)state;
+    each_backend(wrong_guess_check);
+}
+
 static void refused_check(const kith_compute_ops *ops, kith_top_k_job job, const char *message) {
     kith_row_hit hit;
     uint32_t found;
@@ -423,6 +469,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_conformance__codes_of_every_number_of_queries),
         cmocka_unit_test(test_conformance__codes_leave_little_to_rescore),
+        cmocka_unit_test(test_conformance__a_guess_that_fails_changes_no_answer),
         cmocka_unit_test(test_conformance__grid_of_shapes),
         cmocka_unit_test(test_conformance__widest_vectors),
         cmocka_unit_test(test_conformance__large_batches),
