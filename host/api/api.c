@@ -121,7 +121,7 @@ bool kith_api_refresh_start(kith_api *api, kith_api_refresh *refresh) {
 }
 
 kith_api_run kith_api_answer(kith_api_run *run) {
-    kith_api_admit_free(run->api, run->class, run->bytes);
+    if (!run->answering) kith_api_admit_free(run->api, run->class, run->bytes);
     run->answering = true;
     return *run;
 }
@@ -130,6 +130,36 @@ void kith_api_leave(kith_api_run *run) {
     kith_meta_map_release(run->map);
     if (!run->answering) kith_api_admit_free(run->api, run->class, run->bytes);
     kith_api_admit_leave(run->api);
+}
+
+typedef struct again_run {
+    kith_api_refresh refresh;
+    kith_api_run left;
+    kith_api_call *call;
+    void (*start)(kith_api *api, kith_api_call *call);
+} again_run;
+
+/* The first run is left last: until then the api knows of the request. */
+static void again_start(kith_api_refresh *refresh) {
+    again_run again = *(again_run *)refresh; /* in the call's arena, which may be gone once it is started */
+    again.start(again.left.api, again.call);
+    kith_api_leave(&again.left);
+}
+
+bool kith_api_starts_again(kith_api_run *run, kith_api_call *call, kith_status status,
+    void (*start)(kith_api *api, kith_api_call *call)) {
+    if (status != KITH_STALE_MAP || call->again) return false;
+    again_run *again = kith_arena_alloc_zero(call->arena, sizeof *again);
+    *again = (again_run){
+        .refresh = {.deadline_ns = call->deadline_ns, .done = again_start},
+        .left = kith_api_answer(run),
+        .call = call,
+        .start = start,
+    };
+    call->again = true;
+    if (kith_api_refresh_start(run->api, &again->refresh)) return true;
+    *run = again->left;
+    return false;
 }
 
 kith_query_base kith_api_query_base(const kith_api_run *run, kith_api_call *call) {

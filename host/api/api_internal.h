@@ -63,6 +63,11 @@ KITH_CHECK kith_status kith_api_enter(kith_api *api, kith_api_call *call, kith_a
 kith_api_run kith_api_answer(kith_api_run *run);
 /* After `done`, or when a check fails. */
 void kith_api_leave(kith_api_run *run);
+/* For `done` of a query: true when its shards are not where the run's map has them and a newer one may say where they are.
+ * Then `start` is called with the same call once this node has the newest map, in place of the call's `done`; the run is left
+ * by then. Once a call. */
+bool kith_api_starts_again(kith_api_run *run, kith_api_call *call, kith_status status,
+    void (*start)(kith_api *api, kith_api_call *call));
 /* What a query needs from the run. */
 kith_query_base kith_api_query_base(const kith_api_run *run, kith_api_call *call);
 

@@ -60,9 +60,17 @@ static kith_status answer_bytes_check(
         (unsigned long long)row_bytes, (unsigned long long)api->options.message_bytes_max);
 }
 
+static void get_again(kith_api *api, kith_api_call *call) {
+    kith_api_points_call *get = (kith_api_points_call *)call;
+    kith_err err;
+    kith_status status = kith_api_get(api, get, &err);
+    if (status != KITH_OK) get->done(get, status, NULL, NULL, 0, NULL, &err);
+}
+
 static void get_done(kith_query_get *get, kith_status status, const kith_err *err) {
     get_run *run = (get_run *)(void *)((char *)get - offsetof(get_run, get));
     kith_api_points_call *call = run->call;
+    if (kith_api_starts_again(&run->run, &call->call, status, get_again)) return;
     const kith_schema *schema = &run->run.entry->collection.schema;
     kith_err own;
     uint32_t count = 0;
@@ -107,9 +115,17 @@ kith_status kith_api_get(kith_api *api, kith_api_points_call *call, kith_err *er
     return KITH_OK;
 }
 
+static void scroll_again(kith_api *api, kith_api_call *call) {
+    kith_api_points_call *scroll = (kith_api_points_call *)call;
+    kith_err err;
+    kith_status status = kith_api_scroll(api, scroll, &err);
+    if (status != KITH_OK) scroll->done(scroll, status, NULL, NULL, 0, NULL, &err);
+}
+
 static void scroll_done(kith_query_scroll *scroll, kith_status status, const kith_err *err) {
     scroll_run *run = (scroll_run *)(void *)((char *)scroll - offsetof(scroll_run, scroll));
     kith_api_points_call *call = run->call;
+    if (kith_api_starts_again(&run->run, &call->call, status, scroll_again)) return;
     const kith_schema *schema = &run->run.entry->collection.schema;
     uint32_t count = 0;
     kith_api_point *points = NULL;
@@ -148,9 +164,17 @@ kith_status kith_api_scroll(kith_api *api, kith_api_points_call *call, kith_err 
     return KITH_OK;
 }
 
+static void count_again(kith_api *api, kith_api_call *call) {
+    kith_api_count_call *count = (kith_api_count_call *)call;
+    kith_err err;
+    kith_status status = kith_api_count(api, count, &err);
+    if (status != KITH_OK) count->done(count, status, 0, &(kith_api_coverage){0}, &err);
+}
+
 static void count_done(kith_query_count *count, kith_status status, const kith_err *err) {
     count_run *run = (count_run *)(void *)((char *)count - offsetof(count_run, count));
     kith_api_count_call *call = run->call;
+    if (kith_api_starts_again(&run->run, &call->call, status, count_again)) return;
     kith_api_coverage coverage = kith_api_coverage_of(&count->coverage, call->call.arena);
     uint64_t points = count->points;
     kith_api_run entered = kith_api_answer(&run->run);

@@ -157,9 +157,22 @@ static void observe(const search_run *run, kith_status status) {
     api->options.searched(api->options.ctx, &sample);
 }
 
+static void search_again(kith_api *api, kith_api_call *call) {
+    kith_api_search_call *search = (kith_api_search_call *)call;
+    kith_err err;
+    kith_status status = kith_api_search(api, search, &err);
+    if (status != KITH_OK) search->done(search, status, NULL, &err);
+}
+
 static void search_done(kith_query_search *search, kith_status status, const kith_err *err) {
     search_run *run = (search_run *)(void *)((char *)search - offsetof(search_run, search));
     kith_api_search_call *call = run->call;
+    kith_api *api = run->run.api;
+    uint64_t admitted = run->result_bytes;
+    if (kith_api_starts_again(&run->run, &call->call, status, search_again)) {
+        kith_api_admit_less(api, KITH_API_READ, admitted);
+        return;
+    }
     kith_api_search_result result = {0};
     if (status == KITH_OK) hits_flatten(run, &result);
     observe(run, status);

@@ -182,6 +182,22 @@ static uint32_t tokens_gather(const write_run *run, kith_api_token *tokens, uint
     return token_count;
 }
 
+static kith_status write_start(kith_api *api, kith_api_write_call *call, kith_op_kind kind, kith_err *err);
+
+static void write_again(kith_api *api, kith_api_write_call *call, kith_op_kind kind) {
+    kith_err err;
+    kith_status status = write_start(api, call, kind, &err);
+    if (status != KITH_OK) call->done(call, status, 0, NULL, 0, &err);
+}
+
+static void upsert_again(kith_api *api, kith_api_call *call) {
+    write_again(api, (kith_api_write_call *)call, KITH_OP_UPSERT);
+}
+
+static void delete_again(kith_api *api, kith_api_call *call) {
+    write_again(api, (kith_api_write_call *)call, KITH_OP_DELETE);
+}
+
 static void write_done(kith_query_write *write) {
     write_run *run = (write_run *)(void *)((char *)write - offsetof(write_run, write));
     kith_api_write_call *call = run->call;
@@ -195,6 +211,11 @@ static void write_done(kith_query_write *write) {
     const kith_query_write_part *worst = worst_part(write);
     kith_status status =
         worst ? failure_describe(run, worst, write->part_count - token_count, &err) : KITH_OK;
+    /* Only a write of which nothing was done: a part that was may not be remembered. */
+    bool undone = token_count == 0 && worst && worst->status == KITH_STALE_MAP;
+    if (undone && kith_api_starts_again(&run->run, &call->call, status,
+                      run->kind == KITH_OP_UPSERT ? upsert_again : delete_again))
+        return;
     if (options->wrote) {
         options->wrote(options->ctx, status, kith_env_now_ns(options->env) - run->run.entered_ns, changed);
     }
