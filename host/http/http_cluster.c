@@ -70,7 +70,7 @@ static kith_status body_take(
 static void answer_write(kith_http_cluster_call *call, kith_status status,
     const kith_api_cluster_answer *answer, const kith_err *err) {
     call->code = (unsigned)kith_status_http(status);
-    if (status != KITH_OK) {
+    if (!answer) {
         kith_http_error_append(status, err ? err->text : kith_status_text(status), &call->answer);
         return;
     }
