@@ -1,7 +1,7 @@
 /* Codes of a sealed segment's field (kernels/codes/codes.h) as sections of its file. Private to host/index.
  *
  * CODE_BASIS is: u32 dim, u32 code_dim, u32 kind (0: the axes, 1: directions), u32 lead_dim, f64 defect, u32 version of
- * both sections (1), zeros up to 64 bytes; f32 mean [stride]; directions f32 [code_dim][stride] if the kind is 1. stride is dim rounded up to a multiple
+ * both sections (2), zeros up to 64 bytes; f32 mean [stride]; directions f32 [code_dim][stride] if the kind is 1. stride is dim rounded up to a multiple
  * of 16, what is past dim is zero. CODES is the blocks as a scan reads them.
  *
  * Threads: writing on the build's; what was opened is immutable. */
@@ -40,7 +40,7 @@ KITH_CHECK kith_status segment_codes_read(const kith_segment_file *file, const k
 /* --- of the format --- */
 
 #define SEGMENT_CODE_BASIS_HEADER_BYTES 64u
-#define SEGMENT_CODE_VERSION            1u
+#define SEGMENT_CODE_VERSION            2u
 #define SEGMENT_CODE_DEFECT_MAX         1e-3
 
 typedef enum segment_code_kind {

@@ -106,6 +106,7 @@ static bool block_fits(
     const float *offset = kith_code_part(block, layout->offset_at);
     const float *lead_tail = kith_code_part(block, layout->lead_tail_at);
     bool fit = block->noise >= 0 && block->noise <= kith_code_noise_most(basis->code_dim);
+    fit &= block->length >= 0 && block->length <= kith_code_length_most(basis->code_dim);
     for (uint32_t i = 0; i < KITH_CODE_BLOCK_ROWS; i++) {
         fit &= block->scale[i] >= 0 && block->scale[i] <= FLT_MAX;
         fit &= block->tail[i] >= 0;

@@ -37,6 +37,15 @@
  * they see most, a scan looks at these first and at the others only for the few rows that pass: less arithmetic, and
  * less memory read. lead_tail is the row's tail for them; noise serves both.
  *
+ * Coarse levels. A processor may multiply bytes faster than 16-bit numbers: l ~ ratio * m with m of a byte, and
+ *     l.c = ratio (m.c) + (l - ratio m).c <= ratio (m.c) + |l - ratio m| |c|
+ * so with length >= |c| for each row of a block, and length_weight >= |l - ratio m| / ratio, a coarse look computes
+ *     upper = scale * (m.c + noise * error_weight + length * length_weight) + tail * tail_weight + offset * offset_weight
+ * with the weights above, and the threshold, by the ratio; rows that pass are looked at again with l. Four products must
+ * fit 16 bits (KITH_CODE_COARSE_SUM), which leaves the largest |m| 60 to 126: |l - ratio m| is 1.1 to 1.6 % of |l|, and half
+ * as many rows again pass as with l (SIFT, 48 directions: 1.45 instead of 0.98 of a hundred vectors of 8 rows, k = 10).
+ * One constant a block again: each row's own length would let 1.23 pass. noise / slope in its place is far too much: 3.3.
+ *
  * After: Cauchy-Schwarz on the quantisation residual is the usual error bound of scalar quantisation; the split
  * in a principal subspace and its complement bounded by norms is that of partial-distance search in a rotated
  * space (e.g. Weber and Blott, "An approximation-based data structure for similarity search", 1997, for bounds
@@ -49,6 +58,7 @@
 #include <math.h>
 
 #include "kernels/compute.h"
+#include "kernels/rounding.h"
 
 enum {
     KITH_CODE_BLOCK_ROWS = 32,   /* rows of a block: what a scan takes at a time */
@@ -57,6 +67,7 @@ enum {
     KITH_CODE_BIAS = 128,        /* stored byte = code + 128, in 1..255 */
     KITH_CODE_LEVEL_MAX = 16383, /* of a query component: two signed 8-bit planes, 128 * high + low */
     KITH_CODE_LEVEL_SPAN = 160, /* level * 160 * code_dim is an int32: codes take 127 of it, noise the rest */
+    KITH_CODE_COARSE_SUM = 128, /* most of the levels of one sign that 16 bits add up: 128 * 255 < 2^15 */
     KITH_CODE_STRIDE_STEP = 16, /* rows of mean and basis are padded with zeros to a multiple of this */
 };
 
@@ -85,7 +96,8 @@ typedef struct kith_codes {
 
 typedef struct kith_code_block {
     float noise;
-    float unused[15]; /* zeros: what follows is aligned */
+    float length;     /* at least |c| of each row */
+    float unused[14]; /* zeros: what follows is aligned */
     float scale[KITH_CODE_BLOCK_ROWS];
     float tail[KITH_CODE_BLOCK_ROWS];
 } kith_code_block;
@@ -155,6 +167,11 @@ static inline float kith_code_noise_most(uint32_t code_dim) {
     return sqrtf((float)code_dim) + 2;
 }
 
+/* Nor a larger length. */
+static inline float kith_code_length_most(uint32_t code_dim) {
+    return kith_round_up(127 * sqrt(code_dim));
+}
+
 /* --- queries --- */
 
 typedef struct kith_code_query {
@@ -172,6 +189,25 @@ size_t kith_code_query_scratch_bytes(const kith_code_basis *basis, uint32_t quer
  * query that cannot be coded (norm 0, infinite or subnormal) gets weights of infinity: every row is kept. */
 void kith_code_queries_make(const kith_compute_ops *ops, const kith_code_basis *basis, const float *queries,
     uint32_t query_count, void *scratch, kith_code_query *out);
+/* Coarse levels, for a processor that adds in 16 bits, of the first lead_dim components and of the others each, the
+ * products of components i and i + 1 of the first half and of those at the same place of the second. */
+typedef struct kith_code_coarse {
+    int8_t *levels;                                                   /* [code_dim], the caller's */
+    int32_t bias, lead_bias;                                          /* as of kith_code_query */
+    float ratio;                                                      /* level ~ ratio * coarse level */
+    float lead_length_weight;                                         /* for the first lead_dim components */
+    float rest_length_weight;                                         /* what is added to it for all */
+    float error_weight, tail_weight, offset_weight, lead_tail_weight; /* kith_code_query's, by the ratio */
+} kith_code_coarse;
+/* Fills `out` but for out->levels, which points at [code_dim] to fill. */
+void kith_code_query_coarsen(
+    const kith_code_basis *basis, const kith_code_query *query, kith_code_coarse *out);
+
+/* kith_code_threshold's, for uppers of coarse levels. */
+static inline float kith_code_coarse_threshold(const kith_code_coarse *coarse, float threshold) {
+    return kith_round_down(threshold / (double)coarse->ratio);
+}
+
 /* The scan's threshold: upper below it proves closeness < threshold. -infinity when nothing can be said. */
 float kith_code_threshold(const kith_code_query *query, double threshold);
 

@@ -36,6 +36,12 @@
  *   offset (never positive): the row's is lowered in magnitude by the factor 1 - 32u, its weight is rounded down;
  *   scale l.c = y^.w^ / unit: 8u |w^| |y^| <= 8u |w^| (|y| + |y - y^|): the first is in the query's `rounding`, which
  *   is divided by the slope, the second in the noise's raised weight.
+ * Coarse levels. ratio is an f32 as it is, so |l - ratio m| is the real one. What a sum starts from is the integer part
+ * of noise * error_weight + length * length_weight, and one; where the lead is looked at first, length *
+ * rest_length_weight follows, likewise. Those are at most 4 roundings more than above, which the factor 1 + 32u of the
+ * weights holds. The sum passes the same 7 roundings: 8u scale |m.c| <= 8u scale |m| length, twice, is in length_weight.
+ * Levels are at most 127 and ratio at least 1: the start is at most 33 P L + 64 P (above), and with 255 * 127 P of biased
+ * codes all is below 2^31.
  * Magnitudes are kept where no term can overflow: rows with |z| above 2^25 are coded as "always kept" (tail infinite
  * and scale 0, so upper is infinite or NaN), queries with |q'| outside 2^-40..2^40 are not coded at all.
  *

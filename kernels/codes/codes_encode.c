@@ -19,6 +19,7 @@ typedef struct block_parts {
     double projected[KITH_CODE_BLOCK_ROWS]; /* |y~|^2 */
     double lead[KITH_CODE_BLOCK_ROWS];      /* the same of the first lead_dim components */
     double residual[KITH_CODE_BLOCK_ROWS];  /* |y~ - y^|^2 */
+    int32_t coded[KITH_CODE_BLOCK_ROWS];    /* |c|^2 */
 } block_parts;
 
 size_t kith_codes_encode_scratch_bytes(const kith_code_basis *basis) {
@@ -126,6 +127,7 @@ static void rows_quantise(
             double rest = values[row] - (double)parts->scale[row] * code;
             parts->projected[row] += (double)values[row] * values[row];
             parts->residual[row] += rest * rest;
+            parts->coded[row] += (int32_t)code * (int32_t)code;
             codes[row] = (int32_t)code + KITH_CODE_BIAS;
         }
         for (uint32_t row = 0; row < KITH_CODE_BLOCK_ROWS; row++)
@@ -159,6 +161,7 @@ static void row_finish(
     double noise = (error + KITH_CODE_SLOPE * projected_most) / parts->scale[row] * (1 + CODE_F64);
     kith_code_block *block = writer->block;
     block->noise = fmaxf(block->noise, kith_round_up(noise));
+    block->length = fmaxf(block->length, kith_round_up(sqrt(parts->coded[row])));
     block->scale[row] = parts->scale[row];
     block->tail[row] = kith_round_up(code_tail(basis, basis->code_dim, longest, projected, projection_error));
     if (writer->lead_tail) {

@@ -121,6 +121,58 @@ void kith_code_queries_make(const kith_compute_ops *ops, const kith_code_basis *
     }
 }
 
+/* The most levels of one sign that any 16 bits would add up, had they not been made coarse. */
+static int32_t coarse_sum_most(const int16_t *levels, uint32_t count) {
+    int32_t most = 0;
+    for (uint32_t i = 0; i < count / 2; i += 2) {
+        const int32_t four[] = {levels[i], levels[i + 1], levels[i + count / 2], levels[i + count / 2 + 1]};
+        int32_t above = 0, below = 0;
+        for (uint32_t j = 0; j < 4; j++) {
+            above += four[j] > 0 ? four[j] : 0;
+            below -= four[j] < 0 ? four[j] : 0;
+        }
+        most = above > most ? above : most;
+        most = below > most ? below : most;
+    }
+    return most;
+}
+
+/* So much of |l - ratio m|, and of the roundings, in steps of `ratio`. */
+static double coarse_length(double residual, double coarse, float ratio) {
+    return sqrt(residual) * (1 + CODE_F64) / (double)ratio + 16 * CODE_F32 * sqrt(coarse);
+}
+
+void kith_code_query_coarsen(
+    const kith_code_basis *basis, const kith_code_query *query, kith_code_coarse *out) {
+    const uint32_t lead_dim = basis->lead_dim, rest_dim = basis->code_dim - lead_dim;
+    double lead_most = coarse_sum_most(query->levels, lead_dim);
+    double most = fmax(lead_most, coarse_sum_most(query->levels + lead_dim, rest_dim));
+    /* Rounding adds at most half to each of four. */
+    float ratio = kith_round_up(fmax(most / (KITH_CODE_COARSE_SUM - 2), 1));
+    double residual = 0, coarse = 0, lead = 0;
+    int32_t sum = 0, lead_sum = 0;
+    for (uint32_t i = 0; i < basis->code_dim; i++) {
+        if (i == lead_dim) lead = coarse_length(residual, coarse, ratio), lead_sum = sum;
+        double level = rint(query->levels[i] / (double)ratio);
+        double rest = query->levels[i] - (double)ratio * level;
+        residual += rest * rest;
+        coarse += level * level;
+        out->levels[i] = (int8_t)level;
+        sum += (int32_t)level;
+    }
+    double whole = coarse_length(residual, coarse, ratio), raised = 1 + 32 * CODE_F32;
+    if (rest_dim == 0) lead = whole, lead_sum = sum;
+    out->bias = KITH_CODE_BIAS * sum;
+    out->lead_bias = KITH_CODE_BIAS * lead_sum;
+    out->ratio = ratio;
+    out->error_weight = kith_round_up(query->error_weight / (double)ratio);
+    out->tail_weight = kith_round_up(query->tail_weight / (double)ratio);
+    out->offset_weight = kith_round_down(query->offset_weight / (double)ratio);
+    out->lead_tail_weight = kith_round_up(query->lead_tail_weight / (double)ratio);
+    out->lead_length_weight = kith_round_up(lead * raised);
+    out->rest_length_weight = kith_round_up((whole - lead) * raised);
+}
+
 float kith_code_threshold(const kith_code_query *query, double threshold) {
     if (query->inverse == 0 || !(threshold >= -DBL_MAX)) return -INFINITY;
     double slack = query->slack + 4 * CODE_F64 * (fabs(threshold) + fabs(query->constant));

@@ -31,8 +31,10 @@ enum {
     WIDE_SHARED_LEAST = 8,
     WIDE_RESCORED_LEAST = 2048,
     LOOKS_LEAST = 1024,
-    LOOKS_PASSED_MOST = 4, /* one in so many may pass the first look */
-    LOOK_PAUSE = 3,        /* times LOOK_WORDS words */
+    LOOKS_PASSED_MOST = 4,         /* one in so many may pass the first look */
+    LOOKS_PASSED_MOST_COARSE = 16, /* at all components, where it saves a quarter */
+    LOOK_PAUSE = 3,                /* times LOOK_WORDS words, at first */
+    LOOK_PAUSE_MOST = 24,
 };
 
 /* One word in so many is scanned; each divides the one before. */
@@ -112,8 +114,9 @@ size_t cpu_codes_scratch_bytes(uint32_t dim, uint32_t query_count, uint32_t k) {
         size_min(query_count * candidates, GROUP_CANDIDATE_BYTES + GROUP_QUERIES_LEAST * candidates);
     size_t operand = (size_t)code_dim * 2 * KITH_CODE_BLOCK_ROWS;
     size_t levels = together * align_up(code_dim * sizeof(int16_t));
+    size_t coarse = align_up(groups / 2);
     return align_up(sizeof(cpu_code_scan)) + operand + align_up(groups) + buffers + levels +
-           query_scratch_bytes(dim, code_dim, (uint32_t)together);
+           query_scratch_bytes(dim, code_dim, (uint32_t)together) + coarse;
 }
 
 static cpu_code_scan *scan_place(
@@ -132,6 +135,8 @@ static cpu_code_scan *scan_place(
     at += (size_t)code_dim * 2 * KITH_CODE_BLOCK_ROWS;
     scan->packed = (int32_t *)(void *)at;
     at += align_up(scan->group_max * packed_bytes(code_dim));
+    scan->coarse_packed = (int32_t *)(void *)at;
+    at += align_up(scan->group_max * packed_bytes(code_dim) / 2);
     for (uint32_t i = 0; i < scan->group_max; i++) {
         scan->queries[i].candidate_upper = (float *)(void *)at;
         scan->queries[i].candidate_rows = (uint32_t *)(void *)(at + scan->capacity * sizeof(float));
@@ -301,10 +306,10 @@ static bool guess_failed(const cpu_code_scan *scan, const cpu_code_query *query)
 /* --- queries --- */
 
 /* The first query of the block that has query `index`. */
-static uint32_t block_begin(const cpu_code_scan *scan, uint32_t index) {
-    uint32_t begin = 0, most = scan->leaves->codes->query_block;
+static uint32_t block_begin(const cpu_code_scan *scan, uint32_t query_block, uint32_t index) {
+    uint32_t begin = 0;
     for (;;) {
-        uint32_t width = cpu_code_block_width(scan->query_count, most, begin);
+        uint32_t width = cpu_code_block_width(scan->query_count, query_block, begin);
         if (index < begin + width) return begin;
         begin += width;
     }
@@ -312,12 +317,41 @@ static uint32_t block_begin(const cpu_code_scan *scan, uint32_t index) {
 
 static void query_pack(cpu_code_scan *scan, uint32_t index) {
     const cpu_code_leaf *leaf = scan->leaves->codes;
-    uint32_t begin = block_begin(scan, index), groups = scan->code_dim / KITH_CODE_GROUP;
+    uint32_t begin = block_begin(scan, leaf->query_block, index), groups = scan->code_dim / KITH_CODE_GROUP;
     uint32_t width = cpu_code_block_width(scan->query_count, leaf->query_block, begin);
     int32_t *words = scan->packed + ((size_t)begin * groups + (index - begin)) * CPU_CODE_WORDS;
-    const int16_t *levels = scan->queries[index].code.levels;
+    cpu_code_query *query = &scan->queries[index];
+    query->words = words;
+    query->words_step = width * CPU_CODE_WORDS;
     for (uint32_t g = 0; g < groups; g++)
-        leaf->pack(levels + g * KITH_CODE_GROUP, words + (size_t)g * width * CPU_CODE_WORDS);
+        leaf->pack(query->code.levels + g * KITH_CODE_GROUP, words + (size_t)g * query->words_step);
+}
+
+/* Words of components [begin, end) of coarse levels: one of the first half, one of the second. */
+static void coarse_pack(const int8_t *levels, uint32_t begin, uint32_t end, uint32_t step, int32_t *words) {
+    uint32_t half = (end - begin) / 2;
+    for (uint32_t i = begin; i < begin + half; i += KITH_CODE_GROUP, words += step) {
+        memcpy(words, levels + i, KITH_CODE_GROUP);
+        memcpy(words + 1, levels + i + half, KITH_CODE_GROUP);
+    }
+}
+
+/* The scratch in which the query was coded is free. */
+static void query_coarsen(cpu_code_scan *scan, uint32_t index) {
+    const kith_code_basis *basis = &scan->job->rows->codes->basis;
+    const uint32_t block = scan->leaves->codes->coarse_block, begin = block_begin(scan, block, index);
+    const uint32_t pair = 2 * KITH_CODE_GROUP;
+    cpu_code_query *query = &scan->queries[index];
+    query->coarse.levels = scan->query_scratch;
+    kith_code_query_coarsen(basis, &query->code, &query->coarse);
+    uint32_t step = cpu_code_block_width(scan->query_count, block, begin) * CPU_CODE_WORDS;
+    int32_t *words = scan->coarse_packed + (size_t)begin * scan->code_dim / pair * CPU_CODE_WORDS +
+                     (size_t)(index - begin) * CPU_CODE_WORDS;
+    query->coarse_words = words;
+    query->coarse_step = step;
+    coarse_pack(query->coarse.levels, 0, basis->lead_dim, step, words);
+    words += (size_t)basis->lead_dim / pair * step;
+    coarse_pack(query->coarse.levels, basis->lead_dim, scan->code_dim, step, words);
 }
 
 static void query_start(cpu_code_scan *scan, uint32_t index, uint32_t job_index, kith_row_hit *hits_out) {
@@ -336,6 +370,7 @@ static void query_start(cpu_code_scan *scan, uint32_t index, uint32_t job_index,
     threshold_set(query, query->floor);
     if (query->code.inverse == 0) query_widen(query);
     query_pack(scan, index);
+    if (scan->coarse_made) query_coarsen(scan, index);
 }
 
 static void group_start(cpu_code_scan *scan, uint32_t first, kith_row_hit *hits_out) {
@@ -343,6 +378,8 @@ static void group_start(cpu_code_scan *scan, uint32_t first, kith_row_hit *hits_
     const kith_code_basis *basis = &job->rows->codes->basis;
     size_t stride = align_up(scan->code_dim * sizeof(int16_t)) / sizeof(int16_t);
     kith_code_query made[MAKE_QUERIES];
+    const cpu_code_leaf *leaf = scan->leaves->codes;
+    scan->coarse_made = leaf->coarse_block > 0 && scan->query_count >= leaf->coarse_least;
     scan->rows_seen = 0;
     for (uint32_t begin = 0; begin < scan->query_count; begin += MAKE_QUERIES) {
         uint32_t count = (uint32_t)size_min(scan->query_count - begin, MAKE_QUERIES);
@@ -359,34 +396,64 @@ static void group_start(cpu_code_scan *scan, uint32_t first, kith_row_hit *hits_
 
 /* --- rows --- */
 
-/* All components at once, or the first first. */
-static void look_set(cpu_code_scan *scan, uint32_t look_dim) {
-    bool whole = look_dim == scan->code_dim, biased = !scan->leaves->codes->signed_codes;
-    scan->look_dim = look_dim;
-    scan->look_tails_at = whole ? (uint32_t)offsetof(kith_code_block, tail) : scan->layout.lead_tail_at;
-    scan->looks = scan->passed = 0;
-    scan->pause = 0;
-    for (uint32_t i = 0; i < scan->query_count; i++) {
-        cpu_code_query *query = &scan->queries[i];
-        query->look_tail_weight = whole ? query->code.tail_weight : query->code.lead_tail_weight;
-        scan->error_weights[i] = query->code.error_weight;
-        scan->look_starts[i] = !biased ? 0 : whole ? -query->code.bias : -query->code.lead_bias;
-        query->rest_start = biased ? query->code.lead_bias - query->code.bias : 0;
-    }
+/* What coarse looks add up for a query, in steps of its ratio. */
+static void coarse_query_set(cpu_code_scan *scan, uint32_t index, bool whole) {
+    cpu_code_query *query = &scan->queries[index];
+    const kith_code_coarse *coarse = &query->coarse;
+    query->look_tail_weight = whole ? coarse->tail_weight : coarse->lead_tail_weight;
+    query->look_offset_weight = coarse->offset_weight;
+    scan->error_weights[index] = coarse->error_weight;
+    scan->length_weights[index] = coarse->lead_length_weight + (whole ? coarse->rest_length_weight : 0);
+    scan->look_starts[index] = whole ? -coarse->bias : -coarse->lead_bias;
 }
 
-/* A first look that passes too often costs more than it saves: all components are looked at for a while. Thresholds
+/* What the first look at a row adds up for a query. */
+static void look_query_set(cpu_code_scan *scan, uint32_t index) {
+    bool whole = scan->look_dim == scan->code_dim, biased = !scan->leaves->codes->signed_codes;
+    cpu_code_query *query = &scan->queries[index];
+    query->look_tail_weight = whole ? query->code.tail_weight : query->code.lead_tail_weight;
+    query->look_offset_weight = query->offset_weight;
+    query->rest_start = biased ? query->code.lead_bias - query->code.bias : 0;
+    scan->error_weights[index] = query->code.error_weight;
+    scan->length_weights[index] = 0;
+    scan->look_starts[index] = !biased ? 0 : whole ? -query->code.bias : -query->code.lead_bias;
+    if (scan->coarse) coarse_query_set(scan, index, whole);
+    cpu_code_look_threshold_set(scan, query);
+}
+
+/* The narrowest first look: at coarse levels, at the lead, at the lead's coarse levels. */
+static uint32_t look_most(const cpu_code_scan *scan) {
+    return (scan->job->rows->codes->basis.lead_dim < scan->code_dim) + scan->coarse_made;
+}
+
+static void look_set(cpu_code_scan *scan, uint32_t look) {
+    bool narrow = look == 2 || (look == 1 && !scan->coarse_made);
+    scan->look = look;
+    scan->coarse = look > 0 && scan->coarse_made;
+    scan->look_dim = narrow ? scan->job->rows->codes->basis.lead_dim : scan->code_dim;
+    scan->look_tails_at = narrow ? scan->layout.lead_tail_at : (uint32_t)offsetof(kith_code_block, tail);
+    scan->looks = scan->passed = 0;
+    for (uint32_t i = 0; i < scan->query_count; i++)
+        look_query_set(scan, i);
+}
+
+/* A first look that passes too often costs more than it saves: one that tells more is taken for a while. Thresholds
  * rise meanwhile, so it is tried again. */
 static void look_check(cpu_code_scan *scan) {
-    uint32_t lead_dim = scan->job->rows->codes->basis.lead_dim;
-    if (lead_dim == scan->code_dim) return;
-    if (scan->look_dim == scan->code_dim) {
-        if (++scan->pause == LOOK_PAUSE) look_set(scan, lead_dim);
-        return;
+    if (scan->look > 0 && scan->looks >= LOOKS_LEAST) {
+        bool narrow = scan->look_dim < scan->code_dim;
+        bool often = scan->passed * (narrow ? LOOKS_PASSED_MOST : LOOKS_PASSED_MOST_COARSE) > scan->looks;
+        scan->looks = scan->passed = 0;
+        if (often) {
+            scan->pause = scan->pause_next;
+            if (scan->pause_next < LOOK_PAUSE_MOST) scan->pause_next *= 2;
+            look_set(scan, scan->look - 1);
+            return;
+        }
     }
-    if (scan->looks < LOOKS_LEAST) return;
-    if (scan->passed * LOOKS_PASSED_MOST > scan->looks) look_set(scan, scan->code_dim);
-    scan->looks = scan->passed = 0;
+    if (scan->look == look_most(scan) || --scan->pause > 0) return;
+    scan->pause = scan->pause_next;
+    look_set(scan, scan->look + 1);
 }
 
 static void word_scan(cpu_code_scan *scan, uint32_t word) {
@@ -425,13 +492,15 @@ static void sample_finish(cpu_code_scan *scan, double part) {
         cpu_code_settle(scan, &scan->queries[i], scan->job->k + SETTLE_LEAST);
         query_guess(scan, &scan->queries[i], part);
     }
-    look_set(scan, scan->job->rows->codes->basis.lead_dim);
+    scan->pause_next = LOOK_PAUSE;
+    look_set(scan, look_most(scan));
 }
 
 static void rows_scan(cpu_code_scan *scan) {
     uint32_t words = (scan->job->row_end + 63) / 64 - scan->job->row_begin / 64, done = 0;
     uint32_t least = scan->query_count < SAMPLE_SHARED_LEAST ? SAMPLE_STEP_ALONE : 0;
-    look_set(scan, scan->code_dim);
+    scan->pause = scan->pause_next = LOOK_PAUSE;
+    look_set(scan, 0);
     for (size_t i = 0; i < sizeof sample_steps / sizeof sample_steps[0]; i++) {
         uint32_t step = sample_steps[i];
         if (step > words || (step > 1 && step < least)) continue;

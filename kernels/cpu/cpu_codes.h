@@ -37,8 +37,12 @@ enum {
 typedef struct cpu_code_query {
     float threshold; /* upper below it: out */
     float tail_weight, offset_weight;
-    float look_tail_weight; /* of the first look */
-    int32_t rest_start;     /* what the sums of the components after it start from */
+    float look_threshold, look_tail_weight, look_offset_weight; /* of the first look */
+    int32_t rest_start;          /* what the sums of a second look start from */
+    const int32_t *words;        /* of its levels, for a second look; */
+    uint32_t words_step;         /* from four components to the next */
+    const int32_t *coarse_words; /* and of its coarse levels, from eight components */
+    uint32_t coarse_step;        /* to the next */
     uint32_t candidate_count;
     float upper_most;         /* of the candidates, when last dropped from */
     float *candidate_upper;   /* [capacity] */
@@ -47,6 +51,7 @@ typedef struct cpu_code_query {
     double floor;             /* exact closeness below which rows are left out */
     double guess;             /* that k rows should reach; -INFINITY: none yet */
     kith_code_query code;
+    kith_code_coarse coarse;
     kith_row_hit *hits; /* [k], the caller's output; a heap */
     uint32_t hit_count;
     uint64_t rescored;
@@ -60,6 +65,8 @@ typedef struct cpu_code_leaf cpu_code_leaf;
 struct cpu_code_leaf {
     bool signed_codes;    /* codes lose their bias as they are read */
     uint32_t query_block; /* at most CPU_CODE_QUERY_BLOCK_MAX */
+    /* Queries of a block of coarse looks, and the fewest that are worth them; 0: it has none. */
+    uint32_t coarse_block, coarse_least;
     /* Four levels as the leaf wants to broadcast them. */
     void (*pack)(const int16_t *levels, int32_t *words_out);
     /* All queries of the scan against the rows of a block; bit i of `live`: row row_base + i may be returned. */
@@ -75,18 +82,26 @@ struct cpu_code_scan {
     uint32_t group_max; /* queries of a group */
     uint32_t capacity;  /* candidates of a query */
     uint32_t query_count;
-    uint32_t look_dim;      /* components of the first look; code_dim: the only one */
+    uint32_t look_dim;      /* components of the first look; code_dim: the only one, unless it is coarse */
     uint32_t look_tails_at; /* in a block: the tails for it */
-    uint32_t pause;         /* how long the first look has been left out */
+    bool coarse_made;       /* coarse levels of the group are there */
+    bool coarse;            /* the first look is by them */
+    uint32_t look;          /* which first look: 0 is none */
+    uint32_t pause;         /* until a narrower one is tried again */
+    uint32_t pause_next;    /* when that is in vain too */
     uint64_t looks, passed; /* first looks at row vectors, and those that a row passed */
     uint64_t rows_seen;     /* by this group */
     int32_t *packed;        /* blocks of n queries (cpu_code_block_width): [code_dim / 4][n][2] */
-    void *operand;          /* 64 bytes a component: a block's codes as the leaf wants them */
-    int16_t *levels;        /* [code_dim] */
+    /* Coarse levels, four components a word: [code_dim / 8][n][2]. The two words are of both halves of the lead, or
+     * of the rest (kith_code_coarse). */
+    int32_t *coarse_packed;
+    void *operand;   /* 64 bytes a component: a block's codes as the leaf wants them */
+    int16_t *levels; /* [code_dim] */
     void *query_scratch;
     float error_weights[CPU_CODE_GROUP_MAX];
-    int32_t look_starts[CPU_CODE_GROUP_MAX]; /* of the first look's sums: minus the bias */
-    int32_t starts[CPU_CODE_GROUP_MAX];      /* and with the noise of the block that is being scanned */
+    float length_weights[CPU_CODE_GROUP_MAX]; /* 0 unless the look is coarse */
+    int32_t look_starts[CPU_CODE_GROUP_MAX];  /* of the first look's sums: minus the bias */
+    int32_t starts[CPU_CODE_GROUP_MAX];       /* and with the noise of the block that is being scanned */
     cpu_code_query queries[CPU_CODE_GROUP_MAX];
 };
 
@@ -106,6 +121,12 @@ uint32_t cpu_codes_top_k(const cpu_leaves *leaves, const kith_top_k_job *job, vo
 
 /* Rescores the best candidates until at most `left_most` are left; the threshold rises. */
 void cpu_code_settle(cpu_code_scan *scan, cpu_code_query *query, uint32_t left_most);
+
+/* The query's threshold in the units of the first look. */
+static inline void cpu_code_look_threshold_set(const cpu_code_scan *scan, cpu_code_query *query) {
+    float threshold = query->threshold;
+    query->look_threshold = scan->coarse ? kith_code_coarse_threshold(&query->coarse, threshold) : threshold;
+}
 
 /* Queries are cut into as few blocks as the leaf allows, of widths as equal as can be; `begin` is the first of a block. */
 static inline uint32_t cpu_code_block_width(uint32_t query_count, uint32_t query_block, uint32_t begin) {

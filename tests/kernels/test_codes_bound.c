@@ -11,20 +11,53 @@ static uint64_t seed;
 
 typedef struct coded_queries {
     kith_code_query *made;
+    kith_code_coarse *coarse;
     int16_t *levels;
+    int8_t *coarse_levels;
 } coded_queries;
+
+/* Sixteen bits hold what a processor adds up of four products, whatever the codes. */
+static void coarse_levels_check(const int8_t *levels, uint32_t begin, uint32_t end) {
+    uint32_t half = (end - begin) / 2;
+    for (uint32_t i = begin; i < begin + half; i += 2) {
+        const int32_t four[] = {levels[i], levels[i + 1], levels[i + half], levels[i + half + 1]};
+        int32_t above = 0, below = 0;
+        for (uint32_t j = 0; j < 4; j++) {
+            assert_true(four[j] >= -127);
+            above += four[j] > 0 ? four[j] : 0;
+            below += four[j] < 0 ? four[j] : 0;
+        }
+        assert_true(above * 255 <= INT16_MAX && below * 255 >= INT16_MIN);
+    }
+}
 
 static coded_queries queries_make(const kernels_case *c, const kith_compute_ops *ops) {
     uint32_t count = c->shape.query_count, code_dim = c->codes.basis.code_dim;
-    coded_queries queries = {kith_alloc_array(count, sizeof *queries.made),
-        kith_alloc_array((size_t)count * code_dim, sizeof *queries.levels)};
+    coded_queries queries = {.made = kith_alloc_array(count, sizeof *queries.made),
+        .coarse = kith_alloc_array(count, sizeof *queries.coarse),
+        .levels = kith_alloc_array((size_t)count * code_dim, sizeof *queries.levels),
+        .coarse_levels = kith_alloc_array((size_t)count * code_dim, sizeof *queries.coarse_levels)};
     void *scratch = kith_try_alloc_aligned(kith_code_query_scratch_bytes(&c->codes.basis, count));
     assert_non_null(scratch);
     for (uint32_t i = 0; i < count; i++)
         queries.made[i].levels = queries.levels + (size_t)i * code_dim;
     kith_code_queries_make(ops, &c->codes.basis, c->queries, count, scratch, queries.made);
     kith_free(scratch);
+    for (uint32_t i = 0; i < count; i++) {
+        kith_code_coarse *coarse = &queries.coarse[i];
+        coarse->levels = queries.coarse_levels + (size_t)i * code_dim;
+        kith_code_query_coarsen(&c->codes.basis, &queries.made[i], coarse);
+        coarse_levels_check(coarse->levels, 0, c->codes.basis.lead_dim);
+        coarse_levels_check(coarse->levels, c->codes.basis.lead_dim, code_dim);
+    }
     return queries;
+}
+
+static void queries_free(coded_queries *queries) {
+    kith_free(queries->made);
+    kith_free(queries->coarse);
+    kith_free(queries->levels);
+    kith_free(queries->coarse_levels);
 }
 
 static uint32_t code_of(const kernels_case *c, const kith_code_block *block, uint32_t byte) {
@@ -32,13 +65,14 @@ static uint32_t code_of(const kernels_case *c, const kith_code_block *block, uin
     return codes[byte];
 }
 
+/* With the levels, or the coarse ones. */
 static int64_t integer_sum(const kernels_case *c, const kith_code_block *block, uint32_t at,
-    const kith_code_query *query, uint32_t begin, uint32_t end) {
+    const int16_t *levels, const int8_t *coarse, uint32_t begin, uint32_t end) {
     int64_t sum = 0;
     for (uint32_t i = begin; i < end; i++) {
         uint32_t byte =
             (i / KITH_CODE_GROUP * KITH_CODE_BLOCK_ROWS + at) * KITH_CODE_GROUP + i % KITH_CODE_GROUP;
-        sum += ((int64_t)code_of(c, block, byte) - KITH_CODE_BIAS) * query->levels[i];
+        sum += ((int64_t)code_of(c, block, byte) - KITH_CODE_BIAS) * (levels ? levels[i] : coarse[i]);
     }
     return sum;
 }
@@ -65,35 +99,87 @@ static void upper_check(
         (unsigned long long)c->shape.seed);
 }
 
+/* A row's constants. */
+typedef struct row_parts {
+    float noise, length, scale, tail, lead_tail, offset;
+} row_parts;
+
+static row_parts row_parts_of(const kernels_case *c, const kith_code_block *block, uint32_t at) {
+    kith_code_layout layout = kith_code_layout_of(&c->codes.basis);
+    const float *lead_tails = layout.lead_tail_at ? kith_code_part(block, layout.lead_tail_at) : block->tail;
+    const float *offsets = layout.offset_at ? kith_code_part(block, layout.offset_at) : NULL;
+    return (row_parts){.noise = block->noise,
+        .length = block->length,
+        .scale = block->scale[at],
+        .tail = block->tail[at],
+        .lead_tail = lead_tails[at],
+        .offset = offsets ? offsets[at] : 0};
+}
+
+/* The sums of the lead and of the rest. */
+typedef struct row_sums {
+    int64_t lead, rest;
+} row_sums;
+
+static float least_of(
+    const kernels_case *c, const kith_code_query *query, const row_parts *row, row_sums sum) {
+    /* As the CPU adds it to integers, and as a device adds it to the converted sum. */
+    volatile float noise = row->noise * query->error_weight;
+    int64_t steps = (int64_t)noise + 1;
+    assert_true(row->noise <= kith_code_noise_most(c->codes.basis.code_dim));
+    assert_true(llabs(sum.lead) + (llabs(sum.rest) + steps) <= INT32_MAX);
+    assert_true(kith_code_noise_most(c->codes.basis.code_dim) * (double)query->error_weight <=
+                ((double)INT32_MAX / KITH_CODE_LEVEL_SPAN) * (KITH_CODE_LEVEL_SPAN - 127));
+    float tail = row->tail * query->tail_weight, lead_tail = row->lead_tail * query->lead_tail_weight;
+    const float sums[] = {(float)(sum.lead + sum.rest + steps), (float)(sum.lead + steps) + (float)sum.rest,
+        (float)(sum.lead + sum.rest) + noise, (float)(sum.lead + steps)};
+    float least = INFINITY;
+    for (uint32_t i = 0; i < 4; i++)
+        least = fminf(least,
+            least_upper(row->scale, sums[i], i == 3 ? lead_tail : tail, row->offset, query->offset_weight));
+    return least;
+}
+
+/* By coarse levels: of all components at once, of the lead, and of the rest after it. */
+static float coarse_least_of(
+    const kernels_case *c, const kith_code_coarse *query, const row_parts *row, row_sums sum) {
+    volatile float whole_weight = query->lead_length_weight + query->rest_length_weight;
+    volatile float error = row->noise * query->error_weight;
+    volatile float lead_length = row->length * query->lead_length_weight, length = row->length * whole_weight;
+    volatile float rest_length = row->length * query->rest_length_weight;
+    volatile float lead_start = error + lead_length, start = error + length;
+    int64_t lead_steps = (int64_t)lead_start + 1, steps = (int64_t)start + 1;
+    int64_t rest_steps = (int64_t)rest_length + 1;
+    assert_true(255 * 127ll * c->codes.basis.code_dim + lead_steps + rest_steps <= INT32_MAX);
+    float tail = row->tail * query->tail_weight, lead_tail = row->lead_tail * query->lead_tail_weight;
+    const float sums[] = {(float)(sum.lead + sum.rest + steps),
+        (float)(sum.lead + lead_steps) + (float)(sum.rest + rest_steps), (float)(sum.lead + lead_steps)};
+    float least = INFINITY;
+    for (uint32_t i = 0; i < 3; i++)
+        least = fminf(least,
+            least_upper(row->scale, sums[i], i == 2 ? lead_tail : tail, row->offset, query->offset_weight));
+    return least;
+}
+
 static void row_check(
-    const kernels_case *c, const kith_code_query *query, uint32_t query_index, uint32_t row) {
+    const kernels_case *c, const coded_queries *queries, uint32_t query_index, uint32_t row) {
     const kith_code_block *block = kith_code_block_at(&c->codes, row / KITH_CODE_BLOCK_ROWS);
     const kith_code_basis *basis = &c->codes.basis;
-    uint32_t at = row % KITH_CODE_BLOCK_ROWS, lead_dim = basis->lead_dim;
-    kith_code_layout layout = kith_code_layout_of(basis);
-    int64_t lead = integer_sum(c, block, at, query, 0, lead_dim);
-    int64_t rest = integer_sum(c, block, at, query, lead_dim, basis->code_dim);
-    /* As the CPU adds it to integers, and as a device adds it to the converted sum. */
-    volatile float noise = block->noise * query->error_weight;
-    int64_t steps = (int64_t)noise + 1;
-    assert_true(block->noise <= kith_code_noise_most(basis->code_dim));
-    assert_true(llabs(lead) + (llabs(rest) + steps) <= INT32_MAX);
-    assert_true(kith_code_noise_most(basis->code_dim) * (double)query->error_weight <=
-                ((double)INT32_MAX / KITH_CODE_LEVEL_SPAN) * (KITH_CODE_LEVEL_SPAN - 127));
+    const kith_code_query *query = &queries->made[query_index];
+    const kith_code_coarse *coarse = &queries->coarse[query_index];
+    uint32_t at = row % KITH_CODE_BLOCK_ROWS, lead_dim = basis->lead_dim, code_dim = basis->code_dim;
+    row_sums sum = {integer_sum(c, block, at, query->levels, NULL, 0, lead_dim),
+        integer_sum(c, block, at, query->levels, NULL, lead_dim, code_dim)};
+    row_sums coarse_sum = {integer_sum(c, block, at, NULL, coarse->levels, 0, lead_dim),
+        integer_sum(c, block, at, NULL, coarse->levels, lead_dim, code_dim)};
     double closeness;
     const float *values = c->queries + (size_t)query_index * c->shape.dim;
     kith_compute_ref()->rescore(&c->rows, values, &row, 1, &closeness);
     float threshold = kith_code_threshold(query, closeness);
-    const float *lead_tails = layout.lead_tail_at ? kith_code_part(block, layout.lead_tail_at) : block->tail;
-    float offset = layout.offset_at ? ((const float *)kith_code_part(block, layout.offset_at))[at] : 0;
-    float tail = block->tail[at] * query->tail_weight, lead_tail = lead_tails[at] * query->lead_tail_weight;
-    const float sums[] = {(float)(lead + rest + steps), (float)(lead + steps) + (float)rest,
-        (float)(lead + rest) + noise, (float)(lead + steps)};
-    for (uint32_t i = 0; i < 4; i++) {
-        float upper =
-            least_upper(block->scale[at], sums[i], i == 3 ? lead_tail : tail, offset, query->offset_weight);
-        upper_check(c, upper, threshold, query_index, row, closeness);
-    }
+    row_parts parts = row_parts_of(c, block, at);
+    upper_check(c, least_of(c, query, &parts, sum), threshold, query_index, row, closeness);
+    upper_check(c, coarse_least_of(c, coarse, &parts, coarse_sum),
+        kith_code_coarse_threshold(coarse, threshold), query_index, row, closeness);
 }
 
 static void bound_check(const case_shape *shape, const kith_compute_ops *ops) {
@@ -102,10 +188,9 @@ static void bound_check(const case_shape *shape, const kith_compute_ops *ops) {
     coded_queries queries = queries_make(&c, ops);
     for (uint32_t q = 0; q < shape->query_count; q++) {
         for (uint32_t row = 0; row < shape->row_count; row++)
-            row_check(&c, &queries.made[q], q, row);
+            row_check(&c, &queries, q, row);
     }
-    kith_free(queries.made);
-    kith_free(queries.levels);
+    queries_free(&queries);
     case_destroy(&c);
 }
 
@@ -173,10 +258,9 @@ static void test_codes_bound__holds_for_rows_as_queries(void **state) {
         coded_queries queries = queries_make(&c, kith_compute_cpu());
         for (uint32_t q = 0; q < shape.query_count; q++) {
             for (uint32_t row = 0; row < shape.row_count; row++)
-                row_check(&c, &queries.made[q], q, row);
+                row_check(&c, &queries, q, row);
         }
-        kith_free(queries.made);
-        kith_free(queries.levels);
+        queries_free(&queries);
         case_destroy(&c);
     }
 }
@@ -229,9 +313,43 @@ static void test_codes_bound__holds_for_queries_along_the_residual(void **state)
         }
         coded_queries queries = queries_make(&c, kith_compute_cpu());
         for (uint32_t q = 0; q < shape.query_count; q++)
-            row_check(&c, &queries.made[q], q, q);
-        kith_free(queries.made);
-        kith_free(queries.levels);
+            row_check(&c, &queries, q, q);
+        queries_free(&queries);
+        case_destroy(&c);
+    }
+}
+
+/* One component is so large that coarse levels know nothing of the others, and rows lie along these, without an error of
+ * their own: Cauchy-Schwarz is an equality once more. */
+static void test_codes_bound__coarse_levels_hold_for_rows_along_what_they_leave(void **state) {
+    (void)state;
+    kith_rng rng;
+    kith_rng_init(&rng, seed);
+    for (uint64_t i = 0; i < test_scaled(60); i++) {
+        case_shape shape = {.metric = KITH_METRIC_IP,
+            .type = KITH_TYPE_F32,
+            .data = DATA_NORMAL,
+            .dim = 512u << i % 3,
+            .row_count = 16,
+            .query_count = 1,
+            .k = 1,
+            .seed = kith_rng_next(&rng)};
+        kernels_case c;
+        case_create(&shape, &c);
+        float *rows = c.vectors;
+        uint32_t large = (uint32_t)kith_rng_below(&rng, shape.dim);
+        for (uint32_t d = 0; d < shape.dim; d++) {
+            float sign = kith_rng_below(&rng, 2) ? 1 : -1;
+            c.queries[d] = d == large ? 1 : 0.0036f * sign;
+            for (uint32_t row = 0; row < shape.row_count; row++) /* of mean 0 */
+                rows[(size_t)row * shape.dim + d] = d == large ? 0 : row % 2 ? -sign : sign;
+        }
+        c.shape.codes = CODES_AXES;
+        case_codes_make(&c, &rng);
+        coded_queries queries = queries_make(&c, kith_compute_cpu());
+        for (uint32_t row = 0; row < shape.row_count; row++)
+            row_check(&c, &queries, 0, row);
+        queries_free(&queries);
         case_destroy(&c);
     }
 }
@@ -270,6 +388,7 @@ int main(void) {
         cmocka_unit_test(test_codes_bound__holds_at_the_widest),
         cmocka_unit_test(test_codes_bound__holds_for_rows_as_queries),
         cmocka_unit_test(test_codes_bound__holds_for_queries_along_the_residual),
+        cmocka_unit_test(test_codes_bound__coarse_levels_hold_for_rows_along_what_they_leave),
         cmocka_unit_test(test_codes_bound__the_bias_fits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

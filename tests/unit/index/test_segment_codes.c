@@ -135,19 +135,21 @@ static void row_check(const kith_segment *segment, const kith_codes *codes, uint
     double z[256] = {0}, tail[256];
     z_make(field, &codes->basis, stored, z);
     memcpy(tail, z, sizeof tail);
-    double error = 0, seen = 0, square = 0;
+    double error = 0, seen = 0, square = 0, length = 0;
     for (uint32_t i = 0; i < codes->basis.code_dim; i++) {
         double y = component(&codes->basis, i, z);
         uint8_t code = block_codes[(i / 4 * KITH_CODE_BLOCK_ROWS + lane) * 4 + i % 4];
         assert_true(code > 0);
         double coded = (double)block->scale[lane] * (code - KITH_CODE_BIAS);
         error += (y - coded) * (y - coded);
+        length += (code - KITH_CODE_BIAS) * (code - KITH_CODE_BIAS);
         seen += y * y;
         for (uint32_t j = 0; j < field->dim && codes->basis.vectors; j++)
             tail[j] -= y * codes->basis.vectors[(size_t)i * kith_code_stride(field->dim) + j];
     }
     for (uint32_t j = 0; j < field->dim; j++)
         square += tail[j] * tail[j];
+    assert_true(sqrt(length) <= block->length);
     double error_most = (double)block->noise * block->scale[lane];
     assert_true(sqrt(error) + KITH_CODE_SLOPE * sqrt(seen) <= error_most);
     if (codes->basis.vectors) assert_true(sqrt(square) <= block->tail[lane]);
@@ -436,6 +438,7 @@ static void test_segment_codes__numbers_out_of_range_are_corrupt(void **state) {
         {BASIS, 0, 64 + GOLDEN_STRIDE * 4 * 33 - 4, 4, minus}, /* the last direction past dim */
         {CODES, 0, 0, 4, nan}, {CODES, 0, 0, 4, infinite}, {CODES, 0, 0, 4, minus},    /* noise */
         {CODES, 0, 0, 4, 0x41000000},                                                  /* 8, of 7.7 at most */
+        {CODES, 0, 4, 4, nan}, {CODES, 0, 4, 4, 0x44800000}, {CODES, 0, 4, 4, minus},  /* length */
         {CODES, 0, 64, 4, minus}, {CODES, 0, 68, 4, nan}, {CODES, 0, 64, 4, infinite}, /* scale */
         {CODES, 0, 192, 4, minus}, {CODES, 1, 192, 4, nan},                            /* tail */
         {CODES, 0, 320, 4, minus}, {CODES, 0, 324, 4, nan},                            /* lead_tail */
@@ -458,7 +461,7 @@ static void test_segment_codes__numbers_out_of_range_are_corrupt(void **state) {
     assert_ok(spoiled_open(f, &always_kept, 0, &err), &err);
     const patch one_look = {BASIS, 0, 12, 4, 32}; /* but tails of the first of two follow */
     assert_int_equal(spoiled_open(f, &one_look, 0, &err), KITH_CORRUPT);
-    const patch of_before = {BASIS, 0, 24, 4, 0};
+    const patch of_before = {BASIS, 0, 24, 4, 1};
     assert_int_equal(spoiled_open(f, &of_before, 0, &err), KITH_CORRUPT);
     assert_non_null(strstr(err.text, "codes of another version"));
     assert_int_equal(spoiled_open(f, NULL, KITH_SEGMENT_CODES, &err), KITH_CORRUPT);
