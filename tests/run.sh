@@ -64,7 +64,9 @@ suite_lint() {
     check "lint: includes" python3 tests/lint/lint.py
     check "lint: format" tests/lint/format.sh
     check "lint: cppcheck" tests/lint/cppcheck.sh
-    check "lint: scripts" bash -n quickstart.sh install-deps.sh tests/run.sh tests/cluster/run.sh tests/integration/run.sh tests/integration/venv.sh tests/kernels/arm64/run.sh
+    # One at a time: of several, bash -n reads the first and takes the rest for its arguments.
+    check "lint: scripts" bash -c 'for script; do bash -n "$script" || exit 1; done' _ \
+        quickstart.sh install-deps.sh tests/run.sh tests/cluster/run.sh tests/integration/run.sh tests/integration/venv.sh tests/kernels/arm64/run.sh
 }
 suite_unit() { run_ctest unit "$preset" '^unit$'; }
 suite_kernels() {
