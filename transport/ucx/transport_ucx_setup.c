@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -190,8 +191,32 @@ err_close_fd:
     return status;
 }
 
+/* UCX 1.13 accepts a dial on a thread of its own and looks at its listener again when the dial's first bytes come, also if
+ * that has been destroyed meanwhile (seen to crash in ucp_cm_server_conn_request_cb). It has no call for "take no more", so
+ * the listening socket is closed to dials from below, and those that are through get the time to say their first bytes. */
+#define DIALS_END_MS 50
+#define DESCRIPTORS  4096
+
+static void dials_end(uint16_t port) {
+    for (int descriptor = 0; descriptor < DESCRIPTORS; descriptor++) {
+        struct sockaddr_storage address;
+        socklen_t address_bytes = sizeof address, listens_bytes = sizeof(int);
+        int listens = 0;
+        if (getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &listens_bytes) != 0 || !listens)
+            continue;
+        if (getsockname(descriptor, (struct sockaddr *)&address, &address_bytes) != 0) continue;
+        /* The port is at the same place in both families. */
+        if (ntohs(((const struct sockaddr_in *)&address)->sin_port) == port)
+            (void)shutdown(descriptor, SHUT_RDWR);
+    }
+    (void)poll(NULL, 0, DIALS_END_MS);
+}
+
 void ucx_setup_undo(ucx_transport *transport) {
-    if (transport->listener) ucp_listener_destroy(transport->listener);
+    if (transport->listener) {
+        dials_end(transport->port);
+        ucp_listener_destroy(transport->listener);
+    }
     ucp_worker_destroy(transport->worker);
     ucp_cleanup(transport->context);
     close(transport->wake_fd);
