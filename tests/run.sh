@@ -53,7 +53,7 @@ run_ctest() { # NAME PRESET LABEL-REGEX
     local xml="build/$2/junit-$1.xml"
     rm -f "$xml"
     ctest --test-dir "build/$2" -L "$3" -j "$jobs" --output-on-failure --output-junit "junit-$1.xml" --timeout 900 |
-        grep -vE '^(Test project|Label Time|Total Test time|$)|Start +[0-9]+:' || true
+        grep -avE '^(Test project|Label Time|Total Test time|$)|Start +[0-9]+:' || true
     local numbers
     numbers=$(python3 tests/junit_count.py "$xml") || numbers="0 1"
     # shellcheck disable=SC2086

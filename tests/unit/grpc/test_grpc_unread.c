@@ -74,10 +74,16 @@ static void test_grpc_unread__answered_batches_leave_their_places(void **state) 
 static void test_grpc_unread__their_bytes_are_admitted(void **state) {
     FIXTURE_SETUP(.request_bytes_max = 8 * MIB);
     grpc_raw raw;
+    uint64_t until_ns = kith_env_now_ns(fixture->env) + TRY_NS;
     atomic_store(&fixture->api->payload_bytes, MIB);
     grpc_raw_open(&raw, kith_grpc_server_port(fixture->server));
     raw_calls(fixture, &raw, scroll_request, SCROLL, 6);
-    call_until(fixture, scroll_request, SCROLL, KITH_GRPC_RESOURCE_EXHAUSTED);
+    /* One of the six is itself refused if it comes while this client's answer is out: another takes its place. */
+    do {
+        assert_true(kith_env_now_ns(fixture->env) < until_ns);
+        raw_calls(fixture, &raw, scroll_request, SCROLL, 1);
+        scroll_request(fixture);
+    } while (grpc_fixture_call(fixture, SCROLL, CALL_MS) != KITH_GRPC_RESOURCE_EXHAUSTED);
     assert_non_null(strstr((const char *)fixture->reply.data, "of answers that clients have not read"));
     count_request(fixture);
     assert_int_equal(grpc_fixture_call(fixture, COUNT, CALL_MS), 0);
