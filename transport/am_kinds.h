@@ -17,7 +17,12 @@ typedef enum kith_am_kind {
     KITH_AM_META_PROPOSE = 9, /* node to leader: a kith.meta.v1 MetaCommand -> MetaProposeReply */
     KITH_AM_COORDINATOR =
         10, /* any to coordinator: CoordinatorRequest (status, join, leave, transfer) -> CoordinatorReply */
-    KITH_AM_KIND_COUNT = 11,
+    /* Of replication. */
+    KITH_AM_APPEND = 11, /* primary to replica: ShardAppendRequest -> ShardAppendReply */
+    KITH_AM_FETCH =
+        12, /* replica to primary: ShardFetchRequest, a piece of a shard snapshot -> ShardFetchReply */
+    KITH_AM_DIGEST = 13, /* primary to replica: ShardDigestRequest, digests of slots -> ShardDigestReply */
+    KITH_AM_KIND_COUNT = 14,
 } kith_am_kind;
 
 #endif

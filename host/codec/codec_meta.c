@@ -285,6 +285,9 @@ void kith_codec_meta_command_encode(const kith_codec_meta_command *command, kith
     case KITH_CODEC_META_REMOVE_NODE:
         small_encode(command, buf);
         break;
+    case KITH_CODEC_META_CHANGE_SHARDS:
+    case KITH_CODEC_META_UPDATE_COLLECTION:
+        break;
     }
 }
 

@@ -29,13 +29,25 @@ typedef enum kith_codec_meta_kind {
     KITH_CODEC_META_NODE_DOWN = 4,
     KITH_CODEC_META_DRAIN_NODE = 5,
     KITH_CODEC_META_REMOVE_NODE = 6,
+    KITH_CODEC_META_CHANGE_SHARDS = 7,
+    KITH_CODEC_META_UPDATE_COLLECTION = 8,
 } kith_codec_meta_kind;
+
+/* Who has a shard from now on: a compare-and-set on its epoch. Each of a command stands for itself. */
+typedef struct kith_codec_meta_shard_change {
+    uint64_t shard_id;
+    /* `shard.epoch` is the one that is replaced; the new one is one more. Refused unless the primary was in sync before; and unless those that
+     * are in sync were, or the primary stays (only it knows who has caught up). */
+    kith_meta_shard shard;
+} kith_codec_meta_shard_change;
+#define KITH_META_SHARD_CHANGES_MAX 1024u /* of one command */
 
 typedef struct kith_codec_meta_command {
     kith_codec_meta_kind kind;
     kith_request_id request_id; /* all zero client: not remembered */
     /* create: id and shard_id_first may be 0, given when it is applied; created_wall_ms is the proposer's
-     * clock. drop: `id` (0: whichever has the name) and `name` count, the rest is zero. */
+     * clock. drop: `id` (0: whichever has the name) and `name` count, the rest is zero. update: these, and replication_factor and
+     * min_in_sync (0: as it is). */
     kith_collection collection;
     /* create: where its shards go, as the leader's placement chose; NULL: on the one node there is. Epochs do
      * not count. [collection.shard_count], at most replication_factor replicas each. */
@@ -43,6 +55,9 @@ typedef struct kith_codec_meta_command {
     /* register: what the node says of itself; draining, down, number and up_map_version do not count.
      * The others: `id` counts; drain: and `draining`. */
     kith_node node;
+    const kith_codec_meta_shard_change
+        *changes;          /* change_shards: [change_count]; `changed` when any took place */
+    uint32_t change_count; /* 1..KITH_META_SHARD_CHANGES_MAX */
     uint64_t
         judged_map_version; /* node_down: of the map that its judge went by; 0: whatever happened since */
 } kith_codec_meta_command;

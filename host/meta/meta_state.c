@@ -42,6 +42,9 @@ static void rule_apply(
     case KITH_CODEC_META_REMOVE_NODE:
         kith_meta_state_remove(state, command, result);
         return;
+    case KITH_CODEC_META_CHANGE_SHARDS:
+    case KITH_CODEC_META_UPDATE_COLLECTION:
+        break;
     }
     result->status = kith_err_set(
         &result->err, KITH_UNIMPLEMENTED, "metadata command %u is unknown", (unsigned)command->kind);

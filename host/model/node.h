@@ -40,8 +40,11 @@ typedef struct kith_node {
 
 /* One shard of a collection. */
 typedef struct kith_meta_shard {
-    uint64_t epoch;                       /* from 1; raised by every change of its replicas */
-    uint8_t replica_count;                /* 0: it is on the one node there is */
+    uint64_t epoch; /* from 1; raised by every change of its primary, its replicas or its in-sync set */
+    uint8_t replica_count; /* 0: it is on the one node there is */
+    /* Bit i: replicas[i] is in sync, that is, it has every write that was ever acknowledged. Bit 0 is set where there are
+     * replicas: the primary is in sync. */
+    uint8_t in_sync;
     uint32_t replicas[KITH_REPLICAS_MAX]; /* [replica_count] numbers of nodes, primary first */
 } kith_meta_shard;
 

@@ -32,6 +32,9 @@ typedef struct kith_collection {
     uint64_t shard_id_first; /* shards are shard_id_first .. + shard_count - 1; ids are never reused */
     uint64_t created_wall_ms;
     uint32_t replication_factor; /* 1..KITH_REPLICAS_MAX copies of each shard; 0 in a wish: not said */
+    /* Replicas in sync, the primary among them, without which no write begins: 1..replication_factor; 0 in a wish: not said,
+     * (replication_factor + 1) / 2. */
+    uint32_t min_in_sync;
 } kith_collection;
 
 /* Names: 1..255 bytes (fields: 0..255) of letters, digits, '_', '-', '.', not beginning with '.' or '-'. `what` is

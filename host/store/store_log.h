@@ -16,13 +16,17 @@
 #include "host/env/env.h"
 
 #define KITH_LOG_STREAM_META 0ULL /* streams above it are shard ids */
+#define KITH_LOG_STREAM_NOTES                                                                                \
+    UINT64_MAX /* which entries of replicated shards are committed: host/shard/shard_note.h */
 
 typedef struct kith_store_log kith_store_log;
 
 typedef struct kith_log_entry {
     uint64_t stream;
     uint64_t epoch;
-    uint64_t sequence; /* rises within a stream; gaps where an append was refused */
+    /* Rises within a stream; gaps where an append was refused. One that does not rise supersedes what the stream had from there on
+     * (host/shard/shard_replica.h). */
+    uint64_t sequence;
     const void *data;
     size_t bytes;
 } kith_log_entry;
@@ -64,6 +68,13 @@ void kith_store_log_append(kith_store_log *log, kith_log_append *append);
 void kith_store_log_trim(kith_store_log *log, uint64_t stream, uint64_t sequence);
 /* Nothing of `stream` is needed any more. */
 void kith_store_log_drop(kith_store_log *log, uint64_t stream);
+/* Entries of `stream` with sequences [from, to], as far as they are in the files and durable, in the order written (superseded ones
+ * too): `each` borrows them; a status but OK ends the reading with it. Waits for the disk: from an executor that may. Files that go
+ * meanwhile are read to their end. NOT_FOUND: `from` is older than what the files have. */
+KITH_CHECK kith_status kith_store_log_read(kith_store_log *log, uint64_t stream, uint64_t from, uint64_t to,
+    kith_status (*each)(void *ctx, const kith_log_entry *entry, kith_err *err), void *ctx, kith_err *err);
+/* The oldest sequence of `stream` that kith_store_log_read can give; UINT64_MAX: none. */
+uint64_t kith_store_log_first(kith_store_log *log, uint64_t stream);
 /* OK while the log accepts appends; else why it stopped (a failed sync is not retried into a lie). */
 kith_status kith_store_log_health(kith_store_log *log, kith_err *err);
 void kith_store_log_stats_read(kith_store_log *log, kith_log_stats *stats_out);
