@@ -5,6 +5,8 @@
 #ifndef KITH_CODEC_CODEC_REPLICA_H
 #define KITH_CODEC_CODEC_REPLICA_H
 
+#include <stdbool.h>
+
 #include "host/base/arena.h"
 #include "host/base/buf.h"
 #include "host/base/err.h"
