@@ -230,7 +230,8 @@ struct kith_grpc_unary {
     kith_buf reply;
     kith_grpc_room room;
     kith_api_refresh refresh;
-    bool refreshed; /* once is enough */
+    kith_grpc_tag refresh_ended; /* brings the call back to its thread */
+    bool refreshed;              /* once is enough */
     union {
         kith_api_call call; /* the others begin with it */
         kith_api_search_call search;

@@ -14,9 +14,12 @@ kith_api_call kith_grpc_unary_api_call(kith_grpc_unary *unary) {
     return (kith_api_call){.arena = &unary->arena, .deadline_ns = kith_grpc_call_deadline_ns(&unary->base)};
 }
 
+static void unary_refresh_ended(kith_grpc_tag *tag, bool ok);
+
 static void unary_create(kith_grpc_call *call) {
     kith_arena_init(&unary_of(call)->arena);
     kith_buf_init(&unary_of(call)->reply);
+    unary_of(call)->refresh_ended.run = unary_refresh_ended;
 }
 
 static void unary_destroy(kith_grpc_call *call) {
@@ -32,7 +35,10 @@ static bool unary_refreshes(kith_grpc_unary *unary, kith_status status) {
     unary->refreshed = true;
     unary->refresh =
         (kith_api_refresh){.deadline_ns = kith_grpc_call_deadline_ns(&unary->base), .done = unary_refreshed};
-    return kith_api_refresh_start(unary->base.thread->server->options.api, &unary->refresh);
+    unary->base.pending_count++; /* of refresh_ended */
+    if (kith_api_refresh_start(unary->base.thread->server->options.api, &unary->refresh)) return true;
+    unary->base.pending_count--;
+    return false;
 }
 
 /* Decodes the payload and starts the call, or answers it. */
@@ -53,10 +59,26 @@ static void unary_start(kith_grpc_unary *unary) {
     if (status != KITH_OK) kith_grpc_unary_answer(unary, status, &err);
 }
 
+static void unary_cancelled(kith_grpc_call *call) {
+    /* relaxed: it only asks for less work. */
+    atomic_store_explicit(&unary_of(call)->api.call.cancelled, true, memory_order_relaxed);
+}
+
+/* On a thread that others wait for: a batch of nothing comes back through the call's queue. */
 static void unary_refreshed(kith_api_refresh *refresh) {
     kith_grpc_unary *unary =
         (kith_grpc_unary *)(void *)((char *)refresh - offsetof(kith_grpc_unary, refresh));
+    kith_grpc_call_start_batch(&unary->base, NULL, 0, &unary->refresh_ended);
+}
+
+static void unary_refresh_ended(kith_grpc_tag *tag, bool ok) {
+    kith_grpc_unary *unary =
+        (kith_grpc_unary *)(void *)((char *)tag - offsetof(kith_grpc_unary, refresh_ended));
+    (void)ok; /* a call whose client went away meanwhile is answered all the same */
+    unary->base.pending_count--;
     unary_start(unary);
+    if (unary->base.is_closed) unary_cancelled(&unary->base);
+    kith_grpc_call_settle(&unary->base);
 }
 
 static void unary_begin(kith_grpc_call *call) {
@@ -114,11 +136,6 @@ void kith_grpc_unary_answer(kith_grpc_unary *unary, kith_status status, const ki
         kith_arena_trim(&unary->arena, KITH_GRPC_ARENA_KEPT_BYTES_MAX);
         kith_grpc_call_finish(&unary->base, KITH_OK, NULL, &unary->reply);
     }
-}
-
-static void unary_cancelled(kith_grpc_call *call) {
-    /* relaxed: it only asks for less work. */
-    atomic_store_explicit(&unary_of(call)->api.call.cancelled, true, memory_order_relaxed);
 }
 
 static void unary_recycle(kith_grpc_call *call) {

@@ -287,8 +287,16 @@ kith_status kith_api_ready(kith_api *api, kith_err *err) {
     return ready == KITH_OK ? KITH_OK : kith_err_set(err, ready, "not ready: %s", api->message);
 }
 
+static void refresh_run(kith_task *task) {
+    kith_api *api = (kith_api *)((char *)task - offsetof(kith_api, refresh_task));
+    atomic_store(&api->mode, FAKE_ANSWER);
+    api->refresh->done(api->refresh);
+}
+
 bool kith_api_refresh_start(kith_api *api, kith_api_refresh *refresh) {
-    (void)api;
-    (void)refresh;
-    return false;
+    if (!atomic_load(&api->refreshes)) return false;
+    api->refresh = refresh;
+    api->refresh_task.run = refresh_run;
+    kith_executor_post(api->executor, &api->refresh_task);
+    return true;
 }

@@ -35,6 +35,10 @@ struct kith_api {
     atomic_uint cancelled; /* calls that saw it */
     atomic_uint held_count;
     atomic_bool released;
+    /* A call that is refused with NOT_FOUND waits, and is answered when it comes again. */
+    atomic_bool refreshes;
+    kith_task refresh_task;
+    kith_api_refresh *refresh;
     /* If not NULL, runs on the thread that starts a call, before anything else of it. */
     void (*hook)(void *ctx);
     void *hook_ctx;

@@ -1,6 +1,7 @@
 /* Unary calls reach the api with what the client sent and come back with what it answered. */
 #include "tests/unit/grpc/grpc_fixture.h"
 
+#include <pthread.h>
 #include <string.h>
 
 #define SEARCH "/kith.v1.Points/Search"
@@ -305,6 +306,28 @@ static void test_grpc_unary__threads_share_the_load(void **state) {
     grpc_fixture_remove(fixture);
 }
 
+static void thread_note(void *ctx) {
+    pthread_t *threads = ctx;
+    threads[threads[0] ? 1 : 0] = pthread_self();
+}
+
+/* What a newer map brings back is decoded where calls are, not on the thread that brings maps. */
+static void test_grpc_unary__a_refreshed_call_begins_again_on_its_own_thread(void **state) {
+    FIXTURE_SETUP();
+    pthread_t threads[2] = {0};
+    fixture->api->mode = FAKE_REFUSE;
+    fixture->api->status = KITH_NOT_FOUND;
+    fixture->api->message = "there is no such collection";
+    fixture->api->refreshes = true;
+    fixture->api->hook = thread_note;
+    fixture->api->hook_ctx = threads;
+    search_request(fixture, 1);
+    call_ok(fixture, SEARCH);
+    assert_int_equal(fixture->api->calls, 2);
+    assert_true(pthread_equal(threads[0], threads[1]));
+    grpc_fixture_remove(fixture);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_grpc_unary__search_brings_hits),
@@ -323,6 +346,7 @@ int main(void) {
         cmocka_unit_test(test_grpc_unary__a_passed_deadline_cancels_the_api),
         cmocka_unit_test(test_grpc_unary__long_answers_arrive_whole),
         cmocka_unit_test(test_grpc_unary__threads_share_the_load),
+        cmocka_unit_test(test_grpc_unary__a_refreshed_call_begins_again_on_its_own_thread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
