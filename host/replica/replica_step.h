@@ -11,7 +11,8 @@
  *   2. Every change of primary, replicas or ISR is a compare-and-set on the shard's epoch in the metadata, and raises it. A message of an
  *      older epoch is refused by everyone.
  *   3. Only the primary changes who is in sync (a follower that is silent leaves, a replica that caught up enters);
- *      only the coordinators change who is primary, to a member of the ISR. A process that starts does not lead in an
+ *      only the coordinators change who is primary, to a member of the ISR, add replicas (not in sync), and drop others than the primary,
+ *      also such as are in sync (host/cluster/rebalance.h). A process that starts does not lead in an
  *      epoch that it finds: it asks for a new one, because followers may have entries of the old one that it has not.
  *   4. A new primary appends an epoch-start entry, brings the ISR to its log, commits all of it, and waits until no lease of the
  *      primary before it can be valid; only then does it serve.
@@ -21,7 +22,8 @@
  *      something sent less than L ago. A follower may answer `in_sync` reads until L after the newest own stamp that came back
  *      (`echo_ns`) from a primary whose own lease was valid as it sent it. So a follower leaves the ISR no earlier than
  *      2 L (1 + drift) after its last acknowledgement, and a new primary commits nothing before that much after its own last
- *      acknowledgement to the one before (after its start, where it does not know).
+ *      acknowledgement to the one before (after its start, where it does not know). The same holds for a member of the ISR that
+ *      a coordinator dropped: the primary commits nothing without it before that much after its last acknowledgement.
  *
  * Threads: one at a time. Ownership: create/destroy. */
 #ifndef KITH_REPLICA_REPLICA_STEP_H
