@@ -13,6 +13,7 @@
 #include "host/codec/codec_meta.h"
 #include "host/codec/codec_points.h"
 #include "host/codec/codec_reflection.h"
+#include "host/codec/codec_replica.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
@@ -134,21 +135,23 @@ static void fuzz_client_collections(input *in) {
 
 /* --- peers --- */
 
-/* Encoding what was decoded, and that again, gives the same bytes. */
-#define FUZZ_PEER(name)                                                                                      \
+/* Encoding what was decoded, and that again, gives the same bytes. `...`: the arena, where decoding takes one. */
+#define FUZZ_AGAIN(name, ...)                                                                                \
     static void fuzz_##name(input *in) {                                                                     \
         kith_codec_##name first, second;                                                                     \
-        if (kith_codec_##name##_decode(in->data, in->bytes, in->arena, &first, in->err) != KITH_OK) return;  \
+        if (kith_codec_##name##_decode(in->data, in->bytes, ##__VA_ARGS__, &first, in->err) != KITH_OK)      \
+            return;                                                                                          \
         kith_codec_##name##_encode(&first, in->again);                                                       \
         size_t once_bytes = in->again->bytes;                                                                \
         kith_status status =                                                                                 \
-            kith_codec_##name##_decode(in->again->data, once_bytes, in->arena, &second, in->err);            \
+            kith_codec_##name##_decode(in->again->data, once_bytes, ##__VA_ARGS__, &second, in->err);        \
         kith_assert(status == KITH_OK);                                                                      \
         kith_codec_##name##_encode(&second, in->again);                                                      \
         kith_assert(in->again->bytes == 2 * once_bytes);                                                     \
         if (once_bytes > 0)                                                                                  \
             kith_assert(memcmp(in->again->data, in->again->data + once_bytes, once_bytes) == 0);             \
     }
+#define FUZZ_PEER(name) FUZZ_AGAIN(name, in->arena)
 FUZZ_PEER(shard_search_request)
 FUZZ_PEER(shard_search_response)
 FUZZ_PEER(shard_write_request)
@@ -163,6 +166,12 @@ FUZZ_PEER(heartbeat_reply)
 FUZZ_PEER(propose_reply)
 FUZZ_PEER(coordinator_request)
 FUZZ_PEER(coordinator_reply)
+FUZZ_PEER(append_request)
+FUZZ_AGAIN(append_reply)
+FUZZ_AGAIN(fetch_request)
+FUZZ_PEER(fetch_reply)
+FUZZ_AGAIN(digest_request)
+FUZZ_PEER(digest_reply)
 
 static void fuzz_shard_read_response(input *in) {
     static const kith_schema schema = {
@@ -229,7 +238,8 @@ static void (*const targets[])(input *in) = {fuzz_upsert, fuzz_delete, fuzz_get,
     fuzz_shard_count_response, fuzz_meta_command, fuzz_meta_snapshot, fuzz_heartbeat, fuzz_heartbeat_reply,
     fuzz_propose_reply, fuzz_coordinator_request, fuzz_coordinator_reply, fuzz_map_version,
     fuzz_cluster_request, fuzz_cluster_status, fuzz_cluster_shards, fuzz_cluster_join, fuzz_cluster_node,
-    fuzz_cluster_status_json, fuzz_cluster_shards_json, fuzz_cluster_join_json};
+    fuzz_cluster_status_json, fuzz_cluster_shards_json, fuzz_cluster_join_json, fuzz_append_request,
+    fuzz_append_reply, fuzz_fetch_request, fuzz_fetch_reply, fuzz_digest_request, fuzz_digest_reply};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
     if (bytes == 0) return 0;

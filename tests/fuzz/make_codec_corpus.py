@@ -119,6 +119,15 @@ MESSAGES = [
          raw(4, raw(1, UUID) + raw(2, "data-1") + num(3, 1)) + raw(4, raw(2, "nobody"))))),
         ("join", (32, 36), raw(1, UUID) + num(2, 1) + raw(3, MEMBER))) for kind, suffix in zip(kinds, ("", "_json"))],
     ("cluster_node", 33, raw(1, CLUSTER_NODE)),
+    ("append_request", 37, num(1, 7) + num(2, 5) + num(3, 4) + num(4, 9) + num(5, 8) + num(6, 1000) +
+        raw(7, u64(4, 10, 3, 5, 11, 0, 5, 12, 2)) + raw(8, "abcde")),
+    ("append_request_empty", 37, num(1, 7) + num(2, 5) + num(4, 9) + num(9, 1)),
+    ("append_reply", 38, num(1, 2) + num(2, 5) + num(3, 9) + num(4, 8) + num(5, 1000) + num(6, 7)),
+    ("fetch_request", 39, num(1, 7) + num(2, 5) + num(3, 1) + num(4, 4096) + num(5, 4096)),
+    ("fetch_reply", 40, num(1, 1) + num(2, 100) + num(3, 5) + num(4, 9) + num(5, 10) + raw(6, "123456789") +
+        num(7, 0xE3069283)),
+    ("digest_request", 41, num(1, 7) + num(2, 5) + num(3, 9) + num(4, 16) + num(5, 16)),
+    ("digest_reply", 42, num(1, 9) + raw(2, u64(1, 2, 3))),
 ]
 
 
