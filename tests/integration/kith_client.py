@@ -85,6 +85,7 @@ class Client:
         self.timeout = timeout
         self.collections = collections_grpc.CollectionsStub(self.channel)
         self.points = points_grpc.PointsStub(self.channel)
+        self.cluster = cluster_grpc.ClusterStub(self.channel)
         self.client_id = os.urandom(16)
         self.numbers = itertools.count(1)
 
@@ -100,10 +101,10 @@ class Client:
     def request_id(self):
         return types.RequestId(client=self.client_id, number=next(self.numbers))
 
-    def create(self, name, dim=None, metric="l2", type="f32", fields=None, shards=0):
-        """`fields` are {name: (dim, metric, type)}."""
+    def create(self, name, dim=None, metric="l2", type="f32", fields=None, shards=0, **options):
+        """`fields` are {name: (dim, metric, type)}; `options` of the request."""
         given = fields or {"": (dim, metric, type)}
-        request = collections.CreateCollectionRequest(name=name, shard_count=shards)
+        request = collections.CreateCollectionRequest(name=name, shard_count=shards, **options)
         for field, (field_dim, field_metric, field_type) in given.items():
             request.fields.append(types.VectorField(name=field, dim=field_dim, metric=METRICS[field_metric],
                                                     type=TYPES[field_type]))
@@ -170,6 +171,11 @@ class Client:
 
     def count(self, name):
         return self.points.Count(points.CountRequest(collection=name), timeout=self.timeout).count
+
+    def shards(self, name=""):
+        """Of a collection, or of all: where each shard is."""
+        answer = self.cluster.Shards(cluster.ClusterShardsRequest(collection=name), timeout=self.timeout)
+        return [shard for one in answer.collections for shard in one.shards]
 
     def scroll(self, name, limit=1000, payload=False, vectors=False):
         """All points, page by page."""

@@ -148,6 +148,11 @@ class Kithd:
             assert time.monotonic() < deadline, f"'{text}' is not in the log:\n{self.log_tail()}"
             time.sleep(0.02)
 
+    def metric(self, name):
+        """The sum of its series; 0 where there is none."""
+        lines = self.http("/metrics")[1].splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.split("{")[0].split(" ")[0] == name)
+
     def rss(self, name="Pss"):
         """Bytes of a line of smaps_rollup."""
         for line in pathlib.Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines():
