@@ -19,6 +19,10 @@
 #include "host/model/record.h"
 #include "host/model/schema.h"
 
+/* What a read promises, as kith_replica_read (host/replica/replica_step.h) has it; 0, in sync, is the default. */
+#define KITH_CODEC_READ_OF_TOKEN 3u
+#define KITH_CODEC_READ_LAST     KITH_CODEC_READ_OF_TOKEN
+
 /* --- search: KITH_AM_SEARCH: some shards of one collection on one node, their hits merged there --- */
 
 typedef struct kith_codec_shard_search_request {
@@ -32,6 +36,8 @@ typedef struct kith_codec_shard_search_request {
     uint32_t dim;         /* 1..KITH_DIM_MAX */
     const float *queries; /* [query_count][dim] f32, row-major */
     bool exact;
+    uint32_t read;          /* 0..KITH_CODEC_READ_LAST */
+    const uint64_t *tokens; /* KITH_CODEC_READ_OF_TOKEN: [shard_count] sequences; else NULL */
 } kith_codec_shard_search_request;
 
 /* How one shard fared. */
@@ -99,6 +105,8 @@ typedef struct kith_codec_shard_read_request {
     bool with_payload;
     bool with_vectors;
     uint64_t bytes_max; /* see kith_shard_read */
+    uint32_t read;      /* 0..KITH_CODEC_READ_LAST */
+    uint64_t token;     /* KITH_CODEC_READ_OF_TOKEN: sequence */
 } kith_codec_shard_read_request;
 
 typedef struct kith_codec_shard_point {
@@ -135,6 +143,8 @@ typedef struct kith_codec_shard_count_request {
     uint64_t map_version;      /* that the asker went by */
     const uint64_t *shard_ids; /* [shard_count] */
     uint32_t shard_count;      /* 1..KITH_SHARDS_MAX */
+    uint32_t read;             /* 0..KITH_CODEC_READ_LAST */
+    const uint64_t *tokens;    /* KITH_CODEC_READ_OF_TOKEN: [shard_count] sequences; else NULL */
 } kith_codec_shard_count_request;
 
 typedef struct kith_codec_shard_stats {

@@ -12,6 +12,29 @@ kith_status kith_codec_shard_numbers_decode(
     return KITH_OK;
 }
 
+kith_status kith_codec_shard_read_check(uint32_t read, kith_err *err) {
+    if (read <= KITH_CODEC_READ_LAST) return KITH_OK;
+    return kith_err_set(err, KITH_INTERNAL, "read: %u is not in 0..%u", read, KITH_CODEC_READ_LAST);
+}
+
+kith_status kith_codec_shard_tokens_decode(uint32_t read, ProtobufCBinaryData tokens, uint32_t shard_count,
+    const uint64_t **tokens_out, kith_err *err) {
+    kith_status status = kith_codec_shard_read_check(read, err);
+    if (status != KITH_OK) return status;
+    size_t bytes = read == KITH_CODEC_READ_OF_TOKEN ? (size_t)shard_count * 8 : 0;
+    if (tokens.len != bytes) {
+        return kith_err_set(err, KITH_INTERNAL, "tokens: %zu bytes; a read of kind %u of %u shards has %zu",
+            tokens.len, read, shard_count, bytes);
+    }
+    *tokens_out = bytes > 0 ? (const uint64_t *)(const void *)tokens.data : NULL;
+    return KITH_OK;
+}
+
+void kith_codec_shard_tokens_encode(
+    const uint64_t *tokens, uint32_t shard_count, uint32_t field, kith_buf *buf) {
+    if (tokens) kith_wire_u64_array(buf, field, tokens, shard_count);
+}
+
 kith_status kith_codec_shard_status_decode(const Kith__Internal__V1__ShardStatus *message, kith_arena *arena,
     kith_codec_shard_status *status_out, kith_err *err) {
     status_out->shard_id = message->shard_id;

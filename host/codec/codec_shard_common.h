@@ -11,6 +11,13 @@
 KITH_CHECK kith_status kith_codec_shard_numbers_decode(
     ProtobufCBinaryData packed, const uint64_t **numbers_out, uint32_t *count_out, kith_err *err);
 
+/* What a read promises: one token for each of `shard_count` shards where it goes by tokens, else none; read in place. */
+KITH_CHECK kith_status kith_codec_shard_tokens_decode(uint32_t read, ProtobufCBinaryData tokens,
+    uint32_t shard_count, const uint64_t **tokens_out, kith_err *err);
+void kith_codec_shard_tokens_encode(
+    const uint64_t *tokens, uint32_t shard_count, uint32_t field, kith_buf *buf);
+KITH_CHECK kith_status kith_codec_shard_read_check(uint32_t read, kith_err *err);
+
 KITH_CHECK kith_status kith_codec_shard_status_decode(const Kith__Internal__V1__ShardStatus *message,
     kith_arena *arena, kith_codec_shard_status *status_out, kith_err *err);
 void kith_codec_shard_status_encode(const kith_codec_shard_status *status, uint32_t field, kith_buf *buf);

@@ -28,6 +28,8 @@ void kith_codec_shard_read_request_encode(const kith_codec_shard_read_request *r
     kith_wire_u64(buf, 7, request->with_payload);
     kith_wire_u64(buf, 8, request->with_vectors);
     kith_wire_u64(buf, 9, request->bytes_max);
+    kith_wire_u64(buf, 11, request->read);
+    kith_wire_u64(buf, 12, request->token);
 }
 
 /* Counted first: a message says nothing about how many there are. */
@@ -81,8 +83,11 @@ kith_status kith_codec_shard_read_request_decode(const void *data, size_t bytes,
         .limit = message->limit,
         .with_payload = message->with_payload,
         .with_vectors = message->with_vectors,
-        .bytes_max = message->bytes_max};
-    kith_status status;
+        .bytes_max = message->bytes_max,
+        .read = message->read,
+        .token = message->token};
+    kith_status status = kith_codec_shard_read_check(message->read, err);
+    if (status != KITH_OK) return status;
     switch (message->kind) {
     case KITH_CODEC_READ_GET:
         status = ids_decode(message->ids, arena, &request, err);

@@ -13,6 +13,8 @@ void kith_codec_shard_search_request_encode(const kith_codec_shard_search_reques
     kith_wire_u64(buf, 5, request->dim);
     kith_wire_u32_array(buf, 6, request->queries, (size_t)request->query_count * request->dim);
     kith_wire_u64(buf, 7, request->exact);
+    kith_wire_u64(buf, 9, request->read);
+    kith_codec_shard_tokens_encode(request->tokens, request->shard_count, 10, buf);
 }
 
 static kith_status search_limits_check(const Kith__Internal__V1__ShardSearchRequest *message, kith_err *err) {
@@ -53,9 +55,14 @@ kith_status kith_codec_shard_search_request_decode(const void *data, size_t byte
         .dim = message->dim,
         .query_count = (uint32_t)(message->queries.len / sizeof(float) / message->dim),
         .queries = (const float *)(const void *)message->queries.data,
-        .exact = message->exact};
+        .exact = message->exact,
+        .read = message->read};
     status =
         kith_codec_shard_numbers_decode(message->shard_ids, &request.shard_ids, &request.shard_count, err);
+    if (status == KITH_OK) {
+        status = kith_codec_shard_tokens_decode(
+            message->read, message->tokens, request.shard_count, &request.tokens, err);
+    }
     if (status == KITH_OK) *request_out = request;
     return status;
 }

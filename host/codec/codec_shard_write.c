@@ -61,6 +61,8 @@ void kith_codec_shard_count_request_encode(const kith_codec_shard_count_request 
     kith_wire_u64(buf, 1, request->collection_id);
     kith_wire_u64(buf, 3, request->map_version);
     kith_wire_u64_array(buf, 2, request->shard_ids, request->shard_count);
+    kith_wire_u64(buf, 4, request->read);
+    kith_codec_shard_tokens_encode(request->tokens, request->shard_count, 5, buf);
 }
 
 kith_status kith_codec_shard_count_request_decode(const void *data, size_t bytes, kith_arena *arena,
@@ -69,9 +71,13 @@ kith_status kith_codec_shard_count_request_decode(const void *data, size_t bytes
         &kith__internal__v1__shard_count_request__descriptor, data, bytes, arena, KITH_INTERNAL, err);
     if (!message) return KITH_INTERNAL;
     kith_codec_shard_count_request request = {
-        .collection_id = message->collection_id, .map_version = message->map_version};
+        .collection_id = message->collection_id, .map_version = message->map_version, .read = message->read};
     kith_status status =
         kith_codec_shard_numbers_decode(message->shard_ids, &request.shard_ids, &request.shard_count, err);
+    if (status == KITH_OK) {
+        status = kith_codec_shard_tokens_decode(
+            message->read, message->tokens, request.shard_count, &request.tokens, err);
+    }
     if (status == KITH_OK) *request_out = request;
     return status;
 }

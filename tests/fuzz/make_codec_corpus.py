@@ -127,6 +127,10 @@ MESSAGES = [
     ("fetch_reply", 40, num(1, 1) + num(2, 100) + num(3, 5) + num(4, 9) + num(5, 10) + raw(6, "123456789") +
         num(7, 0xE3069283)),
     ("digest_request", 41, num(1, 7) + num(2, 5) + num(3, 9) + num(4, 16) + num(5, 16)),
+    ("shard_search_token", 13, num(1, 3) + raw(2, u64(7, 8)) + num(4, 10) + num(5, 1) + raw(6, f32(1)) + num(9, 3) +
+        raw(10, u64(5, 6))),
+    ("shard_read_token", 17, num(2, 2) + num(3, 2) + num(6, 10) + num(11, 3) + num(12, 9)),
+    ("shard_count_token", 19, num(1, 1) + raw(2, u64(7, 8)) + num(4, 3) + raw(5, u64(5, 6))),
     ("digest_reply", 42, num(1, 9) + raw(2, u64(1, 2, 3))),
 ]
 

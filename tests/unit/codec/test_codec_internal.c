@@ -346,6 +346,58 @@ static void test_codec_internal__count(void **state) {
 
 #define TEST(name) cmocka_unit_test_setup_teardown(test_codec_internal__##name, setup, teardown)
 
+/* --- what a read promises --- */
+
+static void test_codec_internal__searches_and_counts_by_token(void **state) {
+    (void)state;
+    static const uint64_t tokens[2] = {5, 1ULL << 60};
+    kith_codec_shard_search_request search = search_request(), search_decoded;
+    search.read = KITH_CODEC_READ_OF_TOKEN;
+    search.tokens = tokens;
+    kith_codec_shard_search_request_encode(&search, &buf);
+    assert_ok(
+        kith_codec_shard_search_request_decode(buf.data, buf.bytes, &arena, &search_decoded, &err), &err);
+    assert_int_equal(search_decoded.read, KITH_CODEC_READ_OF_TOKEN);
+    assert_memory_equal(search_decoded.tokens, tokens, sizeof tokens);
+    kith_buf_clear(&buf);
+    kith_codec_shard_count_request count = {
+        .shard_ids = shard_ids, .shard_count = 2, .read = KITH_CODEC_READ_OF_TOKEN, .tokens = tokens};
+    kith_codec_shard_count_request count_decoded;
+    kith_codec_shard_count_request_encode(&count, &buf);
+    assert_ok(kith_codec_shard_count_request_decode(buf.data, buf.bytes, &arena, &count_decoded, &err), &err);
+    assert_int_equal(count_decoded.read, KITH_CODEC_READ_OF_TOKEN);
+    assert_memory_equal(count_decoded.tokens, tokens, sizeof tokens);
+}
+
+static void test_codec_internal__reads_by_token(void **state) {
+    (void)state;
+    kith_codec_shard_read_request request = {
+        .kind = KITH_CODEC_READ_SCROLL, .limit = 1, .read = KITH_CODEC_READ_OF_TOKEN, .token = 9};
+    kith_codec_shard_read_request decoded;
+    kith_codec_shard_read_request_encode(&request, &buf);
+    assert_ok(kith_codec_shard_read_request_decode(buf.data, buf.bytes, &arena, &decoded, &err), &err);
+    assert_int_equal(decoded.read, KITH_CODEC_READ_OF_TOKEN);
+    assert_int_equal(decoded.token, 9);
+    request.read = 4;
+    kith_buf_clear(&buf);
+    kith_codec_shard_read_request_encode(&request, &buf);
+    refused(kith_codec_shard_read_request_decode(buf.data, buf.bytes, &arena, &decoded, &err),
+        "read: 4 is not in 0..3");
+}
+
+static void test_codec_internal__tokens_are_as_many_as_shards(void **state) {
+    (void)state;
+    static const uint64_t tokens[2] = {5, 6};
+    kith_codec_shard_search_request request = search_request();
+    request.read = KITH_CODEC_READ_OF_TOKEN;
+    search_request_refused(request, "tokens: 0 bytes; a read of kind 3 of 2 shards has 16");
+    request.read = 1;
+    request.tokens = tokens;
+    search_request_refused(request, "tokens: 16 bytes; a read of kind 1 of 2 shards has 0");
+    request.read = 4;
+    search_request_refused(request, "read: 4 is not in 0..3");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(search_request),
@@ -357,6 +409,9 @@ int main(void) {
         TEST(read_response),
         TEST(broken_read_responses),
         TEST(count),
+        cmocka_unit_test_setup_teardown(test_codec_internal__searches_and_counts_by_token, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_codec_internal__reads_by_token, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_codec_internal__tokens_are_as_many_as_shards, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
