@@ -191,6 +191,7 @@ struct kith_shard {
     uint64_t next_segment_id;
     uint64_t last_sequence;    /* given to an entry */
     uint64_t applied_sequence; /* of the working state */
+    uint64_t applied_epoch;    /* of that entry; 0 where there is none */
     uint64_t frozen_sequence;  /* nothing after it is in a frozen or sealed segment */
     uint64_t stored_sequence;  /* the store has everything up to it */
     uint64_t growing_op_bytes; /* log bytes since the last freeze */
@@ -317,6 +318,7 @@ size_t shard_key_point(uint64_t shard_id, const kith_id *id, uint8_t key_out[SHA
 size_t shard_key_prefix(uint64_t shard_id, uint8_t key_out[SHARD_KEY_BYTES_MAX]);
 size_t shard_key_manifest(uint64_t shard_id, uint8_t key_out[SHARD_KEY_BYTES_MAX]);
 size_t shard_key_applied(uint64_t shard_id, uint8_t key_out[SHARD_KEY_BYTES_MAX]);
+bool shard_applied_decode(const uint8_t *value, size_t bytes, uint64_t *sequence_out, uint64_t *epoch_out);
 size_t shard_key_tombstone(
     uint64_t shard_id, uint64_t segment_id, uint32_t row, uint8_t key_out[SHARD_KEY_BYTES_MAX]);
 size_t shard_key_window(uint64_t shard_id, uint32_t slot, uint8_t key_out[SHARD_KEY_BYTES_MAX]);

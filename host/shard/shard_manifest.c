@@ -2,7 +2,8 @@
  * shard is a range of both families.
  *
  *   points  shard u64be, order key of the point's id     -> u64 sequence, payload
- *   meta    shard u64be, 'A'                             -> u64 applied sequence
+ *   meta    shard u64be, 'A'                             -> u64 applied sequence, u64 epoch of that entry (before
+ *                                                           replication: none, which is 1)
  *           shard u64be, 'M'                             -> manifest (below)
  *           shard u64be, 'T', segment u64be, row u32be   -> nothing: the row of the sealed segment is dead
  *           shard u64be, 'W', slot u32be                 -> a remembered request (shard_request_window.h)
@@ -146,10 +147,18 @@ void shard_manifest_put(kith_shard *shard, kith_store_batch *batch, const shard_
 /* --- the other records --- */
 
 void shard_applied_put(kith_shard *shard, kith_store_batch *batch) {
-    uint8_t key[SHARD_KEY_BYTES_MAX], value[8];
+    uint8_t key[SHARD_KEY_BYTES_MAX], value[16];
     size_t key_bytes = shard_key_applied(shard->id, key);
     kith_store_u64(value, shard->applied_sequence);
+    kith_store_u64(value + 8, shard->applied_epoch);
     kith_store_batch_put(batch, KITH_STORE_META, key, key_bytes, value, sizeof value);
+}
+
+bool shard_applied_decode(const uint8_t *value, size_t bytes, uint64_t *sequence_out, uint64_t *epoch_out) {
+    if (bytes != 8 && bytes != 16) return false;
+    *sequence_out = kith_load_u64(value);
+    *epoch_out = bytes == 16 ? kith_load_u64(value + 8) : 1;
+    return true;
 }
 
 void shard_tombstone_put(kith_shard *shard, kith_store_batch *batch, uint64_t segment_id, uint32_t row) {

@@ -109,10 +109,10 @@ static kith_status applied_read(kith_shard *shard, kith_err *err) {
     kith_buf_init(&value);
     size_t key_bytes = shard_key_applied(shard->id, key);
     kith_status status = kith_store_get(shard->node->store, KITH_STORE_META, key, key_bytes, &value, err);
-    if (status == KITH_OK && value.bytes != 8)
-        status = kith_err_set(err, KITH_CORRUPT, "applied sequence of shard %llu has %zu bytes; 8 are due",
+    if (status == KITH_OK &&
+        !shard_applied_decode(value.data, value.bytes, &shard->stored_sequence, &shard->applied_epoch))
+        status = kith_err_set(err, KITH_CORRUPT, "applied sequence of shard %llu has %zu bytes; 16 are due",
             (unsigned long long)shard->id, value.bytes);
-    if (status == KITH_OK) shard->stored_sequence = kith_load_u64(value.data);
     kith_buf_fini(&value);
     return status == KITH_NOT_FOUND ? KITH_OK : status;
 }
@@ -196,6 +196,7 @@ static kith_status replay_apply(kith_shard *shard, const kith_log_entry *entry, 
         shard, &op, entry->sequence, stored ? NULL : shard->round.batch, &next_point, &points_changed, err);
     if (status != KITH_OK) return status;
     shard->applied_sequence = shard->last_sequence = entry->sequence;
+    shard->applied_epoch = entry->epoch;
     shard->growing_op_bytes += entry->bytes;
     if (stored)
         kith_arena_reset(&shard->round.arena);

@@ -262,6 +262,7 @@ static void round_entry_applied(kith_shard *shard, shard_entry *entry) {
     entry->result.points_changed = round->points_changed;
     entry->applied = true;
     shard->applied_sequence = entry->result.sequence;
+    shard->applied_epoch = entry->result.epoch;
     shard->growing_op_bytes += entry->op_bytes;
     shard_window_entry_put(shard, round->batch, &entry->request_id, &entry->result);
     if (round->op.kind == KITH_OP_UPSERT)
