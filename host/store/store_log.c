@@ -93,13 +93,13 @@ static log_file *files_push_locked(kith_store_log *log, uint64_t number) {
         log->files = kith_realloc(log->files, log->file_capacity * sizeof *log->files);
     }
     log_file *file = &log->files[log->file_count++];
-    *file = (log_file){.number = number, .streams = kith_map_create(0)};
+    log_file_init(file, number);
     log->stats.files = log->file_count;
     return file;
 }
 
 static void files_pop_front_locked(kith_store_log *log) {
-    kith_map_destroy(log->files[0].streams);
+    log_file_fini(&log->files[0]);
     log->file_count--;
     memmove(log->files, log->files + 1, log->file_count * sizeof *log->files);
     log->stats.files = log->file_count;
@@ -275,7 +275,7 @@ static bool flush_once(kith_store_log *log) {
 static bool front_removable_locked(const kith_store_log *log) {
     uint64_t unneeded_bytes = 0;
     for (uint32_t i = 0; i + 1 < log->file_count; i++) {
-        if (kith_map_count(log->files[i].streams) > 0) break;
+        if (log->files[i].needed_count > 0) break;
         unneeded_bytes += log->files[i].bytes;
     }
     return unneeded_bytes > log->options.retain_bytes;
@@ -359,19 +359,56 @@ void kith_store_log_append(kith_store_log *log, kith_log_append *append) {
 
 void kith_store_log_trim(kith_store_log *log, uint64_t stream, uint64_t sequence) {
     kith_mutex_lock(&log->runner->mutex);
-    for (uint32_t i = 0; i < log->file_count; i++) {
-        kith_map *streams = log->files[i].streams;
-        uint64_t greatest;
-        if (kith_map_get(streams, &stream, sizeof stream, &greatest) && greatest <= sequence) {
-            (void)kith_map_remove(streams, &stream, sizeof stream);
-        }
-    }
+    for (uint32_t i = 0; i < log->file_count; i++)
+        log_file_trim(&log->files[i], stream, sequence);
     if (front_removable_locked(log)) runner_post_locked(log->runner);
     kith_mutex_unlock(&log->runner->mutex);
 }
 
 void kith_store_log_drop(kith_store_log *log, uint64_t stream) {
     kith_store_log_trim(log, stream, UINT64_MAX);
+}
+
+/* --- what is in the files --- */
+
+uint64_t kith_store_log_first(kith_store_log *log, uint64_t stream) {
+    uint64_t first = UINT64_MAX;
+    kith_mutex_lock(&log->runner->mutex);
+    for (uint32_t i = 0; i < log->file_count; i++) {
+        const log_file_stream *found = log_file_stream_find(&log->files[i], stream);
+        if (found && found->least < first) first = found->least;
+    }
+    kith_mutex_unlock(&log->runner->mutex);
+    return first;
+}
+
+kith_status log_files_with(kith_store_log *log, uint64_t stream, uint64_t from, uint64_t to,
+    log_read_file **files_out, uint32_t *count_out, kith_err *err) {
+    uint64_t first = UINT64_MAX;
+    uint32_t count = 0;
+    kith_mutex_lock(&log->runner->mutex);
+    log_read_file *files = kith_alloc_array(log->file_count + 1, sizeof *files);
+    for (uint32_t i = 0; i < log->file_count; i++) {
+        const log_file *file = &log->files[i];
+        const log_file_stream *found = log_file_stream_find(file, stream);
+        if (!found) continue;
+        if (found->least < first) first = found->least;
+        if (found->least > to || found->greatest < from) continue;
+        files[count++] = (log_read_file){.number = file->number, .bytes = file->bytes};
+    }
+    kith_mutex_unlock(&log->runner->mutex);
+    if (first > from) {
+        kith_free(files);
+        return kith_err_set(err, KITH_NOT_FOUND, "the log in %s has entry %llu of stream %llu no more",
+            log->dir, (unsigned long long)from, (unsigned long long)stream);
+    }
+    *files_out = files;
+    *count_out = count;
+    return KITH_OK;
+}
+
+const kith_store_log_options *log_options(const kith_store_log *log) {
+    return &log->options;
 }
 
 kith_status kith_store_log_health(kith_store_log *log, kith_err *err) {
@@ -421,7 +458,7 @@ static kith_status remove_unfinished(kith_store_log *log, uint64_t number, kith_
     if (status == KITH_OK) status = kith_dir_sync(log->options.env, log->dir, err);
     if (status != KITH_OK) return status;
     log->file_count--;
-    kith_map_destroy(log->files[log->file_count].streams);
+    log_file_fini(&log->files[log->file_count]);
     log->stats.files = log->file_count;
     kith_log_info("log_unfinished_file_removed", kith_kv_text("path", path));
     return KITH_OK;
@@ -555,7 +592,7 @@ static kith_store_log *log_create(const kith_store_log_options *options) {
 
 static void log_free(kith_store_log *log) {
     for (uint32_t i = 0; i < log->file_count; i++)
-        kith_map_destroy(log->files[i].streams);
+        log_file_fini(&log->files[i]);
     kith_free(log->files);
     kith_file_close(log->file);
     kith_buf_fini(&log->frame);

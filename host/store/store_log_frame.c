@@ -200,12 +200,3 @@ void log_file_path(const char *dir, uint64_t number, char path_out[LOG_PATH_BYTE
         snprintf(path_out, LOG_PATH_BYTES_MAX, "%s/log-%020llu.kith", dir, (unsigned long long)number);
     kith_assert(length > 0 && length < (int)LOG_PATH_BYTES_MAX);
 }
-
-void log_file_note(log_file *file, const kith_log_entry *entry) {
-    uint64_t greatest;
-    if (kith_map_get(file->streams, &entry->stream, sizeof entry->stream, &greatest) &&
-        greatest >= entry->sequence) {
-        return;
-    }
-    kith_map_put(file->streams, &entry->stream, sizeof entry->stream, entry->sequence);
-}

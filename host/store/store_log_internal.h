@@ -42,10 +42,19 @@ typedef struct log_frame_header {
     uint32_t body_crc;
 } log_frame_header;
 
+/* Of one stream in one file. Sequences may go back, where entries supersede others. */
+typedef struct log_file_stream {
+    uint64_t least, greatest;
+    bool needed; /* not trimmed */
+} log_file_stream;
+
 typedef struct log_file {
     uint64_t number;
-    uint64_t bytes;
-    kith_map *streams; /* stream -> its greatest sequence in the file; entries leave as streams are trimmed */
+    uint64_t bytes;      /* good ones: written and synced */
+    kith_map *by_stream; /* stream -> index into `streams` */
+    log_file_stream *streams;
+    uint32_t stream_count, stream_capacity;
+    uint32_t needed_count;
 } log_file;
 
 void log_header_encode(uint64_t file_number, uint64_t frame_first, uint8_t disk_out[LOG_HEADER_BYTES]);
@@ -77,7 +86,30 @@ bool log_entry_decode(const uint8_t *body, uint64_t body_bytes, uint64_t *offset
 bool log_sector_lost(const uint8_t *disk, uint64_t bytes, uint64_t offset);
 
 void log_file_path(const char *dir, uint64_t number, char path_out[LOG_PATH_BYTES_MAX]);
+
+/* --- store_log_file.c: which streams a file has --- */
+
+void log_file_init(log_file *file, uint64_t number);
+void log_file_fini(log_file *file);
 void log_file_note(log_file *file, const kith_log_entry *entry);
+/* Entries of the stream up to `sequence` are not needed any more. */
+void log_file_trim(log_file *file, uint64_t stream, uint64_t sequence);
+/* NULL: the file has nothing of it. */
+const log_file_stream *log_file_stream_find(const log_file *file, uint64_t stream);
+
+/* --- store_log_read.c --- */
+
+typedef struct log_read_file {
+    uint64_t number;
+    uint64_t bytes; /* read up to here */
+    kith_file *file;
+} log_read_file;
+
+/* store_log.c: the files that may have an entry of the stream in [from, to], oldest first, to be freed; NOT_FOUND when there were
+ * older ones that had. */
+kith_status log_files_with(kith_store_log *log, uint64_t stream, uint64_t from, uint64_t to,
+    log_read_file **files_out, uint32_t *count_out, kith_err *err);
+const kith_store_log_options *log_options(const kith_store_log *log);
 
 /* One file to replay. */
 typedef struct log_replay {
