@@ -60,7 +60,9 @@ typedef struct kith_replica_config {
 typedef struct kith_replica_log {
     uint64_t first; /* the oldest sequence whose entry can still be read; end.sequence + 1: none */
     kith_replica_position end;
-    uint64_t committed;                  /* known to be; at least what was applied */
+    uint64_t committed; /* known to be; at least what was applied */
+    bool
+        created; /* this process has just made the shard, for good (not installed or found): it may lead in epoch 1 */
     const kith_replica_position *epochs; /* [epoch_count] first position of each epoch; copied */
     uint32_t epoch_count;
 } kith_replica_log;
@@ -95,7 +97,7 @@ typedef struct kith_replica_reply {
     uint64_t matched; /* OK: durable here, and the primary's */
     uint64_t hint;
     uint64_t stamp_ns;
-    uint64_t applied;
+    uint64_t applied; /* for metrics: whoever sends the reply fills it in */
 } kith_replica_reply;
 
 /* --- events --- */
@@ -117,12 +119,19 @@ void kith_replica_step_received(kith_replica_step *step, uint32_t from, const ki
 /* Primary: the append of `send_id` was answered; or (reply NULL) it was not, and may or may not have arrived. */
 void kith_replica_step_answered(kith_replica_step *step, uint32_t peer, uint64_t send_id,
     const kith_replica_reply *reply, uint64_t now_ns);
-/* What a PROPOSE came to. `refused`: it is certain that it did not happen; otherwise it may have, and the map will tell. */
-void kith_replica_step_proposed(kith_replica_step *step, bool refused, uint64_t now_ns);
+/* What a PROPOSE came to. Each gets one of these. */
+typedef enum kith_replica_proposal {
+    KITH_REPLICA_PROPOSAL_DONE =
+        1, /* certain: this very command made the change (so its epoch is newer than this process) */
+    KITH_REPLICA_PROPOSAL_REFUSED = 2, /* certain: it did not, and never will */
+    KITH_REPLICA_PROPOSAL_UNKNOWN = 3, /* the map will tell */
+} kith_replica_proposal;
+void kith_replica_step_proposed(kith_replica_step *step, kith_replica_proposal outcome, uint64_t now_ns);
 /* Follower: a snapshot with everything up to `end` replaced the log and the state. */
 void kith_replica_step_installed(kith_replica_step *step, kith_replica_position end, uint64_t now_ns);
-/* This replica may lack what it once acknowledged (its files are CORRUPT, or its log stopped): it leaves the ISR where another member is
- * left, is not primary any more, and answers NOT_READY until it is installed anew. */
+/* This replica may lack what it once acknowledged (its files are CORRUPT, its log stopped, or an install that had erased it was cut off by
+ * a crash): it leaves the ISR where another member is left, is not primary any more, and answers NOT_READY until it is installed
+ * anew. */
 void kith_replica_step_failed(kith_replica_step *step, uint64_t now_ns);
 /* Primary: hand over to the member of the ISR that is furthest; `done` when this is no more the primary, or there is nobody. */
 void kith_replica_step_hand_over(kith_replica_step *step, uint64_t now_ns);
