@@ -111,18 +111,23 @@ static void node_seed_do(uint64_t seed, const settings *set, totals *sum) {
     }
 }
 
-static void cluster_sum(sim_cluster_outcome *sum, const sim_cluster_outcome *one) {
-    sum->commands += one->commands;
-    sum->acknowledged += one->acknowledged;
-    sum->maps += one->maps;
-    sum->terms += one->terms;
+static void counts_sum(sim_world_counts *sum, const sim_world_counts *one) {
     sum->crashes += one->crashes;
     sum->stops += one->stops;
     sum->cuts += one->cuts;
     sum->transfers += one->transfers;
     sum->memberships += one->memberships;
+    sum->jumps += one->jumps;
     sum->messages += one->messages;
     sum->lost += one->lost;
+}
+
+static void cluster_sum(sim_cluster_outcome *sum, const sim_cluster_outcome *one) {
+    sum->commands += one->commands;
+    sum->acknowledged += one->acknowledged;
+    sum->maps += one->maps;
+    sum->terms += one->terms;
+    counts_sum(&sum->counts, &one->counts);
     sum->virtual_ms += one->virtual_ms;
 }
 
@@ -223,10 +228,11 @@ static void cluster_print(const totals *sum) {
            "deaths, %llu stops, %llu cuts, %llu transfers, %llu joins and leaves; %llu messages, %llu lost\n",
         (unsigned long long)sum->clusters, (unsigned long long)all->virtual_ms / 1000,
         (unsigned long long)all->commands, (unsigned long long)all->acknowledged,
-        (unsigned long long)all->maps, (unsigned long long)all->terms, (unsigned long long)all->crashes,
-        (unsigned long long)all->stops, (unsigned long long)all->cuts, (unsigned long long)all->transfers,
-        (unsigned long long)all->memberships, (unsigned long long)all->messages,
-        (unsigned long long)all->lost);
+        (unsigned long long)all->maps, (unsigned long long)all->terms,
+        (unsigned long long)all->counts.crashes, (unsigned long long)all->counts.stops,
+        (unsigned long long)all->counts.cuts, (unsigned long long)all->counts.transfers,
+        (unsigned long long)all->counts.memberships, (unsigned long long)all->counts.messages,
+        (unsigned long long)all->counts.lost);
 }
 
 int main(int count, char **arguments) {

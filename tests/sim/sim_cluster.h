@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "tests/sim/sim_cluster_node.h"
+#include "tests/sim/sim_world.h"
 
 typedef struct sim_cluster_options {
     uint64_t seed;
@@ -22,8 +22,7 @@ typedef struct sim_cluster_outcome {
     bool violated;
     char text[500]; /* of the violation */
     uint64_t commands, acknowledged, maps, terms;
-    uint64_t crashes, stops, cuts, transfers, memberships;
-    uint64_t messages, lost;
+    sim_world_counts counts;
     uint64_t virtual_ms;
 } sim_cluster_outcome;
 
