@@ -10,6 +10,11 @@
 
 void coordinator_fail(
     kith_coordinator *coordinator, kith_transport_request *request, kith_status status, const kith_err *err) {
+    kith_err elsewhere;
+    if (status == KITH_NOT_LEADER) {
+        kith_err_set(&elsewhere, status, "%s", coordinator->leading ? "" : coordinator->leader.address);
+        err = &elsewhere;
+    }
     kith_transport_reply(request, coordinator->options.transport, status, NULL, 0, err);
 }
 
@@ -21,9 +26,8 @@ bool coordinator_refuses(
         status = kith_err_set(&err, KITH_CLOSED, "this coordinator is shutting down");
     } else if (need != COORDINATOR_OPEN && !coordinator->started) {
         status = kith_err_set(&err, KITH_UNAVAILABLE, "this coordinator is starting");
-    } else if (need == COORDINATOR_LEADING &&
-               !coordinator->leading) { /* the message: the address of who does */
-        status = kith_err_set(&err, KITH_NOT_LEADER, "%s", coordinator->leader.address);
+    } else if (need == COORDINATOR_LEADING && !coordinator->leading) {
+        status = KITH_NOT_LEADER;
     }
     if (status == KITH_OK) return false;
     coordinator_fail(coordinator, request, status, &err);

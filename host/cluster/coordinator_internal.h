@@ -80,6 +80,7 @@ static inline uint64_t coordinator_now(const kith_coordinator *coordinator) {
 /* Something that open_count counts has ended. */
 void coordinator_ended(kith_coordinator *coordinator);
 coordinator_node *coordinator_node_find(const kith_coordinator *coordinator, const kith_node_id *id);
+/* The message of NOT_LEADER is always the address of who leads, or empty. */
 void coordinator_fail(
     kith_coordinator *coordinator, kith_transport_request *request, kith_status status, const kith_err *err);
 typedef enum coordinator_need {

@@ -129,12 +129,8 @@ static void proposal_done(kith_meta_log_proposal *proposal, kith_status status,
     const kith_meta_result *result, const kith_err *err) {
     client_proposal *own = (client_proposal *)(void *)proposal;
     kith_coordinator *coordinator = own->coordinator;
-    kith_err moved;
     if (status == KITH_OK) {
         answer_result(coordinator, own->request, result);
-    } else if (status == KITH_NOT_LEADER) {
-        kith_err_set(&moved, status, "%s", coordinator->leading ? "" : coordinator->leader.address);
-        coordinator_fail(coordinator, own->request, status, &moved);
     } else {
         coordinator_fail(coordinator, own->request, status, err);
     }

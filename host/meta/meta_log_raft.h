@@ -89,7 +89,7 @@ typedef void (*kith_meta_log_raft_done)(void *ctx, kith_status status, const kit
 /* OK: a voter, with all that was committed. UNAVAILABLE: it did not catch up; it is listed and does not vote. */
 void kith_meta_log_raft_join(
     kith_meta_log *log, const kith_meta_member *member, kith_meta_log_raft_done done, void *ctx);
-/* OK also when it is no member. The leader itself may leave: it steps down. */
+/* OK also when it is no member. NOT_LEADER for the leader itself: leadership has passed on, and whoever leads now removes it. */
 void kith_meta_log_raft_leave(
     kith_meta_log *log, const kith_node_id *id, kith_meta_log_raft_done done, void *ctx);
 /* To `id`; NULL: to whoever is most up to date. DEADLINE: it did not come to it within an election timeout. */

@@ -176,31 +176,6 @@ void kith_meta_log_raft_join(
     change_begin(log, done, ctx);
 }
 
-static kith_status leave_check(const raft_meta_log *log, const struct raft_server *server, kith_err *err) {
-    const struct raft_configuration *configuration = &log->raft.configuration;
-    uint32_t voters = 0;
-    for (unsigned i = 0; i < configuration->n; i++)
-        voters += configuration->servers[i].role == RAFT_VOTER;
-    if (server->role != RAFT_VOTER || voters > 1) return KITH_OK;
-    return kith_err_set(err, KITH_PRECONDITION, "the last coordinator cannot leave");
-}
-
-void kith_meta_log_raft_leave(
-    kith_meta_log *base, const kith_node_id *id, kith_meta_log_raft_done done, void *ctx) {
-    raft_meta_log *log = raft_meta_log_of(base);
-    kith_err err = {.status = KITH_OK};
-    kith_status status = change_check(log, &err);
-    const struct raft_server *server = server_find(log, kith_raft_id(id));
-    if (status == KITH_OK && server) status = leave_check(log, server, &err);
-    if (status != KITH_OK || !server) {
-        answer_later(log, status == KITH_OK ? NULL : &err, done, ctx);
-        return;
-    }
-    log->change.id = server->id;
-    log->change.step = RAFT_META_REMOVE;
-    change_begin(log, done, ctx);
-}
-
 /* --- transfer --- */
 
 static void transfer_run(kith_task *task) {
@@ -246,4 +221,61 @@ void kith_meta_log_raft_transfer(
     log->transfer.open = true;
     log->open_count++;
     raft_meta_watch(log);
+}
+
+/* --- leave --- */
+
+static kith_status leave_check(const raft_meta_log *log, const struct raft_server *server, kith_err *err) {
+    const struct raft_configuration *configuration = &log->raft.configuration;
+    uint32_t voters = 0;
+    for (unsigned i = 0; i < configuration->n; i++)
+        voters += configuration->servers[i].role == RAFT_VOTER;
+    if (server->role != RAFT_VOTER || voters > 1) return KITH_OK;
+    return kith_err_set(err, KITH_PRECONDITION, "the last coordinator cannot leave");
+}
+
+/* The leader is removed by whoever leads after it. With its own removal in its log and no majority that has it, it would stand for
+ * election no more and, its log being the longest, vote for nobody: two such leaders one after the other, each cut off at that moment,
+ * are the end of a cluster of four whose machines are all well (simulated history 12267). */
+typedef struct leave_again {
+    raft_meta_log *log;
+    kith_meta_log_raft_done done;
+    void *ctx;
+} leave_again;
+
+static void leave_handed_over(void *ctx, kith_status status, const kith_err *err) {
+    leave_again *again = ctx;
+    kith_err elsewhere;
+    if (status == KITH_OK) {
+        status = raft_meta_not_leader(again->log, &elsewhere);
+        err = &elsewhere;
+    }
+    again->done(again->ctx, status, err);
+    kith_free(again);
+}
+
+static void leave_by_another(raft_meta_log *log, kith_meta_log_raft_done done, void *ctx) {
+    leave_again *again = kith_alloc(sizeof *again);
+    *again = (leave_again){.log = log, .done = done, .ctx = ctx};
+    kith_meta_log_raft_transfer(&log->base, NULL, leave_handed_over, again);
+}
+
+void kith_meta_log_raft_leave(
+    kith_meta_log *base, const kith_node_id *id, kith_meta_log_raft_done done, void *ctx) {
+    raft_meta_log *log = raft_meta_log_of(base);
+    kith_err err = {.status = KITH_OK};
+    kith_status status = change_check(log, &err);
+    const struct raft_server *server = server_find(log, kith_raft_id(id));
+    if (status == KITH_OK && server) status = leave_check(log, server, &err);
+    if (status != KITH_OK || !server) {
+        answer_later(log, status == KITH_OK ? NULL : &err, done, ctx);
+        return;
+    }
+    if (server->id == log->raft.id && server->role == RAFT_VOTER) {
+        leave_by_another(log, done, ctx);
+        return;
+    }
+    log->change.id = server->id;
+    log->change.step = RAFT_META_REMOVE;
+    change_begin(log, done, ctx);
 }

@@ -192,7 +192,8 @@ static void test_raft_cluster__one_becomes_three_and_the_first_leaves(void **unu
     assert_true(report.leader_known);
     assert_true(kith_node_id_equal(&report.leader.id, &first->member.id));
     propose_many(first, "b", 3);
-    assert_int_equal(leave(first, first), KITH_OK);
+    assert_int_equal(leave(first, first), KITH_NOT_LEADER);
+    assert_int_equal(leave(cluster_leader(all, 2000), first), KITH_OK);
     cluster_run_ms(all, 1500);
     assert_true(first->ended);
     assert_int_equal(first->ended_status, KITH_NOT_FOUND);
