@@ -1,0 +1,264 @@
+"""See run.sh."""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests" / "integration"), str(ROOT / "tests" / "cluster")]
+from cluster import Cluster, Loop, retrying, until  # noqa: E402: after their folders are known
+from history import AGAIN  # noqa: E402
+import grpc  # noqa: E402
+
+FAST = {"heartbeat_interval_ms": 100, "heartbeat_timeout_ms": 400}
+DIM = 128
+BATCH = 500
+
+
+def percentile(values, share):
+    return float(np.percentile(values, share)) if values else float("nan")
+
+
+def say(text):
+    print(text, flush=True)
+
+
+class Setting:
+    """A cluster in a folder of its own, ended with the block."""
+
+    def __init__(self, options, data=3, **config):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="kith-bench-", dir=options.dir))
+        self.cluster = Cluster(options.bin, self.folder, coordinators=3, data=data, query=1, config=config)
+
+    def __enter__(self):
+        self.cluster.start()
+        self.client = self.cluster.query[0].client(timeout=60)
+        return self
+
+    def __exit__(self, *_):
+        self.client.close()
+        for node in self.cluster.nodes:
+            node.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def create(self, name, replicas, shards=1, dim=4):
+        retrying(lambda: self.client.create(name, dim=dim, shards=shards, replication_factor=replicas))
+
+    def primary(self, name):
+        return self.cluster.holder(self.client.shards(name)[0].replicas[0].node)
+
+    def all_in_sync(self, name):
+        return all(replica.up and replica.in_sync for shard in self.client.shards(name) for replica in shard.replicas)
+
+    def wait_in_sync(self, name, seconds=120):
+        until(lambda: self.all_in_sync(name), seconds, lambda: str(self.client.shards(name)))
+
+
+# --- pauses ---
+
+def upsert_until_ok(client, name, number):
+    request_id = client.request_id()
+    row = np.full((1, 4), number % 1000, dtype="<f4")
+    while True:
+        try:
+            return client.upsert(name, [number], row, request_id=request_id, timeout=5)
+        except grpc.RpcError as error:
+            if error.code() not in AGAIN:
+                raise
+        time.sleep(0.002)
+
+
+def failover(options):
+    config = FAST if options.fast else {}
+    pauses, search_failures, searches = [], [], [0]
+    with Setting(options, **config) as made:
+        made.create("c", 3)
+        client = made.cluster.query[0].client()
+        searcher = made.cluster.query[0].client()
+        numbers = iter(range(1, 1 << 40))
+        acknowledged = []
+
+        def write():
+            upsert_until_ok(client, "c", next(numbers))
+            acknowledged.append(time.monotonic())
+
+        def search():
+            try:
+                searcher.search_raw("c", np.zeros((1, 4)), 5, strict=True)
+                searches[0] += 1
+            except grpc.RpcError as error:
+                search_failures.append(f"{error.code()} {error.details()}")
+            time.sleep(0.01)
+
+        with Loop(write) as writing, Loop(search):
+            for number in range(options.kills):
+                made.wait_in_sync("c")
+                writing.wait_laps(20)
+                victim = made.primary("c")
+                killed = time.monotonic()
+                before = len(acknowledged)
+                victim.kill()
+                until(lambda: acknowledged[-1] > killed + 0.05, 60, "a write is acknowledged again")
+                around = [when for when in acknowledged[max(0, before - 5):] if when]
+                pauses.append(max(b - a for a, b in zip(around, around[1:])))
+                victim.start()
+                say(f"kill {number + 1} of {options.kills}: no write acknowledged for {pauses[-1]:.2f} s")
+    return {"part": "failover", "profile": "fast" if options.fast else "default", "kills": len(pauses),
+            "pause_s": {"p50": percentile(pauses, 50), "p99": percentile(pauses, 99), "max": max(pauses)},
+            "searches": searches[0], "failed_searches": len(search_failures), "why": search_failures[:3]}
+
+
+# --- throughput ---
+
+def sync_rate(folder, frame_bytes, seconds=2):
+    """Group commits a second of this disk: append and fdatasync, one after the other."""
+    path, count = pathlib.Path(folder) / "sync-rate", 0
+    data = os.urandom(frame_bytes)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    began = time.monotonic()
+    while time.monotonic() - began < seconds:
+        os.write(descriptor, data)
+        os.fdatasync(descriptor)
+        count += 1
+    os.close(descriptor)
+    path.unlink()
+    return count / seconds
+
+
+def throughput(options):
+    rows = np.random.default_rng(1).random((options.rows, DIM), dtype="<f4")
+    result = {"part": "throughput", "rows": options.rows, "dim": DIM, "by_replicas": {}}
+    with tempfile.TemporaryDirectory(dir=options.dir) as folder:
+        result["disk_syncs_per_s_64kib"] = sync_rate(folder, 64 << 10)
+        result["disk_syncs_per_s_1mib"] = sync_rate(folder, 1 << 20)
+        np.save(pathlib.Path(folder) / "rows.npy", rows)
+        for replicas in (1, 2, 3):
+            with Setting(options) as made:
+                made.create("c", replicas, shards=3, dim=DIM)
+                began = time.monotonic()
+                subprocess.run([options.bin / "kith", "load", "c", pathlib.Path(folder) / "rows.npy", "--server",
+                                made.cluster.query[0].address], check=True, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+                seconds = time.monotonic() - began
+                assert made.client.count("c") == options.rows
+            rate = options.rows / seconds
+            result["by_replicas"][replicas] = {"points_per_s": rate, "mb_per_s": rate * DIM * 4 / 1e6}
+            say(f"{replicas} replica(s): {rate:,.0f} points/s acknowledged, {rate * DIM * 4 / 1e6:.0f} MB/s of vectors")
+    return result
+
+
+# --- lag ---
+
+def paced(client, name, rate, numbers):
+    """A step that writes one batch, at so many points a second."""
+    due = [time.monotonic()]
+
+    def step():
+        due[0] += BATCH / rate
+        time.sleep(max(0, due[0] - time.monotonic()))
+        first = next(numbers) * BATCH
+        row = np.full((BATCH, DIM), first % 97, dtype="<f4")
+        client.upsert_patiently(name, range(first, first + BATCH), row)
+    return step
+
+
+def lag(options):
+    seen = []
+    with Setting(options) as made:
+        made.create("c", 3, shards=3, dim=DIM)
+        writer = made.cluster.query[0].client()
+        began = time.monotonic()
+        with Loop(paced(writer, "c", options.rate, iter(range(1 << 40)))) as writing:
+            while time.monotonic() - began < options.seconds:
+                time.sleep(0.05)
+                for node in made.cluster.data:
+                    seen.append(node.metric("kith_replica_lag_seconds_max") or node.metric("kith_replica_lag_seconds"))
+            written = len(writing.laps) * BATCH / (time.monotonic() - began)
+    return {"part": "lag", "points_per_s": written, "samples": len(seen),
+            "lag_s": {"p50": percentile(seen, 50), "p99": percentile(seen, 99), "max": max(seen)}}
+
+
+# --- catching up ---
+
+def catchup(options):
+    latencies = {"before": [], "during": []}
+    with Setting(options) as made:
+        made.create("c", 3, shards=3, dim=DIM)
+        victim = made.cluster.data[-1]
+        writer, searcher = made.cluster.query[0].client(), made.cluster.query[0].client()
+        writing = paced(writer, "c", 1e9, iter(range(1 << 40)))
+        phase = ["before"]
+
+        def search():
+            began = time.monotonic()
+            searcher.search_raw("c", np.zeros((1, DIM)), 10)
+            latencies[phase[0]].append(time.monotonic() - began)
+
+        victim.kill()
+        began, batches = time.monotonic(), 0
+        while time.monotonic() - began < options.seconds:
+            writing()
+            batches += 1
+        until(lambda: made.client.describe("c").segments == made.client.describe("c").segments_sealed, 120, "sealed")
+        with Loop(search) as searching:
+            searching.wait_laps(200)
+            phase[0] = "during"
+            began = time.monotonic()
+            victim.start()
+            made.wait_in_sync("c", 600)
+            seconds = time.monotonic() - began
+    missed = batches * BATCH * DIM * 4
+    return {"part": "catchup", "away_s": options.seconds, "missed_mb": missed / 1e6, "seconds": seconds,
+            "mb_per_s": missed / 1e6 / seconds,
+            "search_ms": {when: {"p50": 1000 * percentile(all_of, 50), "p99": 1000 * percentile(all_of, 99),
+                                 "count": len(all_of)} for when, all_of in latencies.items()}}
+
+
+PARTS = {"failover": failover, "throughput": throughput, "lag": lag, "catchup": catchup}
+
+
+def conditions(options):
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    git = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True,
+                         text=True)
+    return {"date": datetime.date.today().isoformat(), "cpu": cpu, "cores": os.cpu_count(), "kernel": platform.release(),
+            "commit": git.stdout.strip(), "load_average_before": os.getloadavg()[0],
+            "cluster": "3 coordinators, 3 data nodes, 1 query node and the client on the same cores, over loopback"}
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="bench/replication/run.sh", description="Measures replication; see run.sh.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
+    parser.add_argument("--bin", type=pathlib.Path, default=ROOT / "build/release/bin")
+    parser.add_argument("--dir", type=pathlib.Path, default=ROOT / "build", help="where the clusters' folders go")
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--fast", action="store_true")
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--rate", type=float, default=20_000, help="points a second while the lag is measured")
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--out", type=pathlib.Path)
+    options = parser.parse_args()
+    for part in options.parts:
+        if part not in PARTS:
+            parser.error(f"there is no part '{part}'; there are: {', '.join(PARTS)}")
+    report = {"conditions": conditions(options), "results": []}
+    for part in options.parts or PARTS:
+        result = PARTS[part](options)
+        report["results"].append(result)
+        say(json.dumps(result))
+    if options.out:
+        options.out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

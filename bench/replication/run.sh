@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Measures replication on a cluster of real processes on this machine: how long writes pause when a primary is killed, what
+# acknowledged writes cost with 1, 2 and 3 replicas, how far replicas lag, how fast one that was away catches up.
+# Prints a table, and writes everything with its conditions as JSON.
+#
+#   bench/replication/run.sh                             all parts, against build/release/bin
+#   bench/replication/run.sh failover --kills 300        pauses of a writer over 300 kills of the primary, default settings
+#   bench/replication/run.sh failover --fast             heartbeats of 100 ms, down after 400 ms
+#   bench/replication/run.sh throughput | lag | catchup
+#   bench/replication/run.sh ... --bin DIR --out FILE.json
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+tests/integration/venv.sh
+exec build/integration-venv/bin/python bench/replication/replication_bench.py "$@"
