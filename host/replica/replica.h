@@ -26,7 +26,8 @@ typedef struct kith_replica_set_options {
     kith_transport *transport; /* the handlers of APPEND, FETCH and DIGEST are registered on it */
     kith_shard_node *node;
     kith_shard_set *shards;
-    kith_meta *meta; /* proposals; and the map is pulled when someone knows a newer one */
+    kith_executor *life; /* where shards are opened and dropped: one thread, which may wait for the disk */
+    kith_meta *meta;     /* proposals; and the map is pulled when someone knows a newer one */
     kith_node_id self;
     uint64_t lease_ns;                  /* a quarter of the heartbeat timeout */
     uint64_t append_inflight_bytes_max; /* of one shard to one replica */
@@ -36,8 +37,11 @@ typedef struct kith_replica_set_options {
 
 kith_replica_set *kith_replica_set_create(const kith_replica_set_options *options);
 
-/* The gate of a shard that is being opened: between kith_shard_set_open and the start. Any thread that opens shards. */
-void kith_replica_set_attach(kith_replica_set *set, uint64_t shard_id, kith_shard *shard);
+/* The gate of a shard that is being opened: between its open and its start (kith_shard_set_on_open). Any thread that opens shards. `created`: this
+ * process makes the shard just now, for good (kith_replica_log). */
+void kith_replica_set_attach(kith_replica_set *set, uint64_t shard_id, kith_shard *shard, bool created);
+/* The shard is being replaced by a copy: it is not open, and nobody else is to open it. On `life`. */
+bool kith_replica_set_installs(kith_replica_set *set, uint64_t shard_id);
 /* What the newest map says of all shards of this node; shards that it has no more are let go (before they are dropped). Any thread, one at a
  * time; copies what it needs. */
 void kith_replica_set_map(kith_replica_set *set, const kith_meta_state *state);

@@ -210,8 +210,9 @@ typedef struct kith_replica_status {
     kith_replica_config config;
     kith_replica_position end;
     uint64_t committed, durable;
-    bool in_sync; /* this one, by its config */
-    bool leased;  /* may read as READ_IN_SYNC */
+    bool in_sync;             /* this one, by its config */
+    bool leased;              /* may read as READ_IN_SYNC */
+    uint64_t leased_until_ns; /* until when, should nothing more happen; 0: it is not */
     uint32_t peer_count;
     kith_replica_peer_status peers[KITH_REPLICAS_MAX]; /* the primary's */
 } kith_replica_status;

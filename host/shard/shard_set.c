@@ -27,6 +27,8 @@ typedef struct set_entry {
 struct kith_shard_set {
     kith_shard_node *node;
     shard_eraser *eraser;
+    void (*opened)(void *ctx, uint64_t shard_id, kith_shard *shard); /* may be NULL */
+    void *opened_ctx;
     kith_mutex mutex;
     kith_map *by_id;        /* shard id -> set_entry; those in the table */
     kith_map *by_shard;     /* address -> set_entry; also those held past their drop */
@@ -44,6 +46,12 @@ kith_shard_set *kith_shard_set_create(kith_shard_node *node) {
     set->by_id = kith_map_create(64);
     set->by_shard = kith_map_create(64);
     return set;
+}
+
+void kith_shard_set_on_open(
+    kith_shard_set *set, void (*opened)(void *ctx, uint64_t shard_id, kith_shard *shard), void *ctx) {
+    set->opened = opened;
+    set->opened_ctx = ctx;
 }
 
 /* --- table --- */
@@ -79,8 +87,10 @@ kith_status kith_shard_set_open(
     if (is_open) return kith_err_set(err, KITH_EXISTS, "shard %llu is open", (unsigned long long)shard_id);
     kith_status status = kith_shard_open(
         &(kith_shard_options){.node = set->node, .shard_id = shard_id, .schema = schema}, &shard, err);
-    if (status == KITH_OK) insert(set, shard_id, shard);
-    return status;
+    if (status != KITH_OK) return status;
+    insert(set, shard_id, shard);
+    if (set->opened) set->opened(set->opened_ctx, shard_id, shard);
+    return KITH_OK;
 }
 
 kith_status kith_shard_set_replay(void *ctx, const kith_log_entry *entry, kith_err *err) {

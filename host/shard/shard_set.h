@@ -13,6 +13,9 @@
 typedef struct kith_shard_set kith_shard_set;
 
 kith_shard_set *kith_shard_set_create(kith_shard_node *node);
+/* Calls `opened` for each shard that is opened from now on, inside its open. Before the first. */
+void kith_shard_set_on_open(
+    kith_shard_set *set, void (*opened)(void *ctx, uint64_t shard_id, kith_shard *shard), void *ctx);
 /* EXISTS if the id is open. It cannot be found until it is started. */
 KITH_CHECK kith_status kith_shard_set_open(
     kith_shard_set *set, uint64_t shard_id, const kith_schema *schema, kith_err *err);
