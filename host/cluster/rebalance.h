@@ -1,0 +1,65 @@
+/* What the leader of the coordinators changes so that shards come to be where they should: a pure decision.
+ *
+ * Where they should be is placement.h's; how they get there without danger is decided here. A replica moves in steps, each
+ * one committed change of its shard: the new replica is added, not in sync; the primary brings it up and takes it into
+ * those in sync; if the replica that goes is primary, one of those that stay becomes it; then the old one is dropped. So a
+ * leader that comes anew goes on from what the metadata say.
+ *
+ * Promised:
+ *   1. A replica in sync is dropped only where replication_factor others are in sync and up. The only exception: a shard
+ *      that has KITH_REPLICAS_MAX replicas must lose one before it can gain one; never below min_in_sync. The primary is
+ *      never dropped; only one that is in sync and up becomes it.
+ *   2. At most moves_max shards catch up on a node at once, replicas that return included; at most so many new replicas are
+ *      brought up from a node. Where a node is behind without end, its places are taken: nothing more is put on it.
+ *   3. What is wanted changes only when nodes come, go, drain, or are down for replace_after_ns, and when collections do: it is decided
+ *      once and carried out, so nothing moves for ever. A replica on a node that is down is waited for until then. A leader that
+ *      comes anew counts that time anew.
+ *   4. Order: shards that lack replicas, the fewest in sync first; then nodes that are to be emptied; then, when nothing has
+ *      changed for settle_ns, balance. Neither of the last two touches a shard that is not wholly in sync.
+ *   5. Primaries go back to where placement wants them one at a time, handover_interval_ns apart: each costs its shard's writers a
+ *      short pause.
+ *   6. A shard that wants more replicas than there are nodes for them keeps all it has.
+ *
+ * Threads: one at a time. Ownership: create/destroy. */
+#ifndef KITH_CLUSTER_REBALANCE_H
+#define KITH_CLUSTER_REBALANCE_H
+
+#include "host/meta/meta_state.h"
+
+typedef struct kith_rebalance kith_rebalance;
+
+typedef struct kith_rebalance_options {
+    uint64_t replace_after_ns;
+    uint64_t settle_ns;
+    uint64_t handover_interval_ns;
+    uint32_t moves_max; /* 0: nothing is ever changed */
+} kith_rebalance_options;
+
+#define KITH_REBALANCE_CHANGES_MAX 256u /* of one step */
+_Static_assert(KITH_REBALANCE_CHANGES_MAX <= KITH_META_SHARD_CHANGES_MAX, "one command carries a step");
+
+typedef struct kith_rebalance_changes {
+    uint32_t count;
+    uint32_t add_count, drop_count, handover_count; /* of replicas, replicas, shards */
+    kith_codec_meta_shard_change changes[KITH_REBALANCE_CHANGES_MAX];
+} kith_rebalance_changes;
+
+/* What is left to do, as the last step saw it. */
+typedef struct kith_rebalance_report {
+    uint32_t behind_count;  /* replicas that are not in sync */
+    uint32_t moving_count;  /* replicas that are being brought up in another's place, or wait for it to go */
+    uint32_t waiting_count; /* replicas that are wanted and not there yet */
+    uint32_t short_count;   /* shards for whose replicas there are not nodes enough */
+} kith_rebalance_report;
+
+kith_rebalance *kith_rebalance_create(const kith_rebalance_options *options);
+void kith_rebalance_destroy(kith_rebalance *rebalance); /* accepts NULL */
+/* Forgets what it saw: another led since. */
+void kith_rebalance_reset(kith_rebalance *rebalance);
+/* What to propose next, as one command; not again before its outcome is in `state`. Each change stands for itself: one that
+ * is refused because the shard has changed is decided anew. */
+void kith_rebalance_step(kith_rebalance *rebalance, const kith_meta_state *state, uint64_t now_ns,
+    kith_rebalance_changes *changes_out);
+void kith_rebalance_tell(const kith_rebalance *rebalance, kith_rebalance_report *report_out);
+
+#endif
