@@ -1,39 +1,76 @@
-/* Stored metadata: commands and snapshots, versions 1 (collections of one node) and 2 (nodes and who has which shard). */
+/* Stored metadata: commands and snapshots, versions 1 (collections of one node), 2 (nodes and who has which shard) and 3 (several
+ * replicas of a shard, and which are in sync). */
 #include "host/codec/codec_meta.h"
 
 #include "host/codec/codec_wire.h"
 
 #include "kith/meta/v1/meta.pb-c.h"
 
-#define META_VERSION_FIRST 1u
-#define META_VERSION_NODES 2u
+#define META_VERSION_FIRST    1u
+#define META_VERSION_NODES    2u
+#define META_VERSION_REPLICAS 3u
+#define META_VERSION_NEWEST   META_VERSION_REPLICAS
 
 static kith_status version_check(const char *what, uint32_t version, kith_err *err) {
-    if (version >= META_VERSION_FIRST && version <= META_VERSION_NODES) return KITH_OK;
-    kith_status status = version > META_VERSION_NODES ? KITH_UNIMPLEMENTED : KITH_CORRUPT;
+    if (version >= META_VERSION_FIRST && version <= META_VERSION_NEWEST) return KITH_OK;
+    kith_status status = version > META_VERSION_NEWEST ? KITH_UNIMPLEMENTED : KITH_CORRUPT;
     return kith_err_set(err, status, "metadata: %s of version %u; this program reads versions %u..%u", what,
-        version, META_VERSION_FIRST, META_VERSION_NODES);
+        version, META_VERSION_FIRST, META_VERSION_NEWEST);
 }
 
 /* --- shards --- */
 
-static uint32_t replicas_per_shard(const kith_collection *collection) {
+static uint32_t width_usual(const kith_collection *collection) {
     return collection->replication_factor ? collection->replication_factor : 1;
 }
 
+/* While a shard moves it has more replicas than its collection asks for. */
+static uint32_t width_of(const kith_collection *collection, const kith_meta_shard *shards) {
+    uint32_t width = width_usual(collection);
+    for (uint32_t i = 0; i < collection->shard_count; i++) {
+        if (shards[i].replica_count > width) width = shards[i].replica_count;
+    }
+    return width;
+}
+
+static bool some_are_behind(const kith_collection *collection, const kith_meta_shard *shards) {
+    for (uint32_t i = 0; i < collection->shard_count; i++) {
+        if (shards[i].in_sync != kith_replicas_all(shards[i].replica_count)) return true;
+    }
+    return false;
+}
+
+static bool shards_assigned(const kith_collection *collection, const kith_meta_shard *shards) {
+    return shards && collection->shard_count > 0 && shards[0].replica_count > 0;
+}
+
+/* Which programs that know only one copy of everything must not read. */
+static bool needs_replicas(
+    const kith_collection *collection, const kith_meta_shard *shards, bool in_sync_counts) {
+    if (collection->replication_factor > 1 || collection->min_in_sync > 1) return true;
+    if (!shards_assigned(collection, shards)) return false;
+    return width_of(collection, shards) > 1 || (in_sync_counts && some_are_behind(collection, shards));
+}
+
+/* `stored`: in a snapshot. In a command epochs and who is in sync do not count. */
 static void shards_encode(
-    const kith_collection *collection, const kith_meta_shard *shards, bool with_epochs, kith_buf *buf) {
-    uint32_t width = replicas_per_shard(collection);
-    if (with_epochs) {
+    const kith_collection *collection, const kith_meta_shard *shards, bool stored, kith_buf *buf) {
+    uint32_t width = width_of(collection, shards);
+    if (stored) {
         kith_wire_head(buf, 8, collection->shard_count * sizeof(uint64_t));
         for (uint32_t i = 0; i < collection->shard_count; i++)
             kith_buf_u64(buf, shards[i].epoch);
     }
-    kith_wire_head(buf, 9, collection->shard_count * width * sizeof(uint32_t));
+    kith_wire_head(buf, 9, (size_t)collection->shard_count * width * sizeof(uint32_t));
     for (uint32_t i = 0; i < collection->shard_count; i++) {
         for (uint32_t r = 0; r < width; r++)
             kith_buf_u32(buf, r < shards[i].replica_count ? shards[i].replicas[r] : 0);
     }
+    if (width != width_usual(collection)) kith_wire_u64(buf, 11, width);
+    if (!stored || !some_are_behind(collection, shards)) return;
+    kith_wire_head(buf, 12, collection->shard_count);
+    for (uint32_t i = 0; i < collection->shard_count; i++)
+        kith_buf_append(buf, &shards[i].in_sync, 1);
 }
 
 /* Zeros end the list; whatever follows one must be zero too. */
@@ -47,34 +84,47 @@ static bool replicas_decode(const uint8_t *numbers, uint32_t width, kith_meta_sh
     return true;
 }
 
+static kith_status shards_sized(const Kith__Meta__V1__MetaCollection *message,
+    const kith_collection *collection, uint32_t width, kith_err *err) {
+    size_t count = collection->shard_count, epochs = message->shard_epochs.len;
+    size_t replicas = message->shard_replicas.len, in_sync = message->shard_in_sync.len;
+    if (width > KITH_REPLICAS_MAX) {
+        return kith_err_set(err, KITH_CORRUPT,
+            "metadata: collection \"%s\": shard_replica_width %u is not in 0..%u", collection->name, width,
+            KITH_REPLICAS_MAX);
+    }
+    bool sized = (epochs == 0 || epochs == count * sizeof(uint64_t)) && (in_sync == 0 || in_sync == count) &&
+                 replicas == count * width * sizeof(uint32_t);
+    if (sized) return KITH_OK;
+    return kith_err_set(err, KITH_CORRUPT,
+        "metadata: collection \"%s\": %zu bytes of epochs, %zu of replicas and %zu of in_sync are not %zu "
+        "shards of %u",
+        collection->name, epochs, replicas, in_sync, count, width);
+}
+
 /* NULL when the message says nothing of shards. */
 static kith_status shards_decode(const Kith__Meta__V1__MetaCollection *message,
     const kith_collection *collection, kith_arena *arena, kith_meta_shard **shards_out, kith_err *err) {
     ProtobufCBinaryData epochs = message->shard_epochs, replicas = message->shard_replicas;
-    uint32_t count = collection->shard_count, width = replicas_per_shard(collection);
+    uint32_t count = collection->shard_count;
+    uint32_t width = message->shard_replica_width ? message->shard_replica_width : width_usual(collection);
     *shards_out = NULL;
-    if (epochs.len == 0 && replicas.len == 0) return KITH_OK;
-    bool sized = (epochs.len == 0 || epochs.len == count * sizeof(uint64_t)) &&
-                 replicas.len == count * width * sizeof(uint32_t);
-    if (!sized) {
-        return kith_err_set(err, KITH_CORRUPT,
-            "metadata: collection \"%s\": %zu bytes of epochs and %zu of replicas are not %u shards of %u",
-            collection->name, epochs.len, replicas.len, count, width);
-    }
+    if (epochs.len == 0 && replicas.len == 0 && message->shard_in_sync.len == 0) return KITH_OK;
+    kith_status status = shards_sized(message, collection, width, err);
+    if (status != KITH_OK) return status;
     kith_meta_shard *shards = kith_arena_alloc_zero(arena, count * sizeof *shards);
     for (uint32_t i = 0; i < count; i++) {
-        shards[i].epoch = epochs.len > 0 ? kith_load_u64(epochs.data + i * sizeof(uint64_t)) : 1;
-        if (replicas_decode(replicas.data + (size_t)i * width * sizeof(uint32_t), width, &shards[i]))
-            continue;
-        return kith_err_set(
-            err, KITH_CORRUPT, "metadata: collection \"%s\": shard %u has a gap", collection->name, i);
+        kith_meta_shard *shard = &shards[i];
+        shard->epoch = epochs.len > 0 ? kith_load_u64(epochs.data + i * sizeof(uint64_t)) : 1;
+        if (!replicas_decode(replicas.data + (size_t)i * width * sizeof(uint32_t), width, shard)) {
+            return kith_err_set(
+                err, KITH_CORRUPT, "metadata: collection \"%s\": shard %u has a gap", collection->name, i);
+        }
+        shard->in_sync = message->shard_in_sync.len > 0 ? message->shard_in_sync.data[i]
+                                                        : kith_replicas_all(shard->replica_count);
     }
     *shards_out = shards;
     return KITH_OK;
-}
-
-static bool shards_assigned(const kith_collection *collection, const kith_meta_shard *shards) {
-    return shards && collection->shard_count > 0 && shards[0].replica_count > 0;
 }
 
 /* --- collections --- */
@@ -97,6 +147,9 @@ void kith_codec_meta_collection_encode(const kith_collection *collection, kith_b
     kith_wire_u64(buf, 5, collection->shard_id_first);
     kith_wire_u64(buf, 6, collection->created_wall_ms);
     kith_wire_u64(buf, 7, collection->replication_factor);
+    /* One copy leaves no choice: nothing is written, as before there was one. */
+    if (collection->replication_factor != 1 || collection->min_in_sync > 1)
+        kith_wire_u64(buf, 10, collection->min_in_sync);
 }
 
 /* Checked as a name before it is copied, so that it fits and has no zero byte. */
@@ -128,26 +181,39 @@ static kith_status schema_decode(
     return KITH_OK;
 }
 
-static kith_status collection_decode(
+/* All but its schema and shards. */
+static kith_status collection_head_decode(
     const Kith__Meta__V1__MetaCollection *message, kith_collection *collection_out, kith_err *err) {
     *collection_out = (kith_collection){.id = message->id,
         .shard_count = message->shard_count,
         .shard_id_first = message->shard_id_first,
         .created_wall_ms = message->created_wall_ms,
-        .replication_factor = message->replication_factor};
+        .replication_factor = message->replication_factor,
+        .min_in_sync = message->min_in_sync};
+    if (message->replication_factor == 1 && message->min_in_sync == 0) collection_out->min_in_sync = 1;
     kith_status status = name_decode(message->name, "collection name", false, collection_out->name, err);
-    if (status == KITH_OK) {
-        status = schema_decode(message->fields, message->n_fields, &collection_out->schema, err);
-    }
     if (status != KITH_OK) return status;
-    if (message->shard_count < 1 || message->shard_count > KITH_SHARDS_MAX) {
-        return kith_err_set(err, KITH_CORRUPT, "metadata: collection \"%s\": shard_count %u is not in 1..%u",
-            collection_out->name, message->shard_count, KITH_SHARDS_MAX);
-    }
     if (message->replication_factor > KITH_REPLICAS_MAX) {
         return kith_err_set(err, KITH_CORRUPT,
             "metadata: collection \"%s\": replication_factor %u is not in 0..%u", collection_out->name,
             message->replication_factor, KITH_REPLICAS_MAX);
+    }
+    if (message->min_in_sync > KITH_REPLICAS_MAX) {
+        return kith_err_set(err, KITH_CORRUPT, "metadata: collection \"%s\": min_in_sync %u is not in 0..%u",
+            collection_out->name, message->min_in_sync, KITH_REPLICAS_MAX);
+    }
+    return KITH_OK;
+}
+
+static kith_status collection_decode(
+    const Kith__Meta__V1__MetaCollection *message, kith_collection *collection_out, kith_err *err) {
+    kith_status status = collection_head_decode(message, collection_out, err);
+    if (status == KITH_OK)
+        status = schema_decode(message->fields, message->n_fields, &collection_out->schema, err);
+    if (status != KITH_OK) return status;
+    if (message->shard_count < 1 || message->shard_count > KITH_SHARDS_MAX) {
+        return kith_err_set(err, KITH_CORRUPT, "metadata: collection \"%s\": shard_count %u is not in 1..%u",
+            collection_out->name, message->shard_count, KITH_SHARDS_MAX);
     }
     return KITH_OK;
 }
@@ -258,12 +324,51 @@ static void drop_encode(const kith_codec_meta_command *command, kith_buf *buf) {
     kith_wire_close(buf, mark);
 }
 
+static void update_encode(const kith_codec_meta_command *command, kith_buf *buf) {
+    const kith_collection *collection = &command->collection;
+    size_t mark = kith_wire_open(buf, 11);
+    kith_wire_u64(buf, 1, collection->id);
+    kith_wire_text(buf, 2, collection->name);
+    kith_wire_u64(buf, 7, collection->replication_factor);
+    kith_wire_u64(buf, 10, collection->min_in_sync);
+    kith_wire_close(buf, mark);
+}
+
+static void change_encode(const kith_codec_meta_shard_change *change, kith_buf *buf) {
+    size_t mark = kith_wire_open(buf, 1);
+    kith_wire_u64(buf, 1, change->shard_id);
+    kith_wire_u64(buf, 2, change->shard.epoch);
+    for (uint32_t r = 0; r < change->shard.replica_count; r++)
+        kith_wire_u64_always(buf, 3, change->shard.replicas[r]);
+    kith_wire_u64(buf, 4, change->shard.in_sync);
+    kith_wire_close(buf, mark);
+}
+
+static void changes_encode(const kith_codec_meta_command *command, kith_buf *buf) {
+    size_t mark = kith_wire_open(buf, 10);
+    for (uint32_t i = 0; i < command->change_count; i++)
+        change_encode(&command->changes[i], buf);
+    kith_wire_close(buf, mark);
+}
+
+static uint32_t create_version(const kith_codec_meta_command *command) {
+    const kith_collection *collection = &command->collection;
+    if (needs_replicas(collection, command->shards, false)) return META_VERSION_REPLICAS;
+    return shards_assigned(collection, command->shards) ? META_VERSION_NODES : META_VERSION_FIRST;
+}
+
 static uint32_t command_version(const kith_codec_meta_command *command) {
-    if (command->kind == KITH_CODEC_META_DROP_COLLECTION) return META_VERSION_FIRST;
-    bool one_node = command->kind == KITH_CODEC_META_CREATE_COLLECTION &&
-                    command->collection.replication_factor <= 1 &&
-                    !shards_assigned(&command->collection, command->shards);
-    return one_node ? META_VERSION_FIRST : META_VERSION_NODES;
+    switch (command->kind) {
+    case KITH_CODEC_META_CREATE_COLLECTION:
+        return create_version(command);
+    case KITH_CODEC_META_DROP_COLLECTION:
+        return META_VERSION_FIRST;
+    case KITH_CODEC_META_CHANGE_SHARDS:
+    case KITH_CODEC_META_UPDATE_COLLECTION:
+        return META_VERSION_REPLICAS;
+    default:
+        return META_VERSION_NODES;
+    }
 }
 
 void kith_codec_meta_command_encode(const kith_codec_meta_command *command, kith_buf *buf) {
@@ -286,7 +391,10 @@ void kith_codec_meta_command_encode(const kith_codec_meta_command *command, kith
         small_encode(command, buf);
         break;
     case KITH_CODEC_META_CHANGE_SHARDS:
+        changes_encode(command, buf);
+        break;
     case KITH_CODEC_META_UPDATE_COLLECTION:
+        update_encode(command, buf);
         break;
     }
 }
@@ -297,6 +405,47 @@ static kith_status create_decode(const Kith__Meta__V1__MetaCollection *message, 
     kith_status status = collection_decode(message, &command->collection, err);
     if (status == KITH_OK) status = shards_decode(message, &command->collection, arena, &shards, err);
     if (status == KITH_OK && shards_assigned(&command->collection, shards)) command->shards = shards;
+    return status;
+}
+
+/* Zero is "as it is" here, also of one copy. */
+static kith_status update_decode(
+    const Kith__Meta__V1__MetaCollection *message, kith_codec_meta_command *command, kith_err *err) {
+    kith_status status = collection_head_decode(message, &command->collection, err);
+    command->collection.min_in_sync = message->min_in_sync;
+    return status;
+}
+
+/* Only that it fits: meta_state refuses a change that may not be. */
+static kith_status change_decode(
+    const Kith__Meta__V1__MetaShardChange *message, kith_codec_meta_shard_change *change_out, kith_err *err) {
+    if (message->n_replicas > KITH_REPLICAS_MAX || message->in_sync > UINT8_MAX) {
+        return kith_err_set(err, KITH_CORRUPT,
+            "metadata: change of shard %llu: %zu replicas of at most %u, in_sync %u of at most %u",
+            (unsigned long long)message->shard_id, message->n_replicas, KITH_REPLICAS_MAX, message->in_sync,
+            UINT8_MAX);
+    }
+    *change_out = (kith_codec_meta_shard_change){.shard_id = message->shard_id,
+        .shard = {.epoch = message->epoch,
+            .replica_count = (uint8_t)message->n_replicas,
+            .in_sync = (uint8_t)message->in_sync}};
+    for (size_t r = 0; r < message->n_replicas; r++)
+        change_out->shard.replicas[r] = message->replicas[r];
+    return KITH_OK;
+}
+
+static kith_status changes_decode(const Kith__Meta__V1__MetaChangeShards *message, kith_arena *arena,
+    kith_codec_meta_command *command, kith_err *err) {
+    if (message->n_changes < 1 || message->n_changes > KITH_META_SHARD_CHANGES_MAX) {
+        return kith_err_set(err, KITH_CORRUPT, "metadata: %zu changes of shards; 1..%u are allowed",
+            message->n_changes, KITH_META_SHARD_CHANGES_MAX);
+    }
+    kith_codec_meta_shard_change *changes = kith_arena_array(arena, message->n_changes, sizeof *changes);
+    command->changes = changes;
+    command->change_count = (uint32_t)message->n_changes;
+    kith_status status = KITH_OK;
+    for (size_t i = 0; i < message->n_changes && status == KITH_OK; i++)
+        status = change_decode(message->changes[i], &changes[i], err);
     return status;
 }
 
@@ -325,6 +474,12 @@ static kith_status command_body_decode(const Kith__Meta__V1__MetaCommand *messag
     case KITH__META__V1__META_COMMAND__COMMAND_REMOVE_NODE:
         command->kind = KITH_CODEC_META_REMOVE_NODE;
         return node_id_decode(message->remove_node->id, &command->node.id, err);
+    case KITH__META__V1__META_COMMAND__COMMAND_CHANGE_SHARDS:
+        command->kind = KITH_CODEC_META_CHANGE_SHARDS;
+        return changes_decode(message->change_shards, arena, command, err);
+    case KITH__META__V1__META_COMMAND__COMMAND_UPDATE_COLLECTION:
+        command->kind = KITH_CODEC_META_UPDATE_COLLECTION;
+        return update_decode(message->update_collection, command, err);
     default:
         return kith_err_set(err, KITH_CORRUPT, "metadata: a command of no kind that this program knows");
     }
@@ -380,8 +535,12 @@ static void answer_encode(const kith_codec_meta_answer *answer, kith_buf *buf) {
     kith_wire_close(buf, mark);
 }
 
-/* A number once given to a node may not be given again, so a state that ever had nodes stays at version 2. */
+/* A number once given to a node may not be given again, so a state that ever had nodes stays at version 2 or above. */
 static uint32_t snapshot_version(const kith_codec_meta_snapshot *snapshot) {
+    for (uint32_t i = 0; i < snapshot->collection_count; i++) {
+        const kith_meta_collection *stored = snapshot->collections[i];
+        if (needs_replicas(&stored->collection, stored->shards, true)) return META_VERSION_REPLICAS;
+    }
     bool of_cluster = !kith_node_id_is_none(&snapshot->cluster_id);
     return of_cluster || snapshot->node_count > 0 || snapshot->node_number_next > 1 ? META_VERSION_NODES
                                                                                     : META_VERSION_FIRST;
@@ -398,7 +557,7 @@ void kith_codec_meta_snapshot_encode(const kith_codec_meta_snapshot *snapshot, k
         collection_stored_encode(snapshot->collections[i], buf);
     for (uint32_t i = 0; i < snapshot->node_count; i++)
         node_encode(&snapshot->nodes[i], 7, true, buf);
-    if (version == META_VERSION_NODES) kith_wire_u64(buf, 8, snapshot->node_number_next);
+    if (version >= META_VERSION_NODES) kith_wire_u64(buf, 8, snapshot->node_number_next);
     for (uint32_t i = 0; i < snapshot->answer_count; i++)
         answer_encode(&snapshot->answers[i], buf);
     if (!kith_node_id_is_none(&snapshot->cluster_id))
@@ -416,7 +575,7 @@ static kith_status collection_stored_decode(const Kith__Meta__V1__MetaCollection
     kith_meta_collection *stored = kith_arena_alloc(arena, sizeof *stored);
     kith_status status = collection_decode(message, &stored->collection, err);
     if (status != KITH_OK) return status;
-    if (stored->collection.replication_factor == 0) stored->collection.replication_factor = 1;
+    kith_collection_replicas_default(&stored->collection);
     uint32_t count = stored->collection.shard_count;
     status = shards_decode(message, &stored->collection, arena, &stored->shards, err);
     if (status != KITH_OK) return status;

@@ -14,6 +14,7 @@
 #define KITH_NODE_WEIGHT_MAX        10000u
 #define KITH_NODES_MAX              1024u
 #define KITH_REPLICAS_MAX           7u /* of one shard */
+_Static_assert(KITH_REPLICAS_MAX <= 8, "a bit for each fits kith_meta_shard.in_sync");
 
 /* Numbers travel and are stored: never reuse one. */
 typedef enum kith_node_role {
@@ -52,6 +53,11 @@ typedef struct kith_meta_collection {
     kith_collection collection;
     kith_meta_shard *shards; /* [collection.shard_count] */
 } kith_meta_collection;
+
+/* As kith_meta_shard.in_sync says it: all of `replica_count` replicas are. */
+static inline uint8_t kith_replicas_all(uint8_t replica_count) {
+    return (uint8_t)((1u << replica_count) - 1);
+}
 
 /* "coordinator", ...; NULL for no role. */
 const char *kith_node_role_name(kith_node_role role);

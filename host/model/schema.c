@@ -85,6 +85,11 @@ size_t kith_schema_row_bytes(const kith_schema *schema) {
     return bytes;
 }
 
+void kith_collection_replicas_default(kith_collection *collection) {
+    if (collection->replication_factor == 0) collection->replication_factor = 1;
+    if (collection->min_in_sync == 0) collection->min_in_sync = (collection->replication_factor + 1) / 2;
+}
+
 const char *kith_metric_name(kith_metric metric) {
     switch (metric) {
     case KITH_METRIC_L2:

@@ -51,6 +51,9 @@ static inline size_t kith_field_vector_bytes(const kith_field *field) {
 /* Bytes of one point's vectors over all fields. */
 size_t kith_schema_row_bytes(const kith_schema *schema);
 
+/* Of a wish: gives what was not said of replication_factor and min_in_sync. */
+void kith_collection_replicas_default(kith_collection *collection);
+
 /* "l2", "ip", "cosine", "l1" / "f32", "f16", "bf16", "i8"; NULL for a number outside the enum. */
 const char *kith_metric_name(kith_metric metric);
 const char *kith_vector_type_name(kith_vector_type type);

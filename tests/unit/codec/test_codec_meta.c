@@ -7,6 +7,8 @@
 #include "host/codec/codec_meta.h"
 #include "host/codec/codec_wire.h"
 
+#define GOLDEN_BYTES_MAX 4096u
+
 static kith_arena arena;
 static kith_buf buf;
 static kith_err err;
@@ -53,9 +55,15 @@ static kith_node golden_node(uint8_t i) {
     return node;
 }
 
-static kith_meta_shard golden_shards[3] = {{.epoch = 1, .replica_count = 2, .replicas = {1, 3}},
-    {.epoch = 9, .replica_count = 1, .replicas = {3}},
-    {.epoch = 1ULL << 40, .replica_count = 2, .replicas = {1, 3}}};
+static kith_meta_shard golden_shards[3] = {{.epoch = 1, .replica_count = 2, .in_sync = 3, .replicas = {1, 3}},
+    {.epoch = 9, .replica_count = 1, .in_sync = 1, .replicas = {3}},
+    {.epoch = 1ULL << 40, .replica_count = 2, .in_sync = 3, .replicas = {1, 3}}};
+
+/* One of them moves, and has a replica more than its collection asks for. */
+static kith_meta_shard golden_shards_v3[3] = {
+    {.epoch = 1, .replica_count = 2, .in_sync = 3, .replicas = {1, 3}},
+    {.epoch = 9, .replica_count = 2, .in_sync = 1, .replicas = {3, 4}},
+    {.epoch = 1ULL << 40, .replica_count = 3, .in_sync = 5, .replicas = {4, 3, 1}}};
 
 /* Field by field: padding is nobody's. */
 static void collections_equal(const kith_collection *a, const kith_collection *b) {
@@ -65,6 +73,7 @@ static void collections_equal(const kith_collection *a, const kith_collection *b
     assert_int_equal(a->shard_id_first, b->shard_id_first);
     assert_int_equal(a->created_wall_ms, b->created_wall_ms);
     assert_int_equal(a->replication_factor, b->replication_factor);
+    assert_int_equal(a->min_in_sync, b->min_in_sync);
     assert_int_equal(a->schema.field_count, b->schema.field_count);
     for (uint32_t i = 0; i < a->schema.field_count; i++) {
         assert_string_equal(a->schema.fields[i].name, b->schema.fields[i].name);
@@ -81,16 +90,29 @@ static void commands_equal(const kith_codec_meta_command *a, const kith_codec_me
     collections_equal(&a->collection, &b->collection);
 }
 
-static void golden_equals(const char *name) {
+static size_t golden_read(const char *name, uint8_t bytes_out[GOLDEN_BYTES_MAX]) {
     char path[512];
-    uint8_t bytes[4096];
     snprintf(path, sizeof path, "%s/tests/golden/%s", KITH_SOURCE_DIR, name);
     FILE *file = fopen(path, "rb");
     if (!file) fail_msg("%s is missing", path);
-    size_t count = fread(bytes, 1, sizeof bytes, file);
+    size_t count = fread(bytes_out, 1, GOLDEN_BYTES_MAX, file);
     fclose(file);
+    return count;
+}
+
+static void golden_equals(const char *name) {
+    uint8_t bytes[GOLDEN_BYTES_MAX];
+    size_t count = golden_read(name, bytes);
     assert_int_equal(count, buf.bytes);
     assert_memory_equal(bytes, buf.data, count);
+}
+
+/* One that is not written so any more. */
+static void golden_take(const char *name) {
+    uint8_t bytes[GOLDEN_BYTES_MAX];
+    size_t count = golden_read(name, bytes);
+    kith_buf_clear(&buf);
+    kith_buf_append(&buf, bytes, count);
 }
 
 static void test_codec_meta__commands(void **state) {
@@ -132,6 +154,7 @@ static void test_codec_meta__snapshots(void **state) {
     assert_int_equal(decoded.collection_count, 2);
     assert_int_equal(decoded.node_number_next, 1);
     books.collection.replication_factor = films.collection.replication_factor = 1;
+    books.collection.min_in_sync = films.collection.min_in_sync = 1;
     for (int i = 0; i < 2; i++) {
         collections_equal(&decoded.collections[i]->collection, &collections[i]->collection);
         assert_int_equal(decoded.collections[i]->shards[2].epoch, 1);
@@ -143,6 +166,7 @@ static void shards_equal(const kith_meta_shard *a, const kith_meta_shard *b, boo
     for (uint32_t i = 0; i < 3; i++) {
         assert_int_equal(a[i].epoch, with_epochs ? b[i].epoch : 1);
         assert_int_equal(a[i].replica_count, b[i].replica_count);
+        assert_int_equal(a[i].in_sync, with_epochs ? b[i].in_sync : kith_replicas_all(b[i].replica_count));
         assert_memory_equal(a[i].replicas, b[i].replicas, sizeof a[i].replicas);
     }
 }
@@ -167,8 +191,15 @@ static void test_codec_meta__commands_of_a_cluster(void **state) {
     kith_codec_meta_command command = golden_command(), decoded;
     command.collection.replication_factor = 2;
     command.shards = golden_shards;
+    golden_take("meta-command-v2.bin");
+    assert_ok(kith_codec_meta_command_decode(buf.data, buf.bytes, &arena, &decoded, &err), &err);
+    commands_equal(&decoded, &command);
+    shards_equal(decoded.shards, golden_shards, false);
+
+    command.collection.min_in_sync = 2;
+    kith_buf_clear(&buf);
     kith_codec_meta_command_encode(&command, &buf);
-    golden_equals("meta-command-v2.bin");
+    golden_equals("meta-command-v3.bin");
     assert_ok(kith_codec_meta_command_decode(buf.data, buf.bytes, &arena, &decoded, &err), &err);
     commands_equal(&decoded, &command);
     shards_equal(decoded.shards, golden_shards, false);
@@ -196,11 +227,12 @@ static void test_codec_meta__commands_of_a_cluster(void **state) {
     }
 }
 
-static void test_codec_meta__snapshots_of_a_cluster(void **state) {
-    (void)state;
-    kith_meta_collection books = {.collection = golden_collection(), .shards = golden_shards};
+static void snapshot_round_trip(bool with_replicas) {
+    kith_meta_shard *shards = with_replicas ? golden_shards_v3 : golden_shards;
+    kith_meta_collection books = {.collection = golden_collection(), .shards = shards};
     const kith_meta_collection *collections[] = {&books};
     books.collection.replication_factor = 2;
+    books.collection.min_in_sync = with_replicas ? 2 : 1;
     kith_node nodes[] = {golden_node(4), golden_node(5)};
     nodes[0].number = 1;
     nodes[0].draining = true;
@@ -229,22 +261,117 @@ static void test_codec_meta__snapshots_of_a_cluster(void **state) {
         .answer_count = 2,
         .answers = answers};
     kith_codec_meta_snapshot decoded;
-    kith_codec_meta_snapshot_encode(&snapshot, &buf);
-    golden_equals("meta-snapshot-v2.bin");
+    if (with_replicas) {
+        kith_codec_meta_snapshot_encode(&snapshot, &buf);
+        golden_equals("meta-snapshot-v3.bin");
+    } else {
+        golden_take("meta-snapshot-v2.bin");
+    }
     assert_ok(kith_codec_meta_snapshot_decode(buf.data, buf.bytes, &arena, &decoded, &err), &err);
     assert_int_equal(decoded.node_number_next, 4);
     assert_int_equal(decoded.node_count, 2);
     nodes_equal(&decoded.nodes[0], &nodes[0]);
     nodes_equal(&decoded.nodes[1], &nodes[1]);
     collections_equal(&decoded.collections[0]->collection, &books.collection);
-    shards_equal(decoded.collections[0]->shards, golden_shards, true);
+    shards_equal(decoded.collections[0]->shards, shards, true);
     assert_int_equal(decoded.answer_count, 2);
     assert_int_equal(decoded.answers[0].status, KITH_OK);
     assert_true(decoded.answers[0].changed);
-    collections_equal(decoded.answers[0].collection, &books.collection);
+    if (with_replicas) collections_equal(decoded.answers[0].collection, &books.collection);
     assert_int_equal(decoded.answers[1].status, KITH_NOT_FOUND);
     assert_string_equal(decoded.answers[1].message, answers[1].message);
     assert_null(decoded.answers[1].collection);
+}
+
+static void test_codec_meta__snapshots_of_a_cluster(void **state) {
+    (void)state;
+    snapshot_round_trip(false);
+}
+
+static void test_codec_meta__snapshots_with_replicas(void **state) {
+    (void)state;
+    snapshot_round_trip(true);
+}
+
+static void test_codec_meta__changes_of_shards(void **state) {
+    (void)state;
+    kith_codec_meta_shard_change changes[] = {
+        {.shard_id = 1ULL << 40, .shard = golden_shards_v3[2]}, {.shard_id = 77, .shard = golden_shards[1]}};
+    kith_codec_meta_command command = {.kind = KITH_CODEC_META_CHANGE_SHARDS,
+        .request_id = golden_command().request_id,
+        .changes = changes,
+        .change_count = 2};
+    kith_codec_meta_command decoded;
+    kith_codec_meta_command_encode(&command, &buf);
+    golden_equals("meta-change-v3.bin");
+    assert_ok(kith_codec_meta_command_decode(buf.data, buf.bytes, &arena, &decoded, &err), &err);
+    commands_equal(&decoded, &command);
+    assert_int_equal(decoded.change_count, 2);
+    for (uint32_t i = 0; i < 2; i++) {
+        const kith_codec_meta_shard_change *change = &decoded.changes[i];
+        assert_int_equal(change->shard_id, changes[i].shard_id);
+        assert_int_equal(change->shard.epoch, changes[i].shard.epoch);
+        assert_int_equal(change->shard.in_sync, changes[i].shard.in_sync);
+        assert_int_equal(change->shard.replica_count, changes[i].shard.replica_count);
+        assert_memory_equal(change->shard.replicas, changes[i].shard.replicas, sizeof change->shard.replicas);
+    }
+}
+
+static void test_codec_meta__updates_of_collections(void **state) {
+    (void)state;
+    kith_codec_meta_command command = {.kind = KITH_CODEC_META_UPDATE_COLLECTION, .collection.id = 12},
+                            decoded;
+    snprintf(command.collection.name, sizeof command.collection.name, "books");
+    for (uint32_t factor = 0; factor < 4; factor++) {
+        for (uint32_t min = 0; min < 4; min++) {
+            command.collection.replication_factor = factor;
+            command.collection.min_in_sync = min;
+            kith_buf_clear(&buf);
+            kith_codec_meta_command_encode(&command, &buf);
+            assert_ok(kith_codec_meta_command_decode(buf.data, buf.bytes, &arena, &decoded, &err), &err);
+            commands_equal(&decoded, &command);
+        }
+    }
+}
+
+/* The lowest version that can say it: `version` is the first field of the message. */
+static void version_is(uint8_t version) {
+    assert_int_equal(buf.data[0], 8);
+    assert_int_equal(buf.data[1], version);
+    kith_buf_clear(&buf);
+}
+
+static void test_codec_meta__versions_are_as_old_as_they_can_be(void **state) {
+    (void)state;
+    kith_meta_shard shards[3];
+    for (uint32_t i = 0; i < 3; i++)
+        shards[i] = (kith_meta_shard){.epoch = 5, .replica_count = 1, .in_sync = 1, .replicas = {1}};
+    kith_codec_meta_command command = golden_command();
+    command.collection.replication_factor = command.collection.min_in_sync = 1;
+    kith_codec_meta_command_encode(&command, &buf);
+    version_is(1);
+    command.shards = shards;
+    kith_codec_meta_command_encode(&command, &buf);
+    version_is(2);
+    command.collection.replication_factor = 2;
+    kith_codec_meta_command_encode(&command, &buf);
+    version_is(3);
+    command.collection.replication_factor = 1;
+    kith_meta_collection stored = {.collection = command.collection, .shards = shards};
+    const kith_meta_collection *collections[] = {&stored};
+    kith_codec_meta_snapshot snapshot = {
+        .node_number_next = 2, .collections = collections, .collection_count = 1};
+    kith_codec_meta_snapshot_encode(&snapshot, &buf);
+    version_is(2);
+    shards[1] = (kith_meta_shard){.epoch = 6, .replica_count = 2, .in_sync = 3, .replicas = {1, 2}};
+    kith_codec_meta_snapshot_encode(&snapshot, &buf); /* it moves */
+    version_is(3);
+    shards[1] = (kith_meta_shard){.epoch = 7, .replica_count = 1, .in_sync = 1, .replicas = {2}};
+    kith_codec_meta_snapshot_encode(&snapshot, &buf); /* it has moved */
+    version_is(2);
+    stored.collection.replication_factor = 2;
+    kith_codec_meta_snapshot_encode(&snapshot, &buf);
+    version_is(3);
 }
 
 static void command_refused(kith_status status, const char *message) {
@@ -264,9 +391,9 @@ static void test_codec_meta__damage_is_corrupt(void **state) {
             kith_codec_meta_command_decode(buf.data, bytes, &arena, &decoded, &err), KITH_OK);
     }
     kith_buf_clear(&buf);
-    command_refused(KITH_CORRUPT, "metadata: a command of version 0; this program reads versions 1..2");
-    kith_wire_u64(&buf, 1, 3);
-    command_refused(KITH_UNIMPLEMENTED, "metadata: a command of version 3; this program reads versions 1..2");
+    command_refused(KITH_CORRUPT, "metadata: a command of version 0; this program reads versions 1..3");
+    kith_wire_u64(&buf, 1, 4);
+    command_refused(KITH_UNIMPLEMENTED, "metadata: a command of version 4; this program reads versions 1..3");
     kith_wire_u64(&buf, 1, 1);
     command_refused(KITH_CORRUPT, "metadata: a command of no kind that this program knows");
     command.collection.schema.fields[1].dim = 0;
@@ -301,8 +428,23 @@ static void test_codec_meta__shards_must_fit_their_collection(void **state) {
     kith_codec_meta_collection_encode(&command.collection, &buf);
     kith_wire_bytes(&buf, 9, "1234567", 7);
     kith_wire_close(&buf, mark);
-    command_refused(KITH_CORRUPT,
-        "metadata: collection \"books\": 0 bytes of epochs and 7 of replicas are not 3 shards of 1");
+    command_refused(KITH_CORRUPT, "metadata: collection \"books\": 0 bytes of epochs, 7 of replicas and 0 of "
+                                  "in_sync are not 3 shards of 1");
+    kith_wire_u64(&buf, 1, 3);
+    mark = kith_wire_open(&buf, 4);
+    kith_codec_meta_collection_encode(&command.collection, &buf);
+    kith_wire_bytes(&buf, 9, "123456781234", 12);
+    kith_wire_bytes(&buf, 12, "12", 2);
+    kith_wire_close(&buf, mark);
+    command_refused(KITH_CORRUPT, "metadata: collection \"books\": 0 bytes of epochs, 12 of replicas and 2 "
+                                  "of in_sync are not 3 shards of 1");
+    kith_wire_u64(&buf, 1, 3);
+    mark = kith_wire_open(&buf, 4);
+    kith_codec_meta_collection_encode(&command.collection, &buf);
+    kith_wire_bytes(&buf, 9, "123456781234", 12);
+    kith_wire_u64(&buf, 11, 8);
+    kith_wire_close(&buf, mark);
+    command_refused(KITH_CORRUPT, "metadata: collection \"books\": shard_replica_width 8 is not in 0..7");
     kith_wire_u64(&buf, 1, 2);
     mark = kith_wire_open(&buf, 9);
     kith_wire_bytes(&buf, 1, "short", 5);
@@ -310,10 +452,36 @@ static void test_codec_meta__shards_must_fit_their_collection(void **state) {
     command_refused(KITH_CORRUPT, "metadata: node id: 5 bytes; 16 are allowed");
 }
 
+static void test_codec_meta__changes_have_limits(void **state) {
+    (void)state;
+    kith_wire_u64(&buf, 1, 3);
+    kith_wire_close(&buf, kith_wire_open(&buf, 10));
+    command_refused(KITH_CORRUPT, "metadata: 0 changes of shards; 1..1024 are allowed");
+    kith_wire_u64(&buf, 1, 3);
+    size_t mark = kith_wire_open(&buf, 10);
+    for (uint32_t i = 0; i <= KITH_META_SHARD_CHANGES_MAX; i++)
+        kith_wire_close(&buf, kith_wire_open(&buf, 1));
+    kith_wire_close(&buf, mark);
+    command_refused(KITH_CORRUPT, "metadata: 1025 changes of shards; 1..1024 are allowed");
+    kith_wire_u64(&buf, 1, 3);
+    mark = kith_wire_open(&buf, 10);
+    size_t inner = kith_wire_open(&buf, 1);
+    kith_wire_u64(&buf, 1, 9);
+    for (uint32_t i = 0; i <= KITH_REPLICAS_MAX; i++)
+        kith_wire_u64_always(&buf, 3, i);
+    kith_wire_u64(&buf, 4, 256);
+    kith_wire_close(&buf, inner);
+    kith_wire_close(&buf, mark);
+    command_refused(
+        KITH_CORRUPT, "metadata: change of shard 9: 8 replicas of at most 7, in_sync 256 of at most 255");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(test_codec_meta__##name, setup, teardown)
 
 int main(void) {
     const struct CMUnitTest tests[] = {TEST(commands), TEST(snapshots), TEST(commands_of_a_cluster),
-        TEST(snapshots_of_a_cluster), TEST(damage_is_corrupt), TEST(shards_must_fit_their_collection)};
+        TEST(snapshots_of_a_cluster), TEST(snapshots_with_replicas), TEST(changes_of_shards),
+        TEST(updates_of_collections), TEST(versions_are_as_old_as_they_can_be), TEST(damage_is_corrupt),
+        TEST(shards_must_fit_their_collection), TEST(changes_have_limits)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
