@@ -26,17 +26,22 @@ static uint16_t node_index(const kith_meta_map *map, uint32_t number) {
     return KITH_META_NODE_NONE;
 }
 
-static uint32_t replicas_per_shard(const kith_meta_entry *entry) {
-    return entry->collection.replication_factor;
+static uint32_t replica_width_of(const kith_meta_collection *stored) {
+    uint32_t width = 1;
+    for (uint32_t i = 0; stored->shards && i < stored->collection.shard_count; i++) {
+        if (stored->shards[i].replica_count > width) width = stored->shards[i].replica_count;
+    }
+    return width;
 }
 
 static void shard_place(
     const kith_meta_map *map, const kith_meta_shard *shard, uint32_t shard_index, kith_meta_entry *entry) {
-    uint32_t width = replicas_per_shard(entry);
+    uint32_t width = entry->replica_width;
     uint16_t *replicas = entry->shard_replicas + (size_t)shard_index * width;
     uint32_t replica_count = shard ? shard->replica_count : 0;
     for (uint32_t r = 0; r < width; r++)
         replicas[r] = r < replica_count ? node_index(map, shard->replicas[r]) : KITH_META_NODE_NONE;
+    entry->shard_in_sync[shard_index] = replica_count ? shard->in_sync : 1;
     if (replica_count == 0) replicas[0] = (uint16_t)(map->node_count - 1);
     kith_assert(replicas[0] < map->node_count);
     entry->shard_nodes[shard_index] = replicas[0];
@@ -50,10 +55,12 @@ static kith_meta_entry *entry_create(const kith_meta_map *map, const kith_meta_c
     atomic_init(&entry->references, 1);
     entry->collection = stored->collection;
     if (entry->collection.replication_factor == 0) entry->collection.replication_factor = 1;
+    entry->replica_width = replica_width_of(stored);
     entry->shard_nodes = kith_alloc_array(shard_count, sizeof *entry->shard_nodes);
     entry->shard_epochs = kith_alloc_array(shard_count, sizeof *entry->shard_epochs);
     entry->shard_replicas =
-        kith_alloc_array((size_t)shard_count * replicas_per_shard(entry), sizeof *entry->shard_replicas);
+        kith_alloc_array((size_t)shard_count * entry->replica_width, sizeof *entry->shard_replicas);
+    entry->shard_in_sync = kith_alloc_array(shard_count, sizeof *entry->shard_in_sync);
     for (uint32_t i = 0; i < shard_count; i++)
         shard_place(map, stored->shards ? &stored->shards[i] : NULL, i, entry);
     return entry;
@@ -73,6 +80,7 @@ static void entry_release(kith_meta_entry *entry) {
     kith_free(entry->slot_shards);
     kith_free(entry->shard_nodes);
     kith_free(entry->shard_replicas);
+    kith_free(entry->shard_in_sync);
     kith_free(entry->shard_epochs);
     kith_free(entry);
 }
@@ -99,11 +107,16 @@ const kith_meta_entry *kith_meta_map_find(const kith_meta_map *map, const char *
 
 /* The same collection with its shards in the same places. Schemas do not change under an id. */
 static bool entry_equal(const kith_meta_entry *a, const kith_meta_entry *b) {
-    uint32_t shard_count = a->collection.shard_count, width = replicas_per_shard(a);
+    uint32_t shard_count = a->collection.shard_count, width = a->replica_width;
     if (a->collection.id != b->collection.id || shard_count != b->collection.shard_count ||
-        width != replicas_per_shard(b)) {
+        width != b->replica_width) {
         return false;
     }
+    if (a->collection.replication_factor != b->collection.replication_factor ||
+        a->collection.min_in_sync != b->collection.min_in_sync) {
+        return false;
+    }
+    /* Who is in sync changes with the epoch only. */
     return memcmp(a->shard_epochs, b->shard_epochs, shard_count * sizeof *a->shard_epochs) == 0 &&
            memcmp(a->shard_replicas, b->shard_replicas,
                (size_t)shard_count * width * sizeof *a->shard_replicas) == 0;

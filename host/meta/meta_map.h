@@ -21,9 +21,12 @@ typedef struct kith_meta_entry {
     kith_collection collection;
     uint16_t *slot_shards; /* [KITH_SLOTS] index of the owning shard; NULL when there is only one */
     uint16_t *shard_nodes; /* [shard_count] index of the primary's node in the map's nodes */
-    /* [shard_count][replication_factor] indexes into the map's nodes, primary first; KITH_META_NODE_NONE where there are
-     * fewer replicas */
+    uint32_t
+        replica_width; /* the most replicas of one shard, at least 1; while they move more than replication_factor */
+    /* [shard_count][replica_width] indexes into the map's nodes, primary first; KITH_META_NODE_NONE where there are fewer
+     * replicas, or the node is not known */
     uint16_t *shard_replicas;
+    uint8_t *shard_in_sync; /* [shard_count] bit i: replica i is, as in kith_meta_shard */
     uint64_t *shard_epochs; /* [shard_count] */
 } kith_meta_entry;
 

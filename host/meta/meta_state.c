@@ -43,11 +43,21 @@ static void rule_apply(
         kith_meta_state_remove(state, command, result);
         return;
     case KITH_CODEC_META_CHANGE_SHARDS:
+        kith_meta_state_change_shards(state, command, result);
+        return;
     case KITH_CODEC_META_UPDATE_COLLECTION:
-        break;
+        kith_meta_state_update(state, command, result);
+        return;
     }
     result->status = kith_err_set(
         &result->err, KITH_UNIMPLEMENTED, "metadata command %u is unknown", (unsigned)command->kind);
+}
+
+/* After it a primary may be down, or a replica in sync up again. A new collection was placed before it came to be
+ * applied: what was up then may be down. */
+static bool may_need_failover(kith_codec_meta_kind kind) {
+    return kind == KITH_CODEC_META_REGISTER_NODE || kind == KITH_CODEC_META_NODE_DOWN ||
+           kind == KITH_CODEC_META_REMOVE_NODE || kind == KITH_CODEC_META_CREATE_COLLECTION;
 }
 
 static void answer_remember(
@@ -71,6 +81,7 @@ void kith_meta_state_apply(kith_meta_state *state, uint64_t index, const kith_co
     bool remembered = memcmp(command->request_id.client, nobody, sizeof nobody) != 0;
     if (remembered && kith_meta_state_answered(state, &command->request_id, result_out)) return;
     rule_apply(state, command, result_out);
+    if (result_out->changed && may_need_failover(command->kind)) kith_meta_state_failover(state);
     result_out->answer_changed = result_out->changed;
     if (result_out->changed) state->map_version++;
     if (remembered) answer_remember(state, &command->request_id, result_out);

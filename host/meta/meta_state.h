@@ -3,8 +3,13 @@
  *
  * Invariants (kith_meta_state_validate): names are distinct and sorted; collection ids, shard ids and node numbers begin
  * at 1, are never given twice, not even after a drop or removal, and all lie below the `next` counters; the shards of a
- * collection are all assigned, to distinct nodes that are there and hold shards, or all not; the map version rises with
- * every command that changes something and with no other.
+ * collection are all assigned, to distinct nodes that are there and hold shards, or all not; the primary of an assigned
+ * shard, its first replica, is in sync; min_in_sync is at most replication_factor; the map version rises with every command
+ * that changes something and with no other. And kept by the rules, though not by every snapshot of older programs: no shard has a
+ * primary that is down while a replica in sync is up.
+ *
+ * Failover is part of the command that changes who is up (meta_state_shard.c): once it is committed, every coordinator
+ * has the same new primaries, and each promoted shard a new epoch.
  *
  * A collection without assignment is on the one node there is. Such ones are made only while no node is registered; where
  * nodes came later, they stay without until someone who knows says where they are.
@@ -42,13 +47,14 @@ typedef struct kith_meta_result {
     bool changed; /* false: the state is as before but for applied_index and answers (a repeat, or refused) */
     /* What the client is told: as `changed`, but where the request id was seen before, what it was told then. */
     bool answer_changed;
-    kith_collection collection; /* create, drop, OK: the one created, found as wanted, or dropped */
+    kith_collection collection; /* create, update, drop, OK: as it is then, or was before it was dropped */
 } kith_meta_result;
 
 /* False: it was about nodes, and `collection` is empty. */
 static inline bool kith_meta_result_of_collection(const kith_meta_result *result) {
     return result->kind == KITH_CODEC_META_CREATE_COLLECTION ||
-           result->kind == KITH_CODEC_META_DROP_COLLECTION;
+           result->kind == KITH_CODEC_META_DROP_COLLECTION ||
+           result->kind == KITH_CODEC_META_UPDATE_COLLECTION;
 }
 
 void kith_meta_state_init(kith_meta_state *state);

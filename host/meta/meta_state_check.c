@@ -1,7 +1,18 @@
 /* What must be true of a state, whatever made it. */
+#include <stdio.h>
 #include <string.h>
 
 #include "host/meta/meta_state_internal.h"
+
+static kith_status in_sync_check(const kith_meta_collection *stored, kith_err *err) {
+    char what[32];
+    for (uint32_t i = 0; i < stored->collection.shard_count; i++) {
+        snprintf(what, sizeof what, "shards[%u]", i);
+        kith_status status = kith_meta_state_in_sync_check(&stored->shards[i], what, err);
+        if (status != KITH_OK) return status;
+    }
+    return KITH_OK;
+}
 
 static kith_status shards_check(
     const kith_meta_state *state, const kith_meta_collection *stored, kith_err *err) {
@@ -11,6 +22,10 @@ static kith_status shards_check(
         return kith_err_set(err, KITH_CORRUPT, "collection \"%s\" has replication_factor %u",
             collection->name, collection->replication_factor);
     }
+    if (collection->min_in_sync < 1 || collection->min_in_sync > collection->replication_factor) {
+        return kith_err_set(err, KITH_CORRUPT, "collection \"%s\" has min_in_sync %u of %u", collection->name,
+            collection->min_in_sync, collection->replication_factor);
+    }
     for (uint32_t i = 0; i < collection->shard_count; i++) {
         assigned = assigned || stored->shards[i].replica_count > 0;
         if (stored->shards[i].epoch >= 1) continue;
@@ -18,7 +33,9 @@ static kith_status shards_check(
             err, KITH_CORRUPT, "collection \"%s\": shards[%u] has epoch 0", collection->name, i);
     }
     if (!assigned) return KITH_OK;
-    kith_status status = kith_meta_state_assignment_check(state, collection, stored->shards, err);
+    kith_status status =
+        kith_meta_state_assignment_check(state, collection, stored->shards, KITH_REPLICAS_MAX, err);
+    if (status == KITH_OK) status = in_sync_check(stored, err);
     return status == KITH_OK ? KITH_OK : kith_err_wrap(err, status, "collection \"%s\"", collection->name);
 }
 

@@ -1,4 +1,5 @@
-/* Collections: create and drop, and where their shards are. */
+/* Collections: create, update and drop. */
+#include <stdio.h>
 #include <string.h>
 
 #include "host/base/alloc.h"
@@ -78,6 +79,10 @@ static kith_status exists_differently(
             "collection \"%s\" already exists with replication_factor %u, not %u", have->name,
             have->replication_factor, want->replication_factor);
     }
+    if (want->min_in_sync && have->min_in_sync != want->min_in_sync) {
+        return kith_err_set(err, KITH_EXISTS, "collection \"%s\" already exists with min_in_sync %u, not %u",
+            have->name, have->min_in_sync, want->min_in_sync);
+    }
     if (have->schema.field_count != want->schema.field_count) {
         return kith_err_set(err, KITH_EXISTS,
             "collection \"%s\" already exists with %u vector fields, not %u", have->name,
@@ -107,6 +112,18 @@ static uint32_t shards_total(const kith_meta_state *state) {
     return count;
 }
 
+static kith_status replication_check(const kith_collection *wanted, kith_err *err) {
+    if (wanted->replication_factor < 1 || wanted->replication_factor > KITH_REPLICAS_MAX) {
+        return kith_err_set(err, KITH_INVALID, "replication_factor %u is not in 1..%u",
+            wanted->replication_factor, KITH_REPLICAS_MAX);
+    }
+    if (wanted->min_in_sync < 1 || wanted->min_in_sync > wanted->replication_factor) {
+        return kith_err_set(err, KITH_INVALID, "min_in_sync %u is not in 1..%u, the replication_factor",
+            wanted->min_in_sync, wanted->replication_factor);
+    }
+    return KITH_OK;
+}
+
 static kith_status create_check(const kith_meta_state *state, const kith_collection *wanted, kith_err *err) {
     kith_status status = kith_name_check("collection name", wanted->name, strlen(wanted->name), false, err);
     if (status == KITH_OK) status = kith_schema_check(&wanted->schema, err);
@@ -115,10 +132,8 @@ static kith_status create_check(const kith_meta_state *state, const kith_collect
         return kith_err_set(
             err, KITH_INVALID, "shard_count %u is not in 1..%u", wanted->shard_count, KITH_SHARDS_MAX);
     }
-    if (wanted->replication_factor > KITH_REPLICAS_MAX) {
-        return kith_err_set(err, KITH_INVALID, "replication_factor %u is not in 1..%u",
-            wanted->replication_factor, KITH_REPLICAS_MAX);
-    }
+    status = replication_check(wanted, err);
+    if (status != KITH_OK) return status;
     if (state->collection_count >= KITH_COLLECTIONS_MAX) {
         return kith_err_set(
             err, KITH_PRECONDITION, "there are %u collections, the most allowed", state->collection_count);
@@ -132,41 +147,21 @@ static kith_status create_check(const kith_meta_state *state, const kith_collect
     return KITH_OK;
 }
 
-static kith_status replica_check(
-    const kith_meta_state *state, const kith_meta_shard *shard, uint32_t replica, kith_err *err) {
-    uint32_t number = shard->replicas[replica];
-    const kith_node *node = kith_meta_state_node(state, number);
-    if (!node) return kith_err_set(err, KITH_PRECONDITION, "there is no node %u", number);
-    if (!kith_node_holds_shards(node->role)) {
-        return kith_err_set(err, KITH_INVALID, "node %u (\"%s\") is a %s node and holds no shards", number,
-            node->name, kith_node_role_name(node->role));
-    }
-    for (uint32_t i = 0; i < replica; i++) {
-        if (shard->replicas[i] != number) continue;
-        return kith_err_set(err, KITH_INVALID, "node %u (\"%s\") is named twice", number, node->name);
-    }
-    return KITH_OK;
-}
-
 kith_status kith_meta_state_assignment_check(const kith_meta_state *state, const kith_collection *collection,
-    const kith_meta_shard *shards, kith_err *err) {
+    const kith_meta_shard *shards, uint32_t replicas_max, kith_err *err) {
+    char what[32];
     for (uint32_t i = 0; i < collection->shard_count; i++) {
-        const kith_meta_shard *shard = &shards[i];
-        if (shard->replica_count < 1 || shard->replica_count > collection->replication_factor) {
-            return kith_err_set(err, KITH_INVALID, "shards[%u] has %u replicas, not 1..%u", i,
-                shard->replica_count, collection->replication_factor);
-        }
-        for (uint32_t r = 0; r < shard->replica_count; r++) {
-            kith_status status = replica_check(state, shard, r, err);
-            if (status != KITH_OK) return kith_err_wrap(err, status, "shards[%u].replicas[%u]", i, r);
-        }
+        snprintf(what, sizeof what, "shards[%u]", i);
+        kith_status status = kith_meta_state_replicas_check(state, &shards[i], replicas_max, what, err);
+        if (status != KITH_OK) return status;
     }
     return KITH_OK;
 }
 
 static kith_status shards_check(const kith_meta_state *state, const kith_collection *created,
     const kith_meta_shard *shards, kith_err *err) {
-    if (shards) return kith_meta_state_assignment_check(state, created, shards, err);
+    if (shards)
+        return kith_meta_state_assignment_check(state, created, shards, created->replication_factor, err);
     if (state->node_count > 0) {
         return kith_err_set(err, KITH_PRECONDITION,
             "collection \"%s\": its shards are assigned to none of the %u nodes", created->name,
@@ -179,12 +174,15 @@ static kith_status shards_check(const kith_meta_state *state, const kith_collect
     return KITH_OK;
 }
 
+/* A new shard is empty everywhere: all its replicas are in sync. */
 static void collection_add(
     kith_meta_state *state, uint32_t position, kith_collection *created, const kith_meta_shard *assigned) {
     kith_meta_shard *shards = kith_alloc_zero(created->shard_count * sizeof *shards);
     if (assigned) memcpy(shards, assigned, created->shard_count * sizeof *shards);
-    for (uint32_t i = 0; i < created->shard_count; i++)
+    for (uint32_t i = 0; i < created->shard_count; i++) {
         shards[i].epoch = 1;
+        shards[i].in_sync = kith_replicas_all(shards[i].replica_count);
+    }
     created->id = state->collection_id_next++;
     created->shard_id_first = state->shard_id_next;
     state->shard_id_next += created->shard_count;
@@ -203,7 +201,7 @@ void kith_meta_state_create(
         return;
     }
     kith_collection created = command->collection;
-    if (created.replication_factor == 0) created.replication_factor = 1;
+    kith_collection_replicas_default(&created);
     result->status = create_check(state, &created, &result->err);
     if (result->status == KITH_OK)
         result->status = shards_check(state, &created, command->shards, &result->err);
@@ -213,22 +211,68 @@ void kith_meta_state_create(
     result->collection = created;
 }
 
-/* --- drop --- */
+/* --- update, drop --- */
+
+/* The one that is meant, or NULL with the answer in `result`. */
+static kith_meta_collection *collection_wanted(const kith_meta_state *state, const kith_collection *meant,
+    uint32_t *position_out, kith_meta_result *result) {
+    bool found;
+    *position_out = position_of(state, meant->name, &found);
+    /* The name may have been given to another collection since the client looked. */
+    if (found && (meant->id == 0 || state->collections[*position_out]->collection.id == meant->id))
+        return state->collections[*position_out];
+    result->status =
+        kith_err_set(&result->err, KITH_NOT_FOUND, "collection \"%s\" does not exist", meant->name);
+    return NULL;
+}
+
+static uint32_t shard_nodes_count(const kith_meta_state *state) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < state->node_count; i++)
+        count += kith_node_holds_shards(state->nodes[i].role);
+    return count;
+}
+
+/* More copies than before need nodes to be on; that they are up and have room is for those to see who make them. */
+static kith_status update_check(const kith_meta_state *state, const kith_meta_collection *have,
+    const kith_collection *wanted, kith_err *err) {
+    kith_status status = replication_check(wanted, err);
+    if (status != KITH_OK || wanted->replication_factor <= have->collection.replication_factor) return status;
+    uint32_t node_count = have->shards[0].replica_count == 0 ? 1 : shard_nodes_count(state);
+    if (wanted->replication_factor <= node_count) return KITH_OK;
+    return kith_err_set(err, KITH_PRECONDITION, "replication_factor %u needs as many data nodes; there %s %u",
+        wanted->replication_factor, node_count == 1 ? "is" : "are", node_count);
+}
+
+/* Replicas are made and dropped afterwards, by changes of shards. */
+void kith_meta_state_update(
+    kith_meta_state *state, const kith_codec_meta_command *command, kith_meta_result *result) {
+    const kith_collection *said = &command->collection;
+    uint32_t position;
+    kith_meta_collection *have = collection_wanted(state, said, &position, result);
+    if (!have) return;
+    kith_collection *updated = &result->collection;
+    *updated = have->collection;
+    if (said->replication_factor) updated->replication_factor = said->replication_factor;
+    if (said->min_in_sync)
+        updated->min_in_sync = said->min_in_sync;
+    else if (updated->min_in_sync > updated->replication_factor)
+        updated->min_in_sync = updated->replication_factor;
+    result->status = update_check(state, have, updated, &result->err);
+    if (result->status != KITH_OK) return;
+    result->changed = updated->replication_factor != have->collection.replication_factor ||
+                      updated->min_in_sync != have->collection.min_in_sync;
+    have->collection = *updated;
+}
 
 void kith_meta_state_drop(
     kith_meta_state *state, const kith_codec_meta_command *command, kith_meta_result *result) {
-    const kith_collection *unwanted = &command->collection;
-    bool found;
-    uint32_t position = position_of(state, unwanted->name, &found);
-    /* The name may have been given to another collection since the client looked. */
-    if (!found || (unwanted->id && state->collections[position]->collection.id != unwanted->id)) {
-        result->status =
-            kith_err_set(&result->err, KITH_NOT_FOUND, "collection \"%s\" does not exist", unwanted->name);
-        return;
-    }
+    uint32_t position;
+    kith_meta_collection *unwanted = collection_wanted(state, &command->collection, &position, result);
+    if (!unwanted) return;
     result->changed = true;
-    result->collection = state->collections[position]->collection;
-    kith_meta_collection_free(state->collections[position]);
+    result->collection = unwanted->collection;
+    kith_meta_collection_free(unwanted);
     state->collection_count--;
     memmove(&state->collections[position], &state->collections[position + 1],
         (state->collection_count - position) * sizeof *state->collections);

@@ -11,6 +11,10 @@ void kith_meta_state_create(
     kith_meta_state *state, const kith_codec_meta_command *command, kith_meta_result *result);
 void kith_meta_state_drop(
     kith_meta_state *state, const kith_codec_meta_command *command, kith_meta_result *result);
+void kith_meta_state_update(
+    kith_meta_state *state, const kith_codec_meta_command *command, kith_meta_result *result);
+void kith_meta_state_change_shards(
+    kith_meta_state *state, const kith_codec_meta_command *command, kith_meta_result *result);
 void kith_meta_state_register(
     kith_meta_state *state, const kith_codec_meta_command *command, kith_meta_result *result);
 void kith_meta_state_node_down(
@@ -20,10 +24,19 @@ void kith_meta_state_drain(
 void kith_meta_state_remove(
     kith_meta_state *state, const kith_codec_meta_command *command, kith_meta_result *result);
 
-/* The shards [shard_count] are all assigned to distinct nodes that are there and hold shards. The message names the place:
- * shards[3].replicas[1]. */
+/* Gives each shard whose primary is down a primary that is up, where a replica in sync is: once a shard. Deterministic. */
+void kith_meta_state_failover(kith_meta_state *state);
+
+/* The shards [shard_count] are all assigned to at most `replicas_max` distinct nodes that are there and hold shards. The
+ * message names the place: shards[3].replicas[1]. */
 KITH_CHECK kith_status kith_meta_state_assignment_check(const kith_meta_state *state,
-    const kith_collection *collection, const kith_meta_shard *shards, kith_err *err);
+    const kith_collection *collection, const kith_meta_shard *shards, uint32_t replicas_max, kith_err *err);
+/* Of one shard, called `what`. */
+KITH_CHECK kith_status kith_meta_state_replicas_check(const kith_meta_state *state,
+    const kith_meta_shard *shard, uint32_t replicas_max, const char *what, kith_err *err);
+/* Those in sync are replicas, and the primary is. */
+KITH_CHECK kith_status kith_meta_state_in_sync_check(
+    const kith_meta_shard *shard, const char *what, kith_err *err);
 
 /* Copies `from`, shards included. */
 kith_meta_collection *kith_meta_collection_copy(

@@ -59,6 +59,19 @@ static kith_codec_meta_command create_command(
     return command;
 }
 
+static kith_codec_meta_command update_command(const char *name, uint32_t factor, uint32_t min_in_sync) {
+    kith_codec_meta_command command = {.kind = KITH_CODEC_META_UPDATE_COLLECTION};
+    snprintf(command.collection.name, sizeof command.collection.name, "%s", name);
+    command.collection.replication_factor = factor;
+    command.collection.min_in_sync = min_in_sync;
+    return command;
+}
+
+static kith_codec_meta_command changes_command(const kith_codec_meta_shard_change *changes, uint32_t count) {
+    return (kith_codec_meta_command){
+        .kind = KITH_CODEC_META_CHANGE_SHARDS, .changes = changes, .change_count = count};
+}
+
 static kith_codec_meta_command drop_command(const char *name) {
     kith_codec_meta_command command = {.kind = KITH_CODEC_META_DROP_COLLECTION};
     snprintf(command.collection.name, sizeof command.collection.name, "%s", name);
@@ -273,11 +286,21 @@ static void test_meta_nodes__broken_invariants_are_named(void **unused) {
     assert_int_equal(apply(create_command("c", 2, 2, shards)), KITH_OK);
     kith_meta_collection *stored = state.collections[0];
     stored->shards[1].replica_count = 0;
-    state_refused(&state, "metadata: collection \"c\": shards[1] has 0 replicas, not 1..2");
+    state_refused(&state, "metadata: collection \"c\": shards[1] has 0 replicas, not 1..7");
     stored->shards[1].replica_count = 1;
     stored->shards[1].epoch = 0;
     state_refused(&state, "metadata: collection \"c\": shards[1] has epoch 0");
     stored->shards[1].epoch = 1;
+    stored->shards[0].in_sync = 0;
+    state_refused(&state, "metadata: collection \"c\": shards[0]: in_sync 0x0 is not of 1 replicas with the "
+                          "primary among them");
+    stored->shards[0].in_sync = 3;
+    state_refused(&state, "metadata: collection \"c\": shards[0]: in_sync 0x3 is not of 1 replicas with the "
+                          "primary among them");
+    stored->shards[0].in_sync = 1;
+    stored->collection.min_in_sync = 3;
+    state_refused(&state, "metadata: collection \"c\" has min_in_sync 3 of 2");
+    stored->collection.min_in_sync = 1;
     state.nodes[2].number = 2;
     state_refused(&state, "metadata: node \"n2\" has number 2, after 2 and before 4");
     state.nodes[2].number = 4;
@@ -304,7 +327,8 @@ typedef struct naive_node {
 typedef struct naive_collection {
     bool there;
     uint64_t id;
-    uint32_t shard_count, replication_factor;
+    uint64_t shard_id_first;
+    uint32_t shard_count, replication_factor, min_in_sync;
     kith_meta_shard shards[3];
 } naive_collection;
 
@@ -378,25 +402,145 @@ static kith_status naive_node_change(
     }
 }
 
+static const naive_node *naive_node_of(const naive *model, uint32_t number) {
+    for (uint32_t n = 0; n < NODES; n++) {
+        if (model->nodes[n].there && model->nodes[n].number == number) return &model->nodes[n];
+    }
+    return NULL;
+}
+
 /* The first fault in reading order decides. */
+static kith_status naive_replicas(const naive *model, const kith_meta_shard *shard, uint32_t replicas_max) {
+    if (shard->replica_count < 1 || shard->replica_count > replicas_max) return KITH_INVALID;
+    for (uint32_t r = 0; r < shard->replica_count; r++) {
+        const naive_node *node = naive_node_of(model, shard->replicas[r]);
+        if (!node) return KITH_PRECONDITION;
+        if (node->role == KITH_NODE_QUERY) return KITH_INVALID;
+        for (uint32_t other = 0; other < r; other++) {
+            if (shard->replicas[other] == shard->replicas[r]) return KITH_INVALID;
+        }
+    }
+    return KITH_OK;
+}
+
 static kith_status naive_assignment(const naive *model, const kith_codec_meta_command *command) {
     uint32_t factor = command->collection.replication_factor ? command->collection.replication_factor : 1;
-    for (uint32_t s = 0; s < command->collection.shard_count; s++) {
-        const kith_meta_shard *shard = &command->shards[s];
-        if (shard->replica_count > factor) return KITH_INVALID;
-        for (uint32_t r = 0; r < shard->replica_count; r++) {
-            const naive_node *node = NULL;
-            for (uint32_t n = 0; n < NODES; n++) {
-                if (model->nodes[n].there && model->nodes[n].number == shard->replicas[r])
-                    node = &model->nodes[n];
-            }
-            if (!node) return KITH_PRECONDITION;
-            if (node->role == KITH_NODE_QUERY) return KITH_INVALID;
-            for (uint32_t other = 0; other < r; other++) {
-                if (shard->replicas[other] == shard->replicas[r]) return KITH_INVALID;
+    kith_status status = KITH_OK;
+    for (uint32_t s = 0; s < command->collection.shard_count && status == KITH_OK; s++)
+        status = naive_replicas(model, &command->shards[s], factor);
+    return status;
+}
+
+static bool naive_in_sync(const kith_meta_shard *shard, uint32_t number) {
+    for (uint32_t r = 0; r < shard->replica_count; r++) {
+        if (shard->replicas[r] == number && (shard->in_sync & (1u << r))) return true;
+    }
+    return false;
+}
+
+static uint32_t naive_primaries(const naive *model, uint32_t number) {
+    uint32_t count = 0;
+    for (uint32_t c = 0; c < NAMES; c++) {
+        const naive_collection *collection = &model->collections[c];
+        for (uint32_t s = 0; collection->there && s < collection->shard_count; s++)
+            count += collection->shards[s].replica_count > 0 && collection->shards[s].replicas[0] == number;
+    }
+    return count;
+}
+
+/* Of those that may follow: what is worse about each as one number, the least wins, the first of equals. */
+static uint32_t naive_successor(const naive *model, const kith_meta_shard *shard) {
+    uint32_t best = 0, best_cost = UINT32_MAX;
+    for (uint32_t r = 0; r < shard->replica_count; r++) {
+        uint32_t number = shard->replicas[r];
+        const naive_node *node = naive_node_of(model, number);
+        if (node->down || !naive_in_sync(shard, number)) continue;
+        uint32_t cost = naive_primaries(model, number) + (node->draining ? 1000 : 0);
+        if (cost >= best_cost) continue;
+        best = number;
+        best_cost = cost;
+    }
+    return best;
+}
+
+static void naive_failover(naive *model) {
+    for (uint32_t c = 0; c < NAMES; c++) {
+        naive_collection *collection = &model->collections[c];
+        for (uint32_t s = 0; collection->there && s < collection->shard_count; s++) {
+            kith_meta_shard *shard = &collection->shards[s], before = *shard;
+            if (shard->replica_count == 0 || !naive_node_of(model, shard->replicas[0])->down) continue;
+            uint32_t next = naive_successor(model, shard);
+            if (next == 0) continue;
+            uint32_t at = 1;
+            shard->epoch++;
+            shard->replicas[0] = next;
+            shard->in_sync = 1;
+            for (uint32_t r = 0; r < before.replica_count; r++) {
+                if (before.replicas[r] == next) continue;
+                if (r > 0 && (before.in_sync & (1u << r))) shard->in_sync |= (uint8_t)(1u << at);
+                shard->replicas[at++] = before.replicas[r];
             }
         }
     }
+}
+
+static kith_meta_shard *naive_shard(naive *model, uint64_t id) {
+    for (uint32_t c = 0; c < NAMES; c++) {
+        naive_collection *collection = &model->collections[c];
+        for (uint32_t s = 0; collection->there && s < collection->shard_count; s++) {
+            if (collection->shard_id_first + s == id) return &collection->shards[s];
+        }
+    }
+    return NULL;
+}
+
+static kith_status naive_change(naive *model, const kith_codec_meta_shard_change *change) {
+    kith_meta_shard *have = naive_shard(model, change->shard_id);
+    const kith_meta_shard *wanted = &change->shard;
+    if (!have) return KITH_NOT_FOUND;
+    if (have->epoch != wanted->epoch) return KITH_PRECONDITION;
+    kith_status status = naive_replicas(model, wanted, KITH_REPLICAS_MAX);
+    if (status != KITH_OK) return status;
+    if (!(wanted->in_sync & 1) || wanted->in_sync >= 1u << wanted->replica_count) return KITH_INVALID;
+    if (!naive_in_sync(have, wanted->replicas[0])) return KITH_PRECONDITION;
+    if (naive_node_of(model, wanted->replicas[0])->down) return KITH_PRECONDITION;
+    for (uint32_t r = 0; r < wanted->replica_count; r++) {
+        bool comes = (wanted->in_sync & (1u << r)) && !naive_in_sync(have, wanted->replicas[r]);
+        if (comes && have->replicas[0] != wanted->replicas[0]) return KITH_PRECONDITION;
+    }
+    *have = *wanted;
+    have->epoch++;
+    return KITH_OK;
+}
+
+static kith_status naive_changes(naive *model, const kith_codec_meta_command *command, bool *changed_out) {
+    kith_status first = KITH_OK;
+    for (uint32_t i = 0; i < command->change_count; i++) {
+        kith_status status = naive_change(model, &command->changes[i]);
+        if (status == KITH_OK)
+            *changed_out = true;
+        else if (first == KITH_OK)
+            first = status;
+    }
+    return *changed_out ? KITH_OK : first;
+}
+
+static kith_status naive_update(naive *model, const kith_collection *wanted, bool *changed_out) {
+    naive_collection *have = &model->collections[name_index(wanted)];
+    if (!have->there || (wanted->id && wanted->id != have->id)) return KITH_NOT_FOUND;
+    uint32_t factor = wanted->replication_factor ? wanted->replication_factor : have->replication_factor;
+    uint32_t min = wanted->min_in_sync          ? wanted->min_in_sync
+                   : have->min_in_sync > factor ? factor
+                                                : have->min_in_sync;
+    uint32_t nodes = 0;
+    if (min > factor) return KITH_INVALID;
+    for (uint32_t n = 0; n < NODES; n++)
+        nodes += model->nodes[n].there && model->nodes[n].role == KITH_NODE_DATA;
+    if (have->shards[0].replica_count == 0) nodes = 1;
+    if (factor > have->replication_factor && factor > nodes) return KITH_PRECONDITION;
+    *changed_out = factor != have->replication_factor || min != have->min_in_sync;
+    have->replication_factor = factor;
+    have->min_in_sync = min;
     return KITH_OK;
 }
 
@@ -407,29 +551,44 @@ static kith_status naive_create(naive *model, const kith_codec_meta_command *com
     if (collection->there) {
         bool same =
             collection->shard_count == wanted->shard_count &&
+            (!wanted->min_in_sync || collection->min_in_sync == wanted->min_in_sync) &&
             (!wanted->replication_factor || collection->replication_factor == wanted->replication_factor);
         return same ? KITH_OK : KITH_EXISTS;
     }
     for (uint32_t n = 0; n < NODES; n++)
         nodes = nodes || model->nodes[n].there;
+    uint32_t factor = wanted->replication_factor ? wanted->replication_factor : 1;
     kith_status status = KITH_OK;
-    if (command->shards)
+    if (wanted->min_in_sync > factor)
+        status = KITH_INVALID;
+    else if (command->shards)
         status = naive_assignment(model, command);
     else if (nodes || wanted->replication_factor > 1)
         status = KITH_PRECONDITION;
     if (status != KITH_OK) return status;
     *collection = (naive_collection){.there = true,
         .id = ++model->ids_given,
+        .shard_id_first = model->shards_given + 1,
         .shard_count = wanted->shard_count,
-        .replication_factor = wanted->replication_factor ? wanted->replication_factor : 1};
-    if (command->shards)
-        memcpy(collection->shards, command->shards, wanted->shard_count * sizeof *command->shards);
+        .replication_factor = factor,
+        .min_in_sync = wanted->min_in_sync ? wanted->min_in_sync : (factor + 1) / 2};
+    model->shards_given += wanted->shard_count;
+    for (uint32_t s = 0; s < wanted->shard_count; s++) {
+        kith_meta_shard *shard = &collection->shards[s];
+        if (command->shards) *shard = command->shards[s];
+        shard->epoch = 1;
+        for (uint32_t r = 0; r < shard->replica_count; r++)
+            shard->in_sync |= (uint8_t)(1u << r);
+    }
     *changed_out = true;
     return KITH_OK;
 }
 
 static kith_status naive_rule(naive *model, const kith_codec_meta_command *command, bool *changed_out) {
     if (command->kind == KITH_CODEC_META_CREATE_COLLECTION) return naive_create(model, command, changed_out);
+    if (command->kind == KITH_CODEC_META_CHANGE_SHARDS) return naive_changes(model, command, changed_out);
+    if (command->kind == KITH_CODEC_META_UPDATE_COLLECTION)
+        return naive_update(model, &command->collection, changed_out);
     if (command->kind == KITH_CODEC_META_REGISTER_NODE)
         return naive_register(model, &command->node, changed_out);
     if (command->kind != KITH_CODEC_META_DROP_COLLECTION)
@@ -452,6 +611,7 @@ static kith_status naive_apply(
     }
     *answer_changed_out = false;
     kith_status status = naive_rule(model, command, answer_changed_out);
+    naive_failover(model); /* after every command: most make no difference */
     model->version += *answer_changed_out;
     if (!client) return status;
     assert_true(model->answer_count < KITH_META_ANSWERS_MAX);
@@ -462,23 +622,55 @@ static kith_status naive_apply(
     return status;
 }
 
-static void shards_draw(kith_rng *rng, kith_codec_meta_command *command, kith_meta_shard *shards) {
+/* Mostly of a node that is there. */
+static uint32_t number_draw(kith_rng *rng, const naive *model) {
+    const naive_node *node = &model->nodes[kith_rng_below(rng, NODES)];
+    return node->there && kith_rng_below(rng, 10) ? node->number : 1 + (uint32_t)kith_rng_below(rng, 12);
+}
+
+static void shards_draw(
+    kith_rng *rng, const naive *model, kith_codec_meta_command *command, kith_meta_shard *shards) {
+    uint32_t factor = command->collection.replication_factor ? command->collection.replication_factor : 1;
     for (uint32_t s = 0; s < command->collection.shard_count; s++) {
-        shards[s] = (kith_meta_shard){
-            .replica_count =
-                (uint8_t)(1 + kith_rng_below(rng, command->collection.replication_factor > 1 ? 2 : 1))};
+        shards[s] = (kith_meta_shard){.replica_count = (uint8_t)(1 + kith_rng_below(rng, factor))};
         for (uint32_t r = 0; r < shards[s].replica_count; r++)
-            shards[s].replicas[r] = 1 + (uint32_t)kith_rng_below(rng, 12);
+            shards[s].replicas[r] = number_draw(rng, model);
     }
     command->shards = shards;
 }
 
+/* What a primary, a mover or someone who is mistaken would ask for. */
+static void change_draw(kith_rng *rng, naive *model, kith_codec_meta_shard_change *change_out) {
+    *change_out = (kith_codec_meta_shard_change){
+        .shard_id = model->shards_given - kith_rng_below(rng, model->shards_given < 12 ? 1 : 12)};
+    const kith_meta_shard *have = naive_shard(model, change_out->shard_id);
+    if (have) change_out->shard = *have;
+    kith_meta_shard *wanted = &change_out->shard;
+    for (uint32_t r = have ? have->replica_count : 0; r > 0 && r < 5 && kith_rng_below(rng, 3) == 0; r++) {
+        wanted->replicas[r] = number_draw(rng, model);
+        wanted->replica_count++;
+    }
+    if (wanted->replica_count > 0 && kith_rng_below(rng, 2))
+        wanted->in_sync ^= (uint8_t)(1u << kith_rng_below(rng, wanted->replica_count));
+    if (wanted->replica_count > 1 && kith_rng_below(rng, 4) == 0) { /* the first two change places */
+        uint32_t number = wanted->replicas[0];
+        wanted->replicas[0] = wanted->replicas[1];
+        wanted->replicas[1] = number;
+    }
+    if (wanted->replica_count > 1 && kith_rng_below(rng, 4) == 0) {
+        wanted->replicas[--wanted->replica_count] = 0;
+        wanted->in_sync &= kith_replicas_all(wanted->replica_count);
+    }
+    if (kith_rng_below(rng, 10) == 0) wanted->epoch += kith_rng_below(rng, 2) ? 1 : UINT64_MAX;
+}
+
 /* Some of them nonsense, many of them repeats. */
-static kith_codec_meta_command command_draw(kith_rng *rng, const naive *model, kith_meta_shard *shards) {
+static kith_codec_meta_command command_draw(
+    kith_rng *rng, naive *model, kith_meta_shard *shards, kith_codec_meta_shard_change *changes) {
     kith_codec_meta_command command;
     uint32_t who = (uint32_t)kith_rng_below(rng, NODES);
     char name[3] = {'c', (char)('0' + kith_rng_below(rng, NAMES)), 0};
-    switch (kith_rng_below(rng, 8)) {
+    switch (kith_rng_below(rng, 12)) {
     case 0:
     case 1:
         command = register_command(who, who < 2 ? KITH_NODE_QUERY : KITH_NODE_DATA);
@@ -498,10 +690,20 @@ static kith_codec_meta_command command_draw(kith_rng *rng, const naive *model, k
     case 5:
         command = drop_command(name);
         break;
+    case 6:
+        command = update_command(name, (uint32_t)kith_rng_below(rng, 4), (uint32_t)kith_rng_below(rng, 3));
+        break;
+    case 7:
+    case 8:
+        command = changes_command(changes, 1 + (uint32_t)kith_rng_below(rng, 4));
+        for (uint32_t i = 0; i < command.change_count; i++)
+            change_draw(rng, model, &changes[i]);
+        break;
     default:
         command = create_command(
-            name, 1 + (uint32_t)kith_rng_below(rng, 3), (uint32_t)kith_rng_below(rng, 3), NULL);
-        if (kith_rng_below(rng, 6) > 0) shards_draw(rng, &command, shards);
+            name, 1 + (uint32_t)kith_rng_below(rng, 3), (uint32_t)kith_rng_below(rng, 4), NULL);
+        if (kith_rng_below(rng, 3) == 0) command.collection.min_in_sync = (uint32_t)kith_rng_below(rng, 3);
+        if (kith_rng_below(rng, 6) > 0) shards_draw(rng, model, &command, shards);
     }
     if (model->answer_count > 0 && kith_rng_below(rng, 4) == 0) {
         uint32_t i = (uint32_t)kith_rng_below(rng, model->answer_count);
@@ -537,8 +739,10 @@ static void shards_compare(const kith_meta_collection *stored, const naive_colle
     assert_int_equal(stored->collection.id, wanted->id);
     assert_int_equal(stored->collection.shard_count, wanted->shard_count);
     assert_int_equal(stored->collection.replication_factor, wanted->replication_factor);
+    assert_int_equal(stored->collection.min_in_sync, wanted->min_in_sync);
     for (uint32_t s = 0; s < wanted->shard_count; s++) {
-        assert_int_equal(stored->shards[s].epoch, 1);
+        assert_int_equal(stored->shards[s].epoch, wanted->shards[s].epoch);
+        assert_int_equal(stored->shards[s].in_sync, wanted->shards[s].in_sync);
         assert_int_equal(stored->shards[s].replica_count, wanted->shards[s].replica_count);
         for (uint32_t r = 0; r < wanted->shards[s].replica_count; r++)
             assert_int_equal(stored->shards[s].replicas[r], wanted->shards[s].replicas[r]);
@@ -567,12 +771,13 @@ static void map_compare(const kith_meta_map *map, const kith_meta_state *have) {
     for (uint32_t c = 0; c < map->entry_count; c++) {
         const kith_meta_entry *entry = map->entries[c];
         const kith_meta_collection *stored = have->collections[c];
-        uint32_t width = stored->collection.replication_factor;
+        uint32_t width = entry->replica_width;
         for (uint32_t s = 0; s < stored->collection.shard_count; s++) {
             const kith_meta_shard *shard = &stored->shards[s];
             const uint16_t *replicas = entry->shard_replicas + s * width;
             assert_int_equal(entry->shard_nodes[s], replicas[0]);
             assert_int_equal(entry->shard_epochs[s], shard->epoch);
+            assert_int_equal(entry->shard_in_sync[s], shard->replica_count > 0 ? shard->in_sync : 1);
             for (uint32_t r = 0; r < width; r++) {
                 if (r < shard->replica_count)
                     assert_int_equal(map->nodes[replicas[r]].number, shard->replicas[r]);
@@ -599,8 +804,9 @@ static void random_history(kith_rng *rng, uint64_t steps) {
     kith_meta_map *map = kith_meta_map_of(&fsm.state, &self, NULL);
     for (uint64_t index = 1; index <= steps; index++) {
         kith_meta_shard shards[3];
+        kith_codec_meta_shard_change changes[4];
         bool changed;
-        kith_codec_meta_command command = command_draw(rng, &model, shards);
+        kith_codec_meta_command command = command_draw(rng, &model, shards, changes);
         kith_status wanted = naive_apply(&model, &command, &changed);
         kith_buf bytes, one, two;
         kith_buf_init(&bytes);
@@ -657,11 +863,11 @@ static void test_meta_map__shares_entries_until_their_replicas_change(void **unu
     assert_int_equal(first->node_count, 3);
     assert_int_equal(first->entries[0]->shard_nodes[0], 2);
     assert_int_equal(first->entries[0]->shard_replicas[3], KITH_META_NODE_NONE);
-    assert_int_equal(apply(node_command(KITH_CODEC_META_NODE_DOWN, 2)), KITH_OK);
+    assert_int_equal(apply(node_command(KITH_CODEC_META_NODE_DOWN, 0)), KITH_OK);
     kith_meta_map *second = kith_meta_map_of(&state, NULL, first);
     assert_ptr_equal(first->entries[0], second->entries[0]);
-    assert_true(second->nodes[2].down);
-    assert_false(first->nodes[2].down);
+    assert_true(second->nodes[0].down);
+    assert_false(first->nodes[0].down);
     state.collections[0]->shards[1].epoch++;
     kith_meta_map *third = kith_meta_map_of(&state, NULL, second);
     assert_ptr_not_equal(second->entries[0], third->entries[0]);

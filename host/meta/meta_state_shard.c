@@ -1,0 +1,199 @@
+/* Who has a shard: what must be true of it, changes of it, and who follows a primary that is down. */
+#include <string.h>
+
+#include "host/base/alloc.h"
+#include "host/meta/meta_state_internal.h"
+
+/* --- what must be true --- */
+
+static kith_status replica_check(
+    const kith_meta_state *state, const kith_meta_shard *shard, uint32_t replica, kith_err *err) {
+    uint32_t number = shard->replicas[replica];
+    const kith_node *node = kith_meta_state_node(state, number);
+    if (!node) return kith_err_set(err, KITH_PRECONDITION, "there is no node %u", number);
+    if (!kith_node_holds_shards(node->role)) {
+        return kith_err_set(err, KITH_INVALID, "node %u (\"%s\") is a %s node and holds no shards", number,
+            node->name, kith_node_role_name(node->role));
+    }
+    for (uint32_t i = 0; i < replica; i++) {
+        if (shard->replicas[i] != number) continue;
+        return kith_err_set(err, KITH_INVALID, "node %u (\"%s\") is named twice", number, node->name);
+    }
+    return KITH_OK;
+}
+
+kith_status kith_meta_state_replicas_check(const kith_meta_state *state, const kith_meta_shard *shard,
+    uint32_t replicas_max, const char *what, kith_err *err) {
+    if (shard->replica_count < 1 || shard->replica_count > replicas_max) {
+        return kith_err_set(
+            err, KITH_INVALID, "%s has %u replicas, not 1..%u", what, shard->replica_count, replicas_max);
+    }
+    for (uint32_t r = 0; r < shard->replica_count; r++) {
+        kith_status status = replica_check(state, shard, r, err);
+        if (status != KITH_OK) return kith_err_wrap(err, status, "%s.replicas[%u]", what, r);
+    }
+    return KITH_OK;
+}
+
+kith_status kith_meta_state_in_sync_check(const kith_meta_shard *shard, const char *what, kith_err *err) {
+    uint8_t all = kith_replicas_all(shard->replica_count);
+    if ((shard->in_sync & ~all) == 0 && (shard->in_sync & 1)) return KITH_OK;
+    return kith_err_set(err, KITH_INVALID,
+        "%s: in_sync 0x%x is not of %u replicas with the primary among them", what, shard->in_sync,
+        shard->replica_count);
+}
+
+static bool is_in_sync(const kith_meta_shard *shard, uint32_t number) {
+    for (uint32_t r = 0; r < shard->replica_count; r++) {
+        if (shard->replicas[r] == number) return shard->in_sync >> r & 1;
+    }
+    return false;
+}
+
+/* --- changes --- */
+
+/* The one that has the shard, or NULL. Changes of a command are mostly of one collection: `guess` is looked at first. */
+static kith_meta_collection *collection_of_shard(
+    const kith_meta_state *state, uint64_t shard_id, kith_meta_collection *guess) {
+    if (guess && shard_id - guess->collection.shard_id_first < guess->collection.shard_count) return guess;
+    for (uint32_t i = 0; i < state->collection_count; i++) {
+        const kith_collection *collection = &state->collections[i]->collection;
+        if (shard_id - collection->shard_id_first < collection->shard_count) return state->collections[i];
+    }
+    return NULL;
+}
+
+/* Only one that has every acknowledged write may be primary, and only the primary knows who else has. A primary that is
+ * down must register first: so no shard is left without a primary that is up while a replica in sync is. */
+static kith_status primary_check(
+    const kith_meta_state *state, const kith_meta_shard *have, const kith_meta_shard *wanted, kith_err *err) {
+    const kith_node *primary = kith_meta_state_node(state, wanted->replicas[0]);
+    if (!is_in_sync(have, primary->number)) {
+        return kith_err_set(
+            err, KITH_PRECONDITION, "node \"%s\" cannot be its primary: it is not in sync", primary->name);
+    }
+    if (primary->down) {
+        return kith_err_set(
+            err, KITH_PRECONDITION, "node \"%s\" cannot be its primary: it is down", primary->name);
+    }
+    if (have->replicas[0] == primary->number) return KITH_OK;
+    for (uint32_t r = 1; r < wanted->replica_count; r++) {
+        if (!(wanted->in_sync >> r & 1) || is_in_sync(have, wanted->replicas[r])) continue;
+        return kith_err_set(err, KITH_PRECONDITION,
+            "node %u comes in sync while the primary changes: only its primary knows", wanted->replicas[r]);
+    }
+    return KITH_OK;
+}
+
+static kith_status change_check(const kith_meta_state *state, const kith_codec_meta_shard_change *change,
+    const kith_meta_shard *have, kith_err *err) {
+    const kith_meta_shard *wanted = &change->shard;
+    if (have->epoch != wanted->epoch) {
+        return kith_err_set(err, KITH_PRECONDITION, "it has epoch %llu, not %llu",
+            (unsigned long long)have->epoch, (unsigned long long)wanted->epoch);
+    }
+    kith_status status = kith_meta_state_replicas_check(state, wanted, KITH_REPLICAS_MAX, "it", err);
+    if (status == KITH_OK) status = kith_meta_state_in_sync_check(wanted, "it", err);
+    return status == KITH_OK ? primary_check(state, have, wanted, err) : status;
+}
+
+static void shard_replace(kith_meta_shard *shard, const kith_meta_shard *wanted) {
+    kith_meta_shard next = {
+        .epoch = shard->epoch + 1, .replica_count = wanted->replica_count, .in_sync = wanted->in_sync};
+    memcpy(next.replicas, wanted->replicas, wanted->replica_count * sizeof *next.replicas);
+    *shard = next;
+}
+
+static kith_status change_apply(const kith_meta_state *state, const kith_codec_meta_shard_change *change,
+    kith_meta_collection **collection, kith_err *err) {
+    kith_meta_collection *of = collection_of_shard(state, change->shard_id, *collection);
+    if (!of) {
+        return kith_err_set(
+            err, KITH_NOT_FOUND, "there is no shard %llu", (unsigned long long)change->shard_id);
+    }
+    *collection = of;
+    kith_meta_shard *have = &of->shards[change->shard_id - of->collection.shard_id_first];
+    kith_status status = change_check(state, change, have, err);
+    if (status != KITH_OK)
+        return kith_err_wrap(err, status, "shard %llu", (unsigned long long)change->shard_id);
+    shard_replace(have, &change->shard);
+    return KITH_OK;
+}
+
+/* The first refusal is the answer when nothing was done; who sees that something was looks at the map. */
+void kith_meta_state_change_shards(
+    kith_meta_state *state, const kith_codec_meta_command *command, kith_meta_result *result) {
+    kith_meta_collection *collection = NULL;
+    for (uint32_t i = 0; i < command->change_count; i++) {
+        kith_err err;
+        kith_status status = change_apply(state, &command->changes[i], &collection, &err);
+        if (status == KITH_OK) result->changed = true;
+        if (status == KITH_OK || result->status != KITH_OK) continue;
+        result->status = status;
+        result->err = err;
+    }
+    if (result->changed) result->status = KITH_OK;
+}
+
+/* --- failover --- */
+
+static uint32_t node_position(const kith_meta_state *state, uint32_t number) {
+    return (uint32_t)(kith_meta_state_node(state, number) - state->nodes);
+}
+
+/* [node_count] shards of which the node is primary. */
+static uint32_t *primaries_count(const kith_meta_state *state) {
+    uint32_t *counts = kith_alloc_zero((state->node_count + 1) * sizeof *counts);
+    for (uint32_t i = 0; i < state->collection_count; i++) {
+        const kith_meta_collection *of = state->collections[i];
+        for (uint32_t s = 0; s < of->collection.shard_count; s++) {
+            if (of->shards[s].replica_count > 0) counts[node_position(state, of->shards[s].replicas[0])]++;
+        }
+    }
+    return counts;
+}
+
+/* The replica in sync that is up; of several one that does not drain, then the one with the fewest primaries, then the first. 0: none. */
+static uint32_t successor_of(
+    const kith_meta_state *state, const kith_meta_shard *shard, const uint32_t *primaries) {
+    uint32_t best = 0, best_position = 0;
+    for (uint32_t r = 1; r < shard->replica_count; r++) {
+        if (!(shard->in_sync >> r & 1)) continue;
+        uint32_t position = node_position(state, shard->replicas[r]);
+        const kith_node *node = &state->nodes[position], *other = &state->nodes[best_position];
+        if (node->down) continue;
+        bool better =
+            best == 0 || (node->draining != other->draining ? other->draining
+                                                            : primaries[position] < primaries[best_position]);
+        if (!better) continue;
+        best = r;
+        best_position = position;
+    }
+    return best;
+}
+
+/* It moves to the front. The old primary stays a replica, but what it did not acknowledge may be in its log. */
+static void promote(kith_meta_shard *shard, uint32_t replica) {
+    uint32_t number = shard->replicas[replica];
+    uint8_t in_sync = shard->in_sync & (uint8_t)~1u, below = (uint8_t)((1u << replica) - 1);
+    memmove(shard->replicas + 1, shard->replicas, replica * sizeof *shard->replicas);
+    shard->replicas[0] = number;
+    shard->in_sync = (uint8_t)(1u | (in_sync & below) << 1 | (in_sync & ~below & ~(1u << replica)));
+    shard->epoch++;
+}
+
+void kith_meta_state_failover(kith_meta_state *state) {
+    uint32_t *primaries = primaries_count(state);
+    for (uint32_t i = 0; i < state->collection_count; i++) {
+        const kith_meta_collection *of = state->collections[i];
+        for (uint32_t s = 0; s < of->collection.shard_count; s++) {
+            kith_meta_shard *shard = &of->shards[s];
+            if (shard->replica_count < 2 || !kith_meta_state_node(state, shard->replicas[0])->down) continue;
+            uint32_t replica = successor_of(state, shard, primaries);
+            if (replica == 0) continue;
+            promote(shard, replica);
+            primaries[node_position(state, shard->replicas[0])]++;
+        }
+    }
+    kith_free(primaries);
+}
