@@ -14,6 +14,7 @@
 #include "host/base/arena.h"
 #include "host/env/env.h"
 #include "host/model/hits.h"
+#include "host/model/read.h"
 #include "host/model/record.h"
 #include "host/model/schema.h"
 
@@ -39,13 +40,16 @@ typedef struct kith_api_collection_info {
 typedef struct kith_api_collection_call kith_api_collection_call;
 struct kith_api_collection_call {
     kith_api_call call;
-    const char *name; /* create, get, delete; NUL-terminated, unchecked */
+    const char *name; /* create, get, update, delete; NUL-terminated, unchecked */
     size_t name_bytes;
-    kith_schema schema;   /* create; unchecked */
-    uint32_t shard_count; /* create; 0: default */
-    bool missing_ok;      /* delete */
-    bool existed;         /* create: answered with OK, and it was there before */
-    /* create, get: one info. list: `count` infos by name. delete: count 1 if it was there, else 0, no infos. */
+    kith_schema schema;          /* create; unchecked */
+    uint32_t shard_count;        /* create; 0: default */
+    uint32_t replication_factor; /* create, update; 0: default, as it is */
+    uint32_t min_in_sync;        /* as replication_factor */
+    bool missing_ok;             /* delete */
+    bool existed;                /* create: answered with OK, and it was there before */
+    bool changed;                /* update: answered with OK, and it was not so before */
+    /* create, get, update: one info. list: `count` infos by name. delete: count 1 if it was there, else 0, no infos. */
     void (*done)(kith_api_collection_call *call, kith_status status, const kith_api_collection_info *infos,
         uint32_t count, const kith_err *err);
 };
@@ -53,6 +57,8 @@ KITH_CHECK kith_status kith_api_collection_create(
     kith_api *api, kith_api_collection_call *call, kith_err *err);
 KITH_CHECK kith_status kith_api_collection_get(kith_api *api, kith_api_collection_call *call, kith_err *err);
 KITH_CHECK kith_status kith_api_collection_list(kith_api *api, kith_api_collection_call *call, kith_err *err);
+KITH_CHECK kith_status kith_api_collection_update(
+    kith_api *api, kith_api_collection_call *call, kith_err *err);
 KITH_CHECK kith_status kith_api_collection_delete(
     kith_api *api, kith_api_collection_call *call, kith_err *err);
 
@@ -122,6 +128,7 @@ struct kith_api_points_call {
     kith_id from;
     uint32_t limit; /* scroll; 0: 1000 */
     bool with_payload, with_vectors;
+    kith_read_promise promise; /* its shards are checked here */
     /* `schema` names the fields. scroll: `next` is the first id of the next page, or NULL at the end. */
     void (*done)(kith_api_points_call *call, kith_status status, const kith_schema *schema,
         const kith_api_point *points, uint32_t count, const kith_id *next, const kith_err *err);
@@ -134,6 +141,7 @@ struct kith_api_count_call {
     kith_api_call call;
     const char *collection;
     size_t collection_bytes;
+    kith_read_promise promise; /* its shards are checked here */
     void (*done)(kith_api_count_call *call, kith_status status, uint64_t count,
         const kith_api_coverage *coverage, const kith_err *err);
 };
@@ -160,6 +168,7 @@ struct kith_api_search_call {
     size_t queries_bytes;
     uint32_t k;
     bool exact, with_payload, strict;
+    kith_read_promise promise; /* its shards are checked here */
     void (*done)(kith_api_search_call *call, kith_status status, const kith_api_search_result *result,
         const kith_err *err);
 };

@@ -55,6 +55,27 @@ kith_status kith_api_query_check(const float *values, const kith_field *field, k
     return kith_err_set(err, KITH_INVALID, "all %u components are zero, which has no cosine", field->dim);
 }
 
+kith_status kith_api_tokens_place(const kith_read_promise *promise, const kith_collection *collection,
+    kith_arena *arena, const uint64_t **sequences_out, kith_err *err) {
+    *sequences_out = NULL;
+    if (promise->read != KITH_READ_TOKEN) return KITH_OK;
+    uint64_t *sequences = kith_arena_alloc_zero(arena, collection->shard_count * sizeof *sequences);
+    for (uint32_t i = 0; i < promise->token_count; i++) {
+        const kith_read_token *token = &promise->tokens[i];
+        uint64_t index = token->shard_id - collection->shard_id_first; /* below the first: huge */
+        if (index >= collection->shard_count) {
+            return kith_err_set(err, KITH_INVALID,
+                "tokens[%u]: shard %llu is not one of collection \"%s\", which has %llu..%llu", i,
+                (unsigned long long)token->shard_id, collection->name,
+                (unsigned long long)collection->shard_id_first,
+                (unsigned long long)collection->shard_id_first + collection->shard_count - 1);
+        }
+        if (token->sequence > sequences[index]) sequences[index] = token->sequence;
+    }
+    *sequences_out = sequences;
+    return KITH_OK;
+}
+
 const char *kith_api_id_text(const kith_id *id, kith_arena *arena) {
     kith_buf buf;
     kith_buf_init(&buf);

@@ -51,7 +51,7 @@ void cluster_leader_ask(cluster_run *run, kith_codec_coordinator_kind kind, cons
 static void shards_count(const kith_meta_map *map, uint32_t *counts) {
     for (uint32_t i = 0; i < map->entry_count; i++) {
         const kith_meta_entry *entry = map->entries[i];
-        size_t places = (size_t)entry->collection.shard_count * entry->collection.replication_factor;
+        size_t places = (size_t)entry->collection.shard_count * entry->replica_width;
         for (size_t at = 0; at < places; at++) {
             if (entry->shard_replicas[at] != KITH_META_NODE_NONE) counts[entry->shard_replicas[at]]++;
         }
@@ -194,17 +194,19 @@ kith_status kith_api_cluster_status(kith_api *api, kith_api_cluster_call *call, 
 
 /* --- shards --- */
 
-static kith_codec_cluster_replica replica_of(const kith_node *node) {
-    return (kith_codec_cluster_replica){.id = node->id, .name = node->name, .up = !node->down};
+static kith_codec_cluster_replica replica_of(const kith_node *node, bool in_sync) {
+    return (kith_codec_cluster_replica){
+        .id = node->id, .name = node->name, .up = !node->down, .in_sync = in_sync};
 }
 
 static kith_codec_cluster_shard shard_of(
     const kith_meta_map *map, const kith_meta_entry *entry, uint32_t index, kith_arena *arena) {
-    uint32_t width = entry->collection.replication_factor, count = 0;
+    uint32_t width = entry->replica_width, count = 0;
     const uint16_t *places = entry->shard_replicas + (size_t)index * width;
     kith_codec_cluster_replica *replicas = kith_arena_array(arena, width, sizeof *replicas);
     for (uint32_t i = 0; i < width; i++) {
-        if (places[i] != KITH_META_NODE_NONE) replicas[count++] = replica_of(&map->nodes[places[i]]);
+        if (places[i] == KITH_META_NODE_NONE) continue;
+        replicas[count++] = replica_of(&map->nodes[places[i]], entry->shard_in_sync[index] >> i & 1);
     }
     return (kith_codec_cluster_shard){.id = entry->collection.shard_id_first + index,
         .index = index,

@@ -1,4 +1,4 @@
-/* Collections: create, get, list, delete. Infos carry statistics that the shards are asked for one collection after the
+/* Collections: create, get, list, update, delete. Infos carry statistics that the shards are asked for one collection after the
  * other, so that a list of thousands puts one message at a time on the network. */
 #include <string.h>
 
@@ -73,16 +73,10 @@ static void empty_answer(collection_run *run) {
     kith_executor_post(run->run.api->options.executor, &run->task);
 }
 
-/* --- create and delete --- */
+/* --- create, update and delete --- */
 
-static void created(kith_meta_proposal *proposal, kith_status status, const kith_collection *collection,
-    bool changed, const kith_err *err) {
-    collection_run *run = (collection_run *)(void *)((char *)proposal - offsetof(collection_run, proposal));
-    if (status != KITH_OK) {
-        collection_answer(run, status, 0, err);
-        return;
-    }
-    run->call->existed = !changed;
+/* The collection as the newest map has it, with its statistics; `collection` where it was dropped meanwhile. */
+static void proposed_answer(collection_run *run, const kith_collection *collection) {
     /* The map that shows it was published before this. */
     kith_meta_map_release(run->run.map);
     run->run.map = kith_meta_map_get(run->run.api->options.meta);
@@ -92,14 +86,54 @@ static void created(kith_meta_proposal *proposal, kith_status status, const kith
         info_next(run);
         return;
     }
-    run->infos[0] =
-        (kith_api_collection_info){.collection = *collection, .health = "ok"}; /* dropped meanwhile */
+    run->infos[0] = (kith_api_collection_info){.collection = *collection, .health = "ok"};
     collection_answer(run, KITH_OK, 1, NULL);
 }
 
-static kith_status create_check(const kith_api_collection_call *call, kith_err *err) {
+static void created(kith_meta_proposal *proposal, kith_status status, const kith_collection *collection,
+    bool changed, const kith_err *err) {
+    collection_run *run = (collection_run *)(void *)((char *)proposal - offsetof(collection_run, proposal));
+    if (status != KITH_OK) {
+        collection_answer(run, status, 0, err);
+        return;
+    }
+    run->call->existed = !changed;
+    proposed_answer(run, collection);
+}
+
+static uint32_t min_in_sync_usual(uint32_t replication_factor) {
+    return (replication_factor + 1) / 2;
+}
+
+/* Numbers as they would be; those that were not said are the usual ones already. */
+static kith_status replicas_check(
+    const kith_api *api, uint32_t replication_factor, uint32_t min_in_sync, kith_err *err) {
+    if (replication_factor > 1 && !api->options.meta->is_remote) {
+        return kith_err_set(err, KITH_INVALID,
+            "replication_factor %u is not 1: a standalone server has one copy of each shard",
+            replication_factor);
+    }
+    if (replication_factor > KITH_REPLICAS_MAX) {
+        return kith_err_set(err, KITH_INVALID, "replication_factor %u is not in 1..%u", replication_factor,
+            KITH_REPLICAS_MAX);
+    }
+    if (min_in_sync <= replication_factor) return KITH_OK;
+    return kith_err_set(err, KITH_INVALID, "min_in_sync %u is not in 1..%u, the replication_factor",
+        min_in_sync, replication_factor);
+}
+
+/* Wanted and known agree where something is wanted. */
+static bool replicas_are(const kith_collection *known, const kith_api_collection_call *call) {
+    uint32_t least = known->min_in_sync ? known->min_in_sync : min_in_sync_usual(known->replication_factor);
+    return (call->replication_factor == 0 || call->replication_factor == known->replication_factor) &&
+           (call->min_in_sync == 0 || call->min_in_sync == least);
+}
+
+static kith_status create_check(const kith_api *api, const kith_api_collection_call *call, kith_err *err) {
     kith_status status = kith_name_check("collection name", call->name, call->name_bytes, false, err);
     if (status == KITH_OK) status = kith_schema_check(&call->schema, err);
+    uint32_t replication_factor = call->replication_factor ? call->replication_factor : 1;
+    if (status == KITH_OK) status = replicas_check(api, replication_factor, call->min_in_sync, err);
     if (status != KITH_OK) return status;
     if (call->shard_count <= KITH_SHARDS_MAX) return KITH_OK;
     return kith_err_set(
@@ -123,14 +157,14 @@ static kith_status enter(kith_api *api, kith_api_collection_call *call, kith_api
 
 kith_status kith_api_collection_create(kith_api *api, kith_api_collection_call *call, kith_err *err) {
     collection_run *run;
-    kith_status status = create_check(call, err);
+    kith_status status = create_check(api, call, err);
     if (status == KITH_OK) status = enter(api, call, KITH_API_WRITE, false, &run, err);
     if (status != KITH_OK) return status;
     const kith_meta_entry *known = kith_meta_map_find(run->run.map, call->name, call->name_bytes);
     /* No shard_count is whatever there is, so that the same call can be repeated after the default has changed. */
     uint32_t shard_count = call->shard_count ? call->shard_count : known ? known->collection.shard_count : 1;
     bool same = known && kith_meta_serves_all(api->options.meta) &&
-                known->collection.shard_count == shard_count &&
+                known->collection.shard_count == shard_count && replicas_are(&known->collection, call) &&
                 kith_meta_schema_equal(&known->collection.schema, &call->schema);
     if (same) { /* and its shards are open: no command needed, so it works on a full disk too */
         call->existed = true;
@@ -143,9 +177,58 @@ kith_status kith_api_collection_create(kith_api *api, kith_api_collection_call *
     command_name_set(&run->proposal.command, call->name, call->name_bytes);
     run->proposal.command.collection.schema = call->schema;
     run->proposal.command.collection.shard_count = shard_count;
+    run->proposal.command.collection.replication_factor = call->replication_factor;
+    run->proposal.command.collection.min_in_sync = call->min_in_sync;
     run->proposal.command.collection.created_wall_ms = kith_env_wall_ms(api->options.env);
     run->proposal.deadline_ns = call->call.deadline_ns;
     run->proposal.done = created;
+    kith_meta_propose(api->options.meta, &run->proposal);
+    return KITH_OK;
+}
+
+static void updated(kith_meta_proposal *proposal, kith_status status, const kith_collection *collection,
+    bool changed, const kith_err *err) {
+    collection_run *run = (collection_run *)(void *)((char *)proposal - offsetof(collection_run, proposal));
+    if (status != KITH_OK) {
+        collection_answer(run, status, 0, err);
+        return;
+    }
+    run->call->changed = changed;
+    proposed_answer(run, collection);
+}
+
+static kith_status update_check(const collection_run *run, kith_err *err) {
+    const kith_api_collection_call *call = run->call;
+    const kith_collection *known = &run->run.entry->collection;
+    uint32_t factor = call->replication_factor ? call->replication_factor : known->replication_factor;
+    uint32_t least = call->min_in_sync ? call->min_in_sync : known->min_in_sync;
+    return replicas_check(run->run.api, factor, least, err);
+}
+
+kith_status kith_api_collection_update(kith_api *api, kith_api_collection_call *call, kith_err *err) {
+    collection_run *run;
+    kith_status status = enter(api, call, KITH_API_WRITE, true, &run, err);
+    if (status != KITH_OK) return status;
+    status = update_check(run, err);
+    if (status != KITH_OK) {
+        kith_api_leave(&run->run);
+        return status;
+    }
+    call->changed = false;
+    const kith_collection *known = &run->run.entry->collection;
+    if (replicas_are(known, call)) {
+        infos_prepare(run, 1);
+        run->entries[0] = run->run.entry;
+        info_next(run);
+        return KITH_OK;
+    }
+    run->proposal.command.kind = KITH_CODEC_META_UPDATE_COLLECTION;
+    run->proposal.command.collection.id = known->id;
+    command_name_set(&run->proposal.command, call->name, call->name_bytes);
+    run->proposal.command.collection.replication_factor = call->replication_factor;
+    run->proposal.command.collection.min_in_sync = call->min_in_sync;
+    run->proposal.deadline_ns = call->call.deadline_ns;
+    run->proposal.done = updated;
     kith_meta_propose(api->options.meta, &run->proposal);
     return KITH_OK;
 }

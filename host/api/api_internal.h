@@ -68,6 +68,10 @@ void kith_api_leave(kith_api_run *run);
  * by then. Once a call. */
 bool kith_api_starts_again(kith_api_run *run, kith_api_call *call, kith_status status,
     void (*start)(kith_api *api, kith_api_call *call));
+/* Sequences [shard_count] by shard, where the promise goes by tokens; NULL where it does not. INVALID: a token is not the
+ * collection's. */
+KITH_CHECK kith_status kith_api_tokens_place(const kith_read_promise *promise,
+    const kith_collection *collection, kith_arena *arena, const uint64_t **sequences_out, kith_err *err);
 /* What a query needs from the run. */
 kith_query_base kith_api_query_base(const kith_api_run *run, kith_api_call *call);
 

@@ -24,6 +24,18 @@ typedef struct count_run {
     kith_query_count count;
 } count_run;
 
+/* The base of a query over the run's collection that keeps `promise`. */
+static kith_status read_base(kith_api_run *run, kith_api_call *call, const kith_read_promise *promise,
+    kith_query_base *base_out, kith_err *err) {
+    const uint64_t *tokens;
+    kith_status status = kith_api_tokens_place(promise, &run->entry->collection, call->arena, &tokens, err);
+    if (status != KITH_OK) return status;
+    *base_out = kith_api_query_base(run, call);
+    base_out->read = promise->read;
+    base_out->tokens = tokens;
+    return KITH_OK;
+}
+
 static void point_show(
     const kith_query_point *stored, const kith_schema *schema, kith_arena *arena, kith_api_point *shown) {
     *shown = (kith_api_point){
@@ -97,13 +109,15 @@ kith_status kith_api_get(kith_api *api, kith_api_points_call *call, kith_err *er
     kith_status status = kith_api_enter(api, &call->call, KITH_API_READ, call->id_count * sizeof *call->ids,
         call->collection, call->collection_bytes, &run->run, err);
     if (status != KITH_OK) return status;
+    kith_query_base base;
     status = kith_api_count_check("number of ids", call->id_count, KITH_BATCH_POINTS_MAX, err);
+    if (status == KITH_OK) status = read_base(&run->run, &call->call, &call->promise, &base, err);
     if (status != KITH_OK) {
         kith_api_leave(&run->run);
         return status;
     }
     run->get = (kith_query_get){
-        .base = kith_api_query_base(&run->run, &call->call),
+        .base = base,
         .ids = call->ids,
         .id_count = call->id_count,
         .with_payload = call->with_payload,
@@ -144,13 +158,15 @@ kith_status kith_api_scroll(kith_api *api, kith_api_points_call *call, kith_err 
         api, &call->call, KITH_API_READ, 0, call->collection, call->collection_bytes, &run->run, err);
     if (status != KITH_OK) return status;
     uint32_t limit = call->limit ? call->limit : SCROLL_LIMIT_DEFAULT;
+    kith_query_base base;
     status = kith_api_count_check("limit", limit, KITH_SCROLL_POINTS_MAX, err);
+    if (status == KITH_OK) status = read_base(&run->run, &call->call, &call->promise, &base, err);
     if (status != KITH_OK) {
         kith_api_leave(&run->run);
         return status;
     }
     run->scroll = (kith_query_scroll){
-        .base = kith_api_query_base(&run->run, &call->call),
+        .base = base,
         .has_from = call->has_from,
         .from = call->from,
         .limit = limit,
@@ -188,7 +204,11 @@ kith_status kith_api_count(kith_api *api, kith_api_count_call *call, kith_err *e
     kith_status status = kith_api_enter(
         api, &call->call, KITH_API_READ, 0, call->collection, call->collection_bytes, &run->run, err);
     if (status != KITH_OK) return status;
-    run->count.base = kith_api_query_base(&run->run, &call->call);
+    status = read_base(&run->run, &call->call, &call->promise, &run->count.base, err);
+    if (status != KITH_OK) {
+        kith_api_leave(&run->run);
+        return status;
+    }
     run->count.done = count_done;
     kith_query_count_start(&run->count);
     return KITH_OK;

@@ -9,6 +9,7 @@
 
 typedef struct search_run {
     kith_api_run run;
+    const uint64_t *tokens;
     uint64_t result_bytes; /* admitted beside those of the request */
     kith_api_search_call *call;
     kith_query_search search;
@@ -189,6 +190,10 @@ static kith_status search_enter(search_run *run, kith_api *api, kith_err *err) {
         call->collection, call->collection_bytes, &run->run, err);
     if (status != KITH_OK) return status;
     status = search_check(run, err);
+    if (status == KITH_OK) {
+        status = kith_api_tokens_place(
+            &call->promise, &run->run.entry->collection, call->call.arena, &run->tokens, err);
+    }
     if (status == KITH_OK) status = results_admit(run, err);
     if (status != KITH_OK) kith_api_leave(&run->run);
     return status;
@@ -204,6 +209,8 @@ kith_status kith_api_search(kith_api *api, kith_api_search_call *call, kith_err 
         return status;
     }
     run->search.base = kith_api_query_base(&run->run, &call->call);
+    run->search.base.read = call->promise.read;
+    run->search.base.tokens = run->tokens;
     run->search.k = call->k;
     run->search.exact = call->exact;
     run->search.strict = call->strict;

@@ -16,6 +16,20 @@ static const kith_cli_option create_options[] = {
     {"--type", "TYPE", "how components are stored: f32 (default), f16, bf16 or i8"},
     {"--field", "NAME", "a named vector field; may be repeated"},
     {"--shards", "N", "shards, 1..4096 (default 1)"},
+    {"--replicas", "N", "copies of each shard, 1..7 (default 1)"},
+    {"--min-in-sync", "M",
+        "copies in sync without which no write begins, 1..N (default: half of N, rounded up)"},
+    {NULL, NULL, NULL},
+};
+
+static const kith_cli_option update_options[] = {
+    {"--replicas", "N", "copies of each shard, 1..7"},
+    {"--min-in-sync", "M", "copies in sync without which no write begins, 1..N"},
+    {NULL, NULL, NULL},
+};
+
+static const kith_cli_option count_options[] = {
+    {"--read", "KIND", "in-sync (default), primary, or any: whatever the copy that answers has"},
     {NULL, NULL, NULL},
 };
 
@@ -42,12 +56,14 @@ static const kith_cli_option search_options[] = {
     {"--exact", NULL, "exact search, whatever the index"},
     {"--payload", NULL, "show payloads"},
     {"--strict", NULL, "fail where a shard does not answer, instead of answering without it"},
+    {"--read", "KIND", "in-sync (default), primary, or any: whatever the copies that answer have"},
     {NULL, NULL, NULL},
 };
 
 static const kith_cli_option get_options[] = {
     {"--vectors", NULL, "show vectors"},
     {"--no-payload", NULL, "leave payloads out"},
+    {"--read", "KIND", "in-sync (default), primary, or any: whatever the copies that answer have"},
     {NULL, NULL, NULL},
 };
 
@@ -61,6 +77,7 @@ static const kith_cli_option scroll_options[] = {
     {"--limit", "N", "points at most (default 100; 0: all)"},
     {"--vectors", NULL, "show vectors"},
     {"--no-payload", NULL, "leave payloads out"},
+    {"--read", "KIND", "in-sync (default), primary, or any: whatever the copies that answer have"},
     {NULL, NULL, NULL},
 };
 
@@ -105,12 +122,17 @@ static const kith_cli_command commands[] = {
         "--dim, --metric and --type before the first --field hold for all fields; behind a --field, for it.\n"
         "Creating the same collection again is no error; another one of that name is.\n\n"
         "  kith create photos --dim 512 --metric cosine\n"
-        "  kith create docs --metric ip --field title --dim 384 --field body --dim 768 --type f16\n",
+        "  kith create docs --metric ip --field title --dim 384 --field body --dim 768 --type f16\n"
+        "  kith create photos --dim 512 --metric cosine --shards 12 --replicas 3\n",
         kith_cli_create},
     {"list", "", 0, 0, "show the collections", no_options, "  kith list\n  kith list --json\n",
         kith_cli_list},
     {"describe", "NAME", 1, 1, "show one collection", no_options, "  kith describe photos\n",
         kith_cli_describe_run},
+    {"update", "NAME", 1, 1, "change how many copies a collection has", update_options,
+        "Copies are made and dropped in the background; kith cluster shards shows them.\n\n"
+        "  kith update photos --replicas 3\n  kith update photos --min-in-sync 2\n",
+        kith_cli_update},
     {"drop", "NAME", 1, 1, "delete a collection with all its points", drop_options,
         "Asks nothing. The name may be used again.\n\n  kith drop photos\n", kith_cli_drop},
     {"load", "NAME FILE", 2, 2, "write the points of a file", load_options,
@@ -141,7 +163,7 @@ static const kith_cli_command commands[] = {
         "Ids as in kith get. Ids that are not there are no error.\n\n"
         "  kith delete photos 1 2 3\n  kith delete photos --file ids.txt\n",
         kith_cli_delete},
-    {"count", "NAME", 1, 1, "count the points", no_options,
+    {"count", "NAME", 1, 1, "count the points", count_options,
         "  kith count photos\n  kith count photos --json\n", kith_cli_count},
     {"scroll", "NAME", 1, 1, "show points in id order", scroll_options,
         "  kith scroll photos --limit 20\n  kith scroll photos --limit 0 --vectors --json > points.jsonl\n",

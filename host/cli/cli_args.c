@@ -184,6 +184,18 @@ bool kith_cli_args_u64(const kith_cli_args *args, const char *name, uint64_t oth
     return true;
 }
 
+bool kith_cli_args_read(const kith_cli_args *args, kith_read_consistency *read_out) {
+    static const char *const words[] = {"in-sync", "primary", "any"};
+    const char *value = kith_cli_args_text(args, "--read", words[KITH_READ_IN_SYNC]);
+    for (uint32_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        if (strcmp(value, words[i]) != 0) continue;
+        *read_out = (kith_read_consistency)i;
+        return true;
+    }
+    kith_cli_fail(KITH_CLI_USAGE, "--read %s is none of in-sync, primary, any", value);
+    return false;
+}
+
 bool kith_cli_args_f64(const kith_cli_args *args, const char *name, double otherwise, double least,
     double most, double *value_out) {
     const char *text = kith_cli_args_text(args, name, NULL);

@@ -200,7 +200,8 @@ static void shard_row(kith_cli_table *table, const char *collection, const kith_
     kith_cli_table_cell(table, "%llu", (unsigned long long)shard->epoch);
     for (uint32_t i = 0; i < shard->replica_count; i++) {
         const kith_codec_cluster_replica *replica = &shard->replicas[i];
-        kith_buf_append_format(&text, "%s%s%s", i ? ", " : "", replica->name, replica->up ? "" : " (DOWN)");
+        const char *state = !replica->up ? " (DOWN)" : !replica->in_sync ? " (catching up)" : "";
+        kith_buf_append_format(&text, "%s%s%s", i ? ", " : "", replica->name, state);
     }
     cell_of_buf(table, &text);
     kith_buf_fini(&text);

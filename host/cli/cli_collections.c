@@ -1,8 +1,9 @@
-/* create, list, describe, drop, status. */
+/* create, list, describe, update, drop, status. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "host/cli/cli_internal.h"
+#include "host/model/node.h"
 
 /* --- create --- */
 
@@ -75,34 +76,53 @@ static void print_collection(kith_cli *cli, const char *deed, const kith_codec_c
             kith_vector_type_name(field->type));
     }
     kith_buf_append_format(
-        &cli->out, "; %u shard%s\n", collection->shard_count, collection->shard_count == 1 ? "" : "s");
+        &cli->out, "; %u shard%s", collection->shard_count, collection->shard_count == 1 ? "" : "s");
+    if (collection->replication_factor > 1) {
+        kith_buf_append_format(&cli->out, ", %u copies of each, %u in sync to write",
+            collection->replication_factor, collection->min_in_sync);
+    }
+    kith_buf_append_text(&cli->out, "\n");
 }
 
-static void append_json_created(kith_buf *out, const kith_codec_client_collection *info, bool existed) {
+static void append_json_deed(
+    kith_buf *out, const kith_codec_client_collection *info, const char *key, bool value) {
     kith_buf_append_text(out, "{");
     kith_cli_json_collection_members(out, info);
-    kith_cli_json_bool(out, "existed", existed);
+    kith_cli_json_bool(out, key, value);
     kith_buf_append_text(out, "}\n");
 }
 
+/* Zero where one is not given. */
+static bool replicas_of_options(const kith_cli_args *args, kith_collection *wish) {
+    uint64_t replicas, least;
+    if (!kith_cli_args_u64(args, "--replicas", 0, 1, KITH_REPLICAS_MAX, &replicas)) return false;
+    uint64_t most = replicas ? replicas : KITH_REPLICAS_MAX;
+    if (!kith_cli_args_u64(args, "--min-in-sync", 0, 1, most, &least)) return false;
+    wish->replication_factor = (uint32_t)replicas;
+    wish->min_in_sync = (uint32_t)least;
+    return true;
+}
+
 int kith_cli_create(kith_cli *cli) {
-    kith_schema schema;
+    kith_collection wish = {0};
     uint64_t shards;
     kith_codec_client_collection info;
     bool existed;
-    int status = schema_of_options(&cli->args, &schema);
+    int status = schema_of_options(&cli->args, &wish.schema);
     if (status != KITH_CLI_OK) return status;
     if (!kith_cli_args_u64(&cli->args, "--shards", 0, 1, KITH_SHARDS_MAX, &shards)) return KITH_CLI_USAGE;
+    if (!replicas_of_options(&cli->args, &wish)) return KITH_CLI_USAGE;
+    wish.shard_count = (uint32_t)shards;
     status = kith_cli_connect(cli, 1);
     if (status != KITH_CLI_OK) return status;
-    kith_codec_client_create_encode(cli->args.arguments[0], &schema, (uint32_t)shards, &cli->request);
+    kith_codec_client_create_encode(cli->args.arguments[0], &wish, &cli->request);
     status = kith_cli_call(cli, "/kith.v1.Collections/Create");
     if (status != KITH_CLI_OK) return status;
     kith_status decoded = kith_codec_client_create_decode(
         cli->reply.data, cli->reply.bytes, &cli->arena, &info, &existed, &cli->err);
     if (decoded != KITH_OK) return kith_cli_broken(cli);
     if (cli->json)
-        append_json_created(&cli->out, &info, existed);
+        append_json_deed(&cli->out, &info, "existed", existed);
     else
         print_collection(cli, existed ? "already exists, unchanged:" : "created", &info);
     return KITH_CLI_OK;
@@ -133,6 +153,7 @@ static void table_row(
     kith_cli_table_cell(table, "%s", kith_metric_name(field->metric));
     kith_cli_table_cell(table, "%s", kith_vector_type_name(field->type));
     kith_cli_table_cell(table, "%u", info->collection.shard_count);
+    kith_cli_table_cell(table, "%u", info->collection.replication_factor);
     kith_cli_table_cell(table, "%.*s", (int)points.bytes, (const char *)points.data);
     kith_cli_table_cell(table, "%.*s", (int)size.bytes, (const char *)size.data);
     kith_cli_table_cell(
@@ -144,10 +165,10 @@ static void table_row(
 
 /* One row a field. */
 static void append_table(kith_buf *out, const kith_codec_client_collection *collections, uint32_t count) {
-    static const char *const heads[] = {
-        "NAME", "FIELD", "DIM", "METRIC", "TYPE", "SHARDS", "POINTS", "VECTORS", "SEALED", "HEALTH"};
+    static const char *const heads[] = {"NAME", "FIELD", "DIM", "METRIC", "TYPE", "SHARDS", "COPIES",
+        "POINTS", "VECTORS", "SEALED", "HEALTH"};
     kith_cli_table table;
-    kith_cli_table_init(&table, "<<><<>>>><");
+    kith_cli_table_init(&table, "<<><<>>>>><");
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
         kith_cli_table_cell(&table, "%s", heads[i]);
     for (uint32_t i = 0; i < count; i++) {
@@ -193,6 +214,29 @@ int kith_cli_describe_run(kith_cli *cli) {
         append_table(&cli->out, &info, 1);
     else
         kith_cli_json_collection(&cli->out, &info), kith_buf_append_text(&cli->out, "\n");
+    return KITH_CLI_OK;
+}
+
+int kith_cli_update(kith_cli *cli) {
+    kith_collection wish = {0};
+    kith_codec_client_collection info;
+    bool changed;
+    if (!replicas_of_options(&cli->args, &wish)) return KITH_CLI_USAGE;
+    if (wish.replication_factor == 0 && wish.min_in_sync == 0)
+        return kith_cli_fail(KITH_CLI_USAGE, "kith update needs --replicas N, --min-in-sync M, or both");
+    int status = kith_cli_connect(cli, 1);
+    if (status != KITH_CLI_OK) return status;
+    kith_codec_client_update_encode(
+        cli->args.arguments[0], wish.replication_factor, wish.min_in_sync, &cli->request);
+    status = kith_cli_call(cli, "/kith.v1.Collections/Update");
+    if (status != KITH_CLI_OK) return status;
+    kith_status decoded = kith_codec_client_update_decode(
+        cli->reply.data, cli->reply.bytes, &cli->arena, &info, &changed, &cli->err);
+    if (decoded != KITH_OK) return kith_cli_broken(cli);
+    if (cli->json)
+        append_json_deed(&cli->out, &info, "changed", changed);
+    else
+        print_collection(cli, changed ? "updated" : "as wanted already:", &info);
     return KITH_CLI_OK;
 }
 

@@ -68,6 +68,8 @@ bool kith_cli_args_u64(const kith_cli_args *args, const char *name, uint64_t oth
     uint64_t most, uint64_t *value_out);
 bool kith_cli_args_f64(const kith_cli_args *args, const char *name, double otherwise, double least,
     double most, double *value_out);
+/* --read; false (and the message on stderr) when it is none of its words. */
+bool kith_cli_args_read(const kith_cli_args *args, kith_read_consistency *read_out);
 /* The entry of `names` (NULL at the end) with the fewest edits to `text`; NULL when none is near. */
 const char *kith_cli_nearest(const char *text, const char *const *names);
 /* `group` NULL: of all. */
@@ -163,6 +165,7 @@ void kith_cli_progress_fini(kith_cli_progress *progress);
 int kith_cli_create(kith_cli *cli);
 int kith_cli_list(kith_cli *cli);
 int kith_cli_describe_run(kith_cli *cli);
+int kith_cli_update(kith_cli *cli);
 int kith_cli_drop(kith_cli *cli);
 int kith_cli_load(kith_cli *cli);
 int kith_cli_search(kith_cli *cli);

@@ -104,11 +104,13 @@ int kith_cli_get(kith_cli *cli) {
     kith_id *ids;
     uint32_t count;
     kith_codec_client_points points;
+    kith_read_consistency read;
+    if (!kith_cli_args_read(&cli->args, &read)) return KITH_CLI_USAGE;
     int status = ids_of_arguments(cli, &ids, &count);
     if (status == KITH_CLI_OK) status = kith_cli_connect(cli, 1);
     if (status != KITH_CLI_OK) return status;
     kith_codec_client_get_encode(cli->args.arguments[0], ids, count,
-        !kith_cli_args_has(&cli->args, "--no-payload"), kith_cli_args_has(&cli->args, "--vectors"),
+        !kith_cli_args_has(&cli->args, "--no-payload"), kith_cli_args_has(&cli->args, "--vectors"), read,
         &cli->request);
     status = kith_cli_call(cli, "/kith.v1.Points/Get");
     if (status != KITH_CLI_OK) return status;
@@ -223,9 +225,11 @@ static void append_json_count(kith_buf *out, uint64_t count, const kith_codec_cl
 int kith_cli_count(kith_cli *cli) {
     uint64_t count;
     kith_codec_client_coverage coverage;
+    kith_read_consistency read;
+    if (!kith_cli_args_read(&cli->args, &read)) return KITH_CLI_USAGE;
     int status = kith_cli_connect(cli, 1);
     if (status != KITH_CLI_OK) return status;
-    kith_codec_client_count_encode(cli->args.arguments[0], &cli->request);
+    kith_codec_client_count_encode(cli->args.arguments[0], read, &cli->request);
     status = kith_cli_call(cli, "/kith.v1.Points/Count");
     if (status != KITH_CLI_OK) return status;
     kith_status decoded = kith_codec_client_count_decode(
@@ -239,11 +243,12 @@ int kith_cli_count(kith_cli *cli) {
 }
 
 /* One page of at most `*left` points, which it lowers. */
-static int scroll_page(kith_cli *cli, kith_id *next, bool *has_next, uint64_t *left) {
+static int scroll_page(
+    kith_cli *cli, kith_read_consistency read, kith_id *next, bool *has_next, uint64_t *left) {
     kith_codec_client_points points;
     uint32_t limit = *left < SCROLL_PAGE ? (uint32_t)*left : SCROLL_PAGE;
     kith_codec_client_scroll_encode(cli->args.arguments[0], *has_next ? next : NULL, limit,
-        !kith_cli_args_has(&cli->args, "--no-payload"), kith_cli_args_has(&cli->args, "--vectors"),
+        !kith_cli_args_has(&cli->args, "--no-payload"), kith_cli_args_has(&cli->args, "--vectors"), read,
         &cli->request);
     kith_arena_reset(&cli->arena); /* the request has its own copy of the id */
     int status = kith_cli_call(cli, "/kith.v1.Points/Scroll");
@@ -262,14 +267,16 @@ int kith_cli_scroll(kith_cli *cli) {
     const char *from = kith_cli_args_text(&cli->args, "--from", NULL);
     uint64_t limit, left;
     kith_id next;
+    kith_read_consistency read;
     bool has_next = from != NULL;
+    if (!kith_cli_args_read(&cli->args, &read)) return KITH_CLI_USAGE;
     if (!kith_cli_args_u64(&cli->args, "--limit", 100, 0, UINT64_MAX, &limit)) return KITH_CLI_USAGE;
     if (from && kith_cli_id(cli, from, &next, &cli->err) != KITH_OK)
         return kith_cli_fail(KITH_CLI_USAGE, "%s", cli->err.text);
     int status = kith_cli_connect(cli, 1);
     left = limit ? limit : UINT64_MAX;
-    if (status == KITH_CLI_OK) status = scroll_page(cli, &next, &has_next, &left);
+    if (status == KITH_CLI_OK) status = scroll_page(cli, read, &next, &has_next, &left);
     while (status == KITH_CLI_OK && has_next)
-        status = scroll_page(cli, &next, &has_next, &left);
+        status = scroll_page(cli, read, &next, &has_next, &left);
     return status;
 }

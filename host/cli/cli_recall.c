@@ -119,7 +119,8 @@ static int fetch_limit(kith_cli *cli, const kith_cli_recall *recall, const kith_
     kith_id id = kith_id_of_number(row + recall->id_start);
     kith_codec_client_points points;
     kith_arena_reset(arena);
-    kith_codec_client_get_encode(cli->args.arguments[0], &id, 1, false, true, &cli->request);
+    kith_codec_client_get_encode(
+        cli->args.arguments[0], &id, 1, false, true, KITH_READ_IN_SYNC, &cli->request);
     int status = kith_cli_call(cli, "/kith.v1.Points/Get");
     if (status != KITH_CLI_OK) return status;
     if (kith_codec_client_get_decode(cli->reply.data, cli->reply.bytes, arena, &points, &cli->err) != KITH_OK)

@@ -98,12 +98,13 @@ static int search_some(kith_cli *cli, kith_codec_client_search *search, uint64_t
 }
 
 /* The stored vector of the point --id as the one query. */
-static int query_of_id(kith_cli *cli, const char *text, const char *field, kith_cli_queries *queries) {
+static int query_of_id(kith_cli *cli, const char *text, const char *field, kith_read_consistency read,
+    kith_cli_queries *queries) {
     kith_id id;
     kith_codec_client_points points;
     if (kith_cli_id(cli, text, &id, &cli->err) != KITH_OK)
         return kith_cli_fail(KITH_CLI_USAGE, "%s", cli->err.text);
-    kith_codec_client_get_encode(cli->args.arguments[0], &id, 1, false, true, &cli->request);
+    kith_codec_client_get_encode(cli->args.arguments[0], &id, 1, false, true, read, &cli->request);
     int status = kith_cli_call(cli, "/kith.v1.Points/Get");
     if (status != KITH_CLI_OK) return status;
     kith_status decoded =
@@ -154,11 +155,12 @@ int kith_cli_search(kith_cli *cli) {
     if ((path == NULL) == (id == NULL))
         return kith_cli_fail(KITH_CLI_USAGE, "kith search needs --file FILE or --id ID, one of them");
     if (!kith_cli_args_u64(&cli->args, "--k", 10, 1, KITH_K_MAX, &k)) return KITH_CLI_USAGE;
+    if (!kith_cli_args_read(&cli->args, &search.read)) return KITH_CLI_USAGE;
     search.k = (uint32_t)k;
     if (path && kith_cli_queries_read(cli->env, path, search.field, &queries, &cli->err) != KITH_OK)
         return kith_cli_fail(KITH_CLI_USAGE, "%s", cli->err.text);
     int status = kith_cli_connect(cli, 1);
-    if (status == KITH_CLI_OK && id) status = query_of_id(cli, id, search.field, &queries);
+    if (status == KITH_CLI_OK && id) status = query_of_id(cli, id, search.field, search.read, &queries);
     if (status == KITH_CLI_OK) status = search_all(cli, &queries, &search);
     kith_cli_queries_free(&queries);
     return status;

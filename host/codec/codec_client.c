@@ -70,11 +70,10 @@ static kith_status ids_from(
  */
 
 /* Field numbers are those of proto/kith/v1. */
-void kith_codec_client_create_encode(
-    const char *name, const kith_schema *schema, uint32_t shard_count, kith_buf *buf) {
+void kith_codec_client_create_encode(const char *name, const kith_collection *wish, kith_buf *buf) {
     kith_wire_text(buf, 1, name);
-    for (uint32_t i = 0; i < schema->field_count; i++) {
-        const kith_field *field = &schema->fields[i];
+    for (uint32_t i = 0; i < wish->schema.field_count; i++) {
+        const kith_field *field = &wish->schema.fields[i];
         size_t mark = kith_wire_open(buf, 2);
         kith_wire_text(buf, 1, field->name);
         kith_wire_u64(buf, 2, field->dim);
@@ -82,7 +81,16 @@ void kith_codec_client_create_encode(
         kith_wire_u64(buf, 4, (uint64_t)field->type);
         kith_wire_close(buf, mark);
     }
-    kith_wire_u64(buf, 3, shard_count);
+    kith_wire_u64(buf, 3, wish->shard_count);
+    kith_wire_u64(buf, 4, wish->replication_factor);
+    kith_wire_u64(buf, 5, wish->min_in_sync);
+}
+
+void kith_codec_client_update_encode(
+    const char *name, uint32_t replication_factor, uint32_t min_in_sync, kith_buf *buf) {
+    kith_wire_text(buf, 1, name);
+    kith_wire_u64(buf, 2, replication_factor);
+    kith_wire_u64(buf, 3, min_in_sync);
 }
 
 void kith_codec_client_describe_encode(const char *name, kith_buf *buf) {
@@ -124,6 +132,8 @@ static kith_status collection_from(const Kith__V1__CollectionInfo *info, kith_ar
     collection->id = info->id;
     collection->shard_count = info->shard_count;
     collection->created_wall_ms = info->created_unix_ms;
+    collection->replication_factor = info->replication_factor;
+    collection->min_in_sync = info->min_in_sync;
     collection_out->points = info->points;
     collection_out->segments = info->segments;
     collection_out->segments_sealed = info->segments_sealed;
@@ -139,6 +149,16 @@ kith_status kith_codec_client_create_decode(const void *data, size_t bytes, kith
     if (!response) return KITH_INTERNAL;
     kith_status status = collection_from(response->collection, arena, collection_out, err);
     if (status == KITH_OK) *existed_out = response->existed;
+    return status;
+}
+
+kith_status kith_codec_client_update_decode(const void *data, size_t bytes, kith_arena *arena,
+    kith_codec_client_collection *collection_out, bool *changed_out, kith_err *err) {
+    Kith__V1__UpdateCollectionResponse *response =
+        unpack(&kith__v1__update_collection_response__descriptor, data, bytes, arena, err);
+    if (!response) return KITH_INTERNAL;
+    kith_status status = collection_from(response->collection, arena, collection_out, err);
+    if (status == KITH_OK) *changed_out = response->changed;
     return status;
 }
 
@@ -244,20 +264,22 @@ kith_status kith_codec_client_delete_decode(
  */
 
 void kith_codec_client_get_encode(const char *collection, const kith_id *ids, uint32_t id_count,
-    bool with_payload, bool with_vectors, kith_buf *buf) {
+    bool with_payload, bool with_vectors, kith_read_consistency read, kith_buf *buf) {
     kith_wire_text(buf, 1, collection);
     kith_codec_ids_encode(ids, id_count, 2, buf);
     kith_wire_u64(buf, 3, with_payload);
     kith_wire_u64(buf, 4, with_vectors);
+    kith_wire_u64(buf, 5, (uint64_t)read);
 }
 
 void kith_codec_client_scroll_encode(const char *collection, const kith_id *from, uint32_t limit,
-    bool with_payload, bool with_vectors, kith_buf *buf) {
+    bool with_payload, bool with_vectors, kith_read_consistency read, kith_buf *buf) {
     kith_wire_text(buf, 1, collection);
     if (from) kith_codec_id_encode(from, 2, buf);
     kith_wire_u64(buf, 3, limit);
     kith_wire_u64(buf, 4, with_payload);
     kith_wire_u64(buf, 5, with_vectors);
+    kith_wire_u64(buf, 6, (uint64_t)read);
 }
 
 static kith_status vector_from(const Kith__V1__NamedVector *message, kith_arena *arena,
@@ -336,6 +358,7 @@ void kith_codec_client_search_encode(const kith_codec_client_search *search, kit
     }
     kith_wire_u64(buf, 6, search->with_payload);
     kith_wire_u64(buf, 7, search->strict);
+    kith_wire_u64(buf, 8, (uint64_t)search->read);
 }
 
 static kith_status coverage_from(const Kith__V1__Coverage *message, kith_arena *arena,
@@ -406,8 +429,9 @@ kith_status kith_codec_client_search_decode(
     return status;
 }
 
-void kith_codec_client_count_encode(const char *collection, kith_buf *buf) {
+void kith_codec_client_count_encode(const char *collection, kith_read_consistency read, kith_buf *buf) {
     kith_wire_text(buf, 1, collection);
+    kith_wire_u64(buf, 2, (uint64_t)read);
 }
 
 kith_status kith_codec_client_count_decode(const void *data, size_t bytes, kith_arena *arena,

@@ -12,6 +12,7 @@
 #include "host/base/arena.h"
 #include "host/base/buf.h"
 #include "host/model/id.h"
+#include "host/model/read.h"
 #include "host/model/record.h"
 #include "host/model/schema.h"
 
@@ -24,14 +25,18 @@ typedef struct kith_codec_client_collection {
     const char *health;
 } kith_codec_client_collection;
 
-void kith_codec_client_create_encode(
-    const char *name, const kith_schema *schema, uint32_t shard_count, kith_buf *buf);
+/* Of `wish` count the schema, shard_count, replication_factor and min_in_sync. */
+void kith_codec_client_create_encode(const char *name, const kith_collection *wish, kith_buf *buf);
+void kith_codec_client_update_encode(
+    const char *name, uint32_t replication_factor, uint32_t min_in_sync, kith_buf *buf);
 /* CollectionInfo of `name`. */
 void kith_codec_client_describe_encode(const char *name, kith_buf *buf);
 void kith_codec_client_list_encode(kith_buf *buf);
 void kith_codec_client_drop_encode(const char *name, bool missing_ok, kith_buf *buf);
 KITH_CHECK kith_status kith_codec_client_create_decode(const void *data, size_t bytes, kith_arena *arena,
     kith_codec_client_collection *collection_out, bool *existed_out, kith_err *err);
+KITH_CHECK kith_status kith_codec_client_update_decode(const void *data, size_t bytes, kith_arena *arena,
+    kith_codec_client_collection *collection_out, bool *changed_out, kith_err *err);
 /* The answer to describe. */
 KITH_CHECK kith_status kith_codec_client_collection_decode(const void *data, size_t bytes, kith_arena *arena,
     kith_codec_client_collection *collection_out, kith_err *err);
@@ -115,6 +120,7 @@ typedef struct kith_codec_client_search {
     uint32_t dim;
     uint32_t k;
     bool exact, with_payload, strict;
+    kith_read_consistency read;
 } kith_codec_client_search;
 
 typedef struct kith_codec_client_hits {
@@ -129,10 +135,10 @@ typedef struct kith_codec_client_hits {
 } kith_codec_client_hits;
 
 void kith_codec_client_get_encode(const char *collection, const kith_id *ids, uint32_t id_count,
-    bool with_payload, bool with_vectors, kith_buf *buf);
+    bool with_payload, bool with_vectors, kith_read_consistency read, kith_buf *buf);
 /* `from` may be NULL. */
 void kith_codec_client_scroll_encode(const char *collection, const kith_id *from, uint32_t limit,
-    bool with_payload, bool with_vectors, kith_buf *buf);
+    bool with_payload, bool with_vectors, kith_read_consistency read, kith_buf *buf);
 /* The answer to get (no `next`) and the one to scroll. */
 KITH_CHECK kith_status kith_codec_client_get_decode(
     const void *data, size_t bytes, kith_arena *arena, kith_codec_client_points *points_out, kith_err *err);
@@ -141,7 +147,7 @@ KITH_CHECK kith_status kith_codec_client_scroll_decode(
 void kith_codec_client_search_encode(const kith_codec_client_search *search, kith_buf *buf);
 KITH_CHECK kith_status kith_codec_client_search_decode(
     const void *data, size_t bytes, kith_arena *arena, kith_codec_client_hits *hits_out, kith_err *err);
-void kith_codec_client_count_encode(const char *collection, kith_buf *buf);
+void kith_codec_client_count_encode(const char *collection, kith_read_consistency read, kith_buf *buf);
 KITH_CHECK kith_status kith_codec_client_count_decode(const void *data, size_t bytes, kith_arena *arena,
     uint64_t *count_out, kith_codec_client_coverage *coverage_out, kith_err *err);
 

@@ -249,6 +249,7 @@ static void shard_encode(const kith_codec_cluster_shard *shard, kith_buf *buf) {
         id_encode(&shard->replicas[i].id, 1, buf);
         kith_wire_text(buf, 2, shard->replicas[i].name);
         kith_wire_u64(buf, 3, shard->replicas[i].up);
+        kith_wire_u64(buf, 4, shard->replicas[i].in_sync);
         kith_wire_close(buf, inner);
     }
     kith_wire_close(buf, mark);
@@ -272,6 +273,7 @@ static kith_status shard_decode(const Kith__V1__ShardPlace *message, kith_arena 
     for (size_t i = 0; i < message->n_replicas; i++) {
         const Kith__V1__ShardReplica *replica = message->replicas[i];
         replicas[i].up = replica->up;
+        replicas[i].in_sync = replica->in_sync;
         kith_status status = id_decode(replica->node_id, "replicas.node_id", &replicas[i].id, err);
         if (status == KITH_OK)
             status = text_decode(replica->node, "replicas.node", arena, &replicas[i].name, err);

@@ -26,7 +26,7 @@ typedef struct kith_codec_cluster_status {
 typedef struct kith_codec_cluster_replica {
     kith_node_id id; /* none: no node that is known */
     const char *name;
-    bool up;
+    bool up, in_sync;
 } kith_codec_cluster_replica;
 
 typedef struct kith_codec_cluster_shard {

@@ -134,6 +134,7 @@ static void shard_append(const kith_codec_cluster_shard *shard, kith_buf *buf) {
         id_append(buf, "node_id", &shard->replicas[i].id);
         text_append(buf, "node", shard->replicas[i].name);
         bool_append(buf, "up", shard->replicas[i].up);
+        bool_append(buf, "in_sync", shard->replicas[i].in_sync);
         kith_buf_append_text(buf, "}");
     }
     kith_buf_append_text(buf, "]}");

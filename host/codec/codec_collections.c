@@ -51,7 +51,9 @@ kith_status kith_codec_create_request_decode(const void *data, size_t bytes, kit
     const Kith__V1__CreateCollectionRequest *message = kith_codec_unpack(
         &kith__v1__create_collection_request__descriptor, data, bytes, arena, KITH_INVALID, err);
     if (!message) return KITH_INVALID;
-    kith_codec_create_request request = {.shard_count = message->shard_count};
+    kith_codec_create_request request = {.shard_count = message->shard_count,
+        .replication_factor = message->replication_factor,
+        .min_in_sync = message->min_in_sync};
     kith_status status = kith_codec_text(message->name, "name", arena, &request.name, err);
     if (status != KITH_OK) return status;
     if (message->n_fields > KITH_FIELDS_MAX) {
@@ -65,6 +67,16 @@ kith_status kith_codec_create_request_decode(const void *data, size_t bytes, kit
     request.schema.field_count = (uint32_t)message->n_fields;
     *request_out = request;
     return KITH_OK;
+}
+
+kith_status kith_codec_update_request_decode(const void *data, size_t bytes, kith_arena *arena,
+    kith_codec_update_request *request_out, kith_err *err) {
+    const Kith__V1__UpdateCollectionRequest *message = kith_codec_unpack(
+        &kith__v1__update_collection_request__descriptor, data, bytes, arena, KITH_INVALID, err);
+    if (!message) return KITH_INVALID;
+    request_out->replication_factor = message->replication_factor;
+    request_out->min_in_sync = message->min_in_sync;
+    return kith_codec_text(message->name, "name", arena, &request_out->name, err);
 }
 
 kith_status kith_codec_get_collection_request_decode(
@@ -114,11 +126,17 @@ void kith_codec_collection_append(const kith_codec_collection_info *info, kith_b
     kith_wire_u64(buf, 8, info->segments_sealed);
     kith_wire_u64(buf, 9, info->vector_bytes);
     kith_wire_text(buf, 10, info->health);
+    kith_wire_u64(buf, 11, collection->replication_factor);
+    kith_wire_u64(buf, 12, collection->min_in_sync);
     kith_wire_close(buf, mark);
 }
 
 void kith_codec_created_append(bool existed, kith_buf *buf) {
     kith_wire_u64(buf, 2, existed);
+}
+
+void kith_codec_updated_append(bool changed, kith_buf *buf) {
+    kith_wire_u64(buf, 2, changed);
 }
 
 void kith_codec_delete_collection_response_encode(bool deleted, kith_buf *buf) {

@@ -62,6 +62,34 @@ kith_status kith_codec_ids_decode(const Kith__V1__IdList *list, const char *what
     return numbers_decode(list->numbers, what, arena, ids_out, count_out, err);
 }
 
+_Static_assert((int)KITH_READ_TOKEN == KITH__V1__READ_CONSISTENCY__READ_CONSISTENCY_TOKEN,
+    "reads have the same numbers everywhere");
+
+kith_status kith_codec_promise_decode(Kith__V1__ReadConsistency read, Kith__V1__WriteToken *const *tokens,
+    size_t token_count, kith_arena *arena, kith_read_promise *promise_out, kith_err *err) {
+    int number = (int)read; /* protobuf-c keeps enum numbers that it does not know */
+    if (number < 0 || number > KITH_READ_TOKEN) {
+        return kith_err_set(err, KITH_INVALID,
+            "read: %d is not READ_CONSISTENCY_IN_SYNC (0), _PRIMARY (1), _ANY (2) or _TOKEN (3)", number);
+    }
+    if (token_count > 0 && number != KITH_READ_TOKEN) {
+        return kith_err_set(err, KITH_INVALID,
+            "tokens: %zu with read %d; only READ_CONSISTENCY_TOKEN (3) takes any", token_count, number);
+    }
+    if (token_count > KITH_READ_TOKENS_MAX) {
+        return kith_err_set(
+            err, KITH_INVALID, "tokens: %zu; at most %u are allowed", token_count, KITH_READ_TOKENS_MAX);
+    }
+    kith_read_token *copies = kith_arena_array(arena, token_count, sizeof *copies);
+    for (size_t i = 0; i < token_count; i++) {
+        copies[i] = (kith_read_token){
+            .shard_id = tokens[i]->shard_id, .epoch = tokens[i]->epoch, .sequence = tokens[i]->sequence};
+    }
+    *promise_out = (kith_read_promise){
+        .read = (kith_read_consistency)number, .tokens = copies, .token_count = (uint32_t)token_count};
+    return KITH_OK;
+}
+
 kith_status kith_codec_request_id_decode(
     const Kith__V1__RequestId *message, kith_request_id *id_out, kith_err *err) {
     static const uint8_t zeros[16];

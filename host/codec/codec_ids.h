@@ -1,8 +1,9 @@
-/* Private to host/codec: PointId, IdList and RequestId of kith.v1. */
+/* Private to host/codec: PointId, IdList, RequestId and what a read promises, of kith.v1. */
 #ifndef KITH_CODEC_CODEC_IDS_H
 #define KITH_CODEC_CODEC_IDS_H
 
 #include "host/codec/codec_wire.h"
+#include "host/model/read.h"
 #include "host/model/record.h"
 
 #include "kith/v1/types.pb-c.h"
@@ -18,6 +19,11 @@ KITH_CHECK kith_status kith_codec_count_check(const char *what, size_t count, ki
 /* Absent: all zero (not remembered). */
 KITH_CHECK kith_status kith_codec_request_id_decode(
     const Kith__V1__RequestId *message, kith_request_id *id_out, kith_err *err);
+
+/* `read` and `tokens`, which every read has. */
+KITH_CHECK kith_status kith_codec_promise_decode(Kith__V1__ReadConsistency read,
+    Kith__V1__WriteToken *const *tokens, size_t token_count, kith_arena *arena,
+    kith_read_promise *promise_out, kith_err *err);
 
 /* A PointId as field `field`. */
 void kith_codec_id_encode(const kith_id *id, uint32_t field, kith_buf *buf);

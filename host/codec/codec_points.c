@@ -35,6 +35,10 @@ kith_status kith_codec_get_request_decode(
     if (status == KITH_OK) {
         status = kith_codec_ids_decode(message->ids, "ids", arena, &request.ids, &request.id_count, err);
     }
+    if (status == KITH_OK) {
+        status = kith_codec_promise_decode(
+            message->read, message->tokens, message->n_tokens, arena, &request.promise, err);
+    }
     if (status == KITH_OK) *request_out = request;
     return status;
 }
@@ -52,6 +56,9 @@ kith_status kith_codec_scroll_request_decode(const void *data, size_t bytes, kit
     if (status != KITH_OK) return status;
     if (request.has_from) status = kith_codec_id_decode(message->from, arena, &request.from, err);
     if (status != KITH_OK) return kith_err_wrap(err, status, "from");
+    status = kith_codec_promise_decode(
+        message->read, message->tokens, message->n_tokens, arena, &request.promise, err);
+    if (status != KITH_OK) return status;
     *request_out = request;
     return KITH_OK;
 }
@@ -61,7 +68,11 @@ kith_status kith_codec_count_request_decode(
     const Kith__V1__CountRequest *message =
         kith_codec_unpack(&kith__v1__count_request__descriptor, data, bytes, arena, KITH_INVALID, err);
     if (!message) return KITH_INVALID;
-    return kith_codec_text(message->collection, "collection", arena, &request_out->collection, err);
+    kith_status status =
+        kith_codec_text(message->collection, "collection", arena, &request_out->collection, err);
+    if (status != KITH_OK) return status;
+    return kith_codec_promise_decode(
+        message->read, message->tokens, message->n_tokens, arena, &request_out->promise, err);
 }
 
 /* --- responses --- */

@@ -13,6 +13,7 @@
 #include "host/base/arena.h"
 #include "host/base/buf.h"
 #include "host/model/id.h"
+#include "host/model/read.h"
 #include "host/model/record.h"
 #include "host/model/schema.h"
 
@@ -50,6 +51,7 @@ typedef struct kith_codec_get_request {
     const kith_id *ids;
     uint32_t id_count; /* 1..KITH_BATCH_POINTS_MAX */
     bool with_payload, with_vectors;
+    kith_read_promise promise;
 } kith_codec_get_request;
 
 typedef struct kith_codec_scroll_request {
@@ -58,6 +60,7 @@ typedef struct kith_codec_scroll_request {
     kith_id from;
     uint32_t limit;
     bool with_payload, with_vectors;
+    kith_read_promise promise;
 } kith_codec_scroll_request;
 
 typedef struct kith_codec_search_request {
@@ -67,10 +70,12 @@ typedef struct kith_codec_search_request {
     size_t queries_bytes;
     uint32_t k;
     bool exact, with_payload, strict;
+    kith_read_promise promise;
 } kith_codec_search_request;
 
 typedef struct kith_codec_count_request {
     const char *collection;
+    kith_read_promise promise;
 } kith_codec_count_request;
 
 KITH_CHECK kith_status kith_codec_upsert_request_decode(

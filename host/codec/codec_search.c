@@ -18,6 +18,10 @@ kith_status kith_codec_search_request_decode(const void *data, size_t bytes, kit
         .strict = message->strict};
     kith_status status = kith_codec_text(message->collection, "collection", arena, &request.collection, err);
     if (status == KITH_OK) status = kith_codec_text(message->field, "field", arena, &request.field, err);
+    if (status == KITH_OK) {
+        status = kith_codec_promise_decode(
+            message->read, message->tokens, message->n_tokens, arena, &request.promise, err);
+    }
     if (status != KITH_OK) return status;
     if (request.queries_bytes % 4 != 0) {
         return kith_err_set(

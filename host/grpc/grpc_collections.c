@@ -33,6 +33,16 @@ static void created_done(kith_api_collection_call *call, kith_status status,
     kith_grpc_unary_answer(unary, status, err);
 }
 
+static void updated_done(kith_api_collection_call *call, kith_status status,
+    const kith_api_collection_info *infos, uint32_t count, const kith_err *err) {
+    kith_grpc_unary *unary = kith_grpc_unary_of(call);
+    if (status == KITH_OK) {
+        infos_append(unary, infos, count);
+        kith_codec_updated_append(call->changed, &unary->reply);
+    }
+    kith_grpc_unary_answer(unary, status, err);
+}
+
 static void deleted_done(kith_api_collection_call *call, kith_status status,
     const kith_api_collection_info *infos, uint32_t count, const kith_err *err) {
     (void)infos;
@@ -56,8 +66,21 @@ KITH_GRPC_START(create_collection) {
     kith_api_collection_call *call = named_call(unary, request->name);
     call->schema = request->schema;
     call->shard_count = request->shard_count;
+    call->replication_factor = request->replication_factor;
+    call->min_in_sync = request->min_in_sync;
     call->done = created_done;
     return kith_api_collection_create(unary->base.thread->server->options.api, call, err);
+}
+
+KITH_GRPC_START(update_collection) {
+    kith_codec_update_request request;
+    kith_status status = kith_codec_update_request_decode(data, bytes, &unary->arena, &request, err);
+    if (status != KITH_OK) return status;
+    kith_api_collection_call *call = named_call(unary, request.name);
+    call->replication_factor = request.replication_factor;
+    call->min_in_sync = request.min_in_sync;
+    call->done = updated_done;
+    return kith_api_collection_update(unary->base.thread->server->options.api, call, err);
 }
 
 KITH_GRPC_START(get_collection) {

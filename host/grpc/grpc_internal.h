@@ -253,6 +253,7 @@ kith_api_call kith_grpc_unary_api_call(kith_grpc_unary *unary);
 #define KITH_GRPC_START(name)                                                                                \
     kith_status kith_grpc_start_##name(kith_grpc_unary *unary, const void *data, size_t bytes, kith_err *err)
 KITH_GRPC_START(create_collection);
+KITH_GRPC_START(update_collection);
 KITH_GRPC_START(get_collection);
 KITH_GRPC_START(list_collections);
 KITH_GRPC_START(delete_collection);

@@ -27,6 +27,7 @@ const kith_grpc_method kith_grpc_methods[] = {
     UNARY(COLLECTIONS "Create", ARMED_COLD, create_collection),
     UNARY(COLLECTIONS "Get", ARMED_COLD, get_collection),
     UNARY(COLLECTIONS "List", ARMED_COLD, list_collections),
+    UNARY(COLLECTIONS "Update", ARMED_COLD, update_collection),
     UNARY(COLLECTIONS "Delete", ARMED_COLD, delete_collection),
     UNARY(CLUSTER "Status", ARMED_COLD, cluster_status),
     UNARY(CLUSTER "Shards", ARMED_COLD, cluster_shards),

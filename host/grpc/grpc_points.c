@@ -132,6 +132,7 @@ KITH_GRPC_START(get_points) {
         .id_count = request.id_count,
         .with_payload = request.with_payload,
         .with_vectors = request.with_vectors,
+        .promise = request.promise,
         .done = points_done};
     return kith_api_get(unary->base.thread->server->options.api, &unary->api.points, err);
 }
@@ -148,6 +149,7 @@ KITH_GRPC_START(scroll) {
         .limit = request.limit,
         .with_payload = request.with_payload,
         .with_vectors = request.with_vectors,
+        .promise = request.promise,
         .done = points_done};
     return kith_api_scroll(unary->base.thread->server->options.api, &unary->api.points, err);
 }
@@ -202,6 +204,7 @@ KITH_GRPC_START(search) {
         .exact = request.exact,
         .with_payload = request.with_payload,
         .strict = request.strict,
+        .promise = request.promise,
         .done = search_done};
     return kith_api_search(unary->base.thread->server->options.api, &unary->api.search, err);
 }
@@ -223,6 +226,7 @@ KITH_GRPC_START(count) {
     unary->api.count = (kith_api_count_call){.call = kith_grpc_unary_api_call(unary),
         .collection = request.collection,
         .collection_bytes = strlen(request.collection),
+        .promise = request.promise,
         .done = count_done};
     return kith_api_count(unary->base.thread->server->options.api, &unary->api.count, err);
 }

@@ -14,6 +14,7 @@
 #include "host/base/arena.h"
 #include "host/meta/meta_map.h"
 #include "host/model/hits.h"
+#include "host/model/read.h"
 #include "host/model/record.h"
 #include "transport/transport.h"
 
@@ -26,6 +27,8 @@ typedef struct kith_query_base {
     kith_arena *arena;
     uint64_t deadline_ns;
     const atomic_bool *cancelled; /* may be NULL */
+    kith_read_consistency read;   /* of everything but writes */
+    const uint64_t *tokens; /* with KITH_READ_TOKEN: [shard_count] sequences by shard, 0: any; else NULL */
 } kith_query_base;
 
 /* A shard that did not answer. */

@@ -97,6 +97,8 @@ static void fuzz_named(input *in) {
     kith_codec_name_request request;
     (void)!kith_codec_get_collection_request_decode(in->data, in->bytes, in->arena, &request, in->err);
     (void)!kith_codec_delete_collection_request_decode(in->data, in->bytes, in->arena, &request, in->err);
+    kith_codec_update_request update;
+    (void)!kith_codec_update_request_decode(in->data, in->bytes, in->arena, &update, in->err);
     (void)!kith_codec_list_request_decode(in->data, in->bytes, in->arena, in->err);
 }
 

@@ -156,7 +156,8 @@ def test_status_nodes_and_shards(cluster, folder, name):
     ids = {node["name"]: node["id"] for node in status["nodes"]}
     for shard in collection["shards"]:
         assert shard["up"] and shard["epoch"] == 1
-        assert shard["replicas"] == [{"node_id": ids[shard["primary"]], "node": shard["primary"], "up": True}]
+        assert shard["replicas"] == [{"node_id": ids[shard["primary"]], "node": shard["primary"], "up": True,
+                                       "in_sync": True}]
     assert sorted(shard["primary"] for shard in collection["shards"]) == ["data-1"] * 2 + ["data-2"] * 2
     held = until(lambda: sum(cluster.node(one)["points"] for one in ("data-1", "data-2")) == len(matrix), 10,
                  "heartbeats with the points")

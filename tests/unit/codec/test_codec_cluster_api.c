@@ -104,7 +104,7 @@ static void test_codec_cluster_api__nobody_leads_an_empty_status(void **state) {
 }
 
 static const kith_codec_cluster_replica replicas[] = {
-    {.id = {{7}}, .name = "data-1", .up = true}, {.id = {{0}}, .name = "nobody"}};
+    {.id = {{7}}, .name = "data-1", .up = true, .in_sync = true}, {.id = {{0}}, .name = "nobody"}};
 static const kith_codec_cluster_shard shard = {
     .id = 70, .epoch = 5, .index = 1, .replica_count = 2, .replicas = replicas};
 static const kith_codec_cluster_collection collection = {
@@ -128,6 +128,7 @@ static void test_codec_cluster_api__shards_survive_the_wire(void **state) {
     assert_int_equal(of->replica_count, 2);
     assert_string_equal(of->replicas[0].name, "data-1");
     assert_true(of->replicas[0].up && !of->replicas[1].up);
+    assert_true(of->replicas[0].in_sync && !of->replicas[1].in_sync);
     assert_true(kith_node_id_equal(&of->replicas[0].id, &replicas[0].id));
     assert_true(kith_node_id_is_none(&of->replicas[1].id));
 }
@@ -219,8 +220,8 @@ static void test_codec_cluster_api__json_is_what_scripts_rely_on(void **state) {
     assert_string_equal(text_of(&own->buf),
         "{\"map_version\": 4, \"collections\": [{\"collection\": \"photos\", \"shards\": [{\"id\": 70, "
         "\"index\": 1, \"epoch\": 5, \"primary\": \"data-1\", \"up\": true, \"replicas\": [{\"node_id\": "
-        "\"07000000-0000-0000-0000-000000000000\", \"node\": \"data-1\", \"up\": true}, {\"node_id\": \"\", "
-        "\"node\": \"nobody\", \"up\": false}]}]}]}");
+        "\"07000000-0000-0000-0000-000000000000\", \"node\": \"data-1\", \"up\": true, \"in_sync\": true}, "
+        "{\"node_id\": \"\", \"node\": \"nobody\", \"up\": false, \"in_sync\": false}]}]}]}");
     kith_buf_clear(&own->buf);
     kith_codec_cluster_status status = {.standalone = true, .leader_address = "", .problem = ""};
     kith_codec_cluster_status_json(&status, &own->buf);

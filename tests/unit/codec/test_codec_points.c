@@ -360,7 +360,7 @@ static void test_codec_points__scroll(void **state) {
     bench *b = *state;
     kith_codec_scroll_request request;
     kith_id from = {.type = KITH_ID_STRING, .text_bytes = 2, .bytes = (const uint8_t *)"id"};
-    kith_codec_client_scroll_encode("c", &from, 7, true, false, &b->buf);
+    kith_codec_client_scroll_encode("c", &from, 7, true, false, KITH_READ_IN_SYNC, &b->buf);
     assert_ok(
         kith_codec_scroll_request_decode(b->buf.data, b->buf.bytes, &b->arena, &request, &b->err), &b->err);
     assert_true(request.has_from);
@@ -373,6 +373,47 @@ static void test_codec_points__scroll(void **state) {
         kith_codec_scroll_request_decode(b->buf.data, b->buf.bytes, &b->arena, &request, &b->err),
         KITH_INVALID);
     assert_string_equal(b->err.text, "from: a point id has neither number nor text; exactly one is needed");
+}
+
+/* A count request has nothing but what it promises. */
+static void count_promises(bench *b, uint32_t read, uint32_t token_count, const char *message) {
+    kith_codec_count_request request;
+    kith_buf_clear(&b->buf);
+    kith_codec_client_count_encode("c", (kith_read_consistency)read, &b->buf);
+    for (uint32_t i = 0; i < token_count; i++) {
+        size_t mark = kith_wire_open(&b->buf, 3);
+        kith_wire_u64(&b->buf, 1, 40 + i);
+        kith_wire_u64(&b->buf, 2, 2);
+        kith_wire_u64(&b->buf, 3, 100 + i);
+        kith_wire_close(&b->buf, mark);
+    }
+    kith_status status =
+        kith_codec_count_request_decode(b->buf.data, b->buf.bytes, &b->arena, &request, &b->err);
+    if (message) {
+        assert_int_equal(status, KITH_INVALID);
+        assert_string_equal(b->err.text, message);
+        return;
+    }
+    assert_ok(status, &b->err);
+    assert_int_equal(request.promise.read, read);
+    assert_int_equal(request.promise.token_count, token_count);
+    for (uint32_t i = 0; i < token_count; i++) {
+        assert_int_equal(request.promise.tokens[i].shard_id, 40 + i);
+        assert_int_equal(request.promise.tokens[i].epoch, 2);
+        assert_int_equal(request.promise.tokens[i].sequence, 100 + i);
+    }
+}
+
+static void test_codec_points__what_a_read_promises(void **state) {
+    bench *b = *state;
+    for (uint32_t read = KITH_READ_IN_SYNC; read <= KITH_READ_TOKEN; read++)
+        count_promises(b, read, 0, NULL);
+    count_promises(b, KITH_READ_TOKEN, 3, NULL);
+    count_promises(
+        b, 4, 0, "read: 4 is not READ_CONSISTENCY_IN_SYNC (0), _PRIMARY (1), _ANY (2) or _TOKEN (3)");
+    count_promises(
+        b, KITH_READ_PRIMARY, 1, "tokens: 1 with read 1; only READ_CONSISTENCY_TOKEN (3) takes any");
+    count_promises(b, KITH_READ_TOKEN, KITH_READ_TOKENS_MAX + 1, "tokens: 4097; at most 4096 are allowed");
 }
 
 /* --- responses --- */
@@ -473,6 +514,7 @@ int main(void) {
         TEST(malformed_ids),
         TEST(search),
         TEST(scroll),
+        TEST(what_a_read_promises),
         TEST(points_of_every_length),
         TEST(search_response_keeps_to_its_limit),
         TEST(stream_response_of_a_failure_has_no_result),

@@ -67,7 +67,12 @@ static kith_status fake_start(kith_api *api, kith_api_call *call, kith_err *err,
 /* --- collections --- */
 
 static kith_collection fake_collection(void) {
-    kith_collection collection = {.id = 7, .name = "c", .shard_count = 2, .created_wall_ms = 99};
+    kith_collection collection = {.id = 7,
+        .name = "c",
+        .shard_count = 2,
+        .created_wall_ms = 99,
+        .replication_factor = 3,
+        .min_in_sync = 2};
     collection.schema.field_count = 1;
     collection.schema.fields[0] = (kith_field){.dim = 4, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F16};
     return collection;
@@ -82,8 +87,10 @@ static void collection_answer(kith_api *api, void *pointer, kith_status status, 
 
 static kith_status collection_start(
     kith_api *api, const char *what, kith_api_collection_call *call, kith_err *err) {
-    snprintf(api->asked, sizeof api->asked, "%s %s fields=%u shards=%u missing_ok=%d", what,
-        call->name ? call->name : "-", call->schema.field_count, call->shard_count, call->missing_ok);
+    snprintf(api->asked, sizeof api->asked, "%s %s fields=%u shards=%u replicas=%u/%u missing_ok=%d", what,
+        call->name ? call->name : "-", call->schema.field_count, call->shard_count, call->min_in_sync,
+        call->replication_factor, call->missing_ok);
+    call->changed = true;
     return fake_start(api, &call->call, err, collection_answer);
 }
 
@@ -97,6 +104,10 @@ kith_status kith_api_collection_get(kith_api *api, kith_api_collection_call *cal
 
 kith_status kith_api_collection_list(kith_api *api, kith_api_collection_call *call, kith_err *err) {
     return collection_start(api, "list", call, err);
+}
+
+kith_status kith_api_collection_update(kith_api *api, kith_api_collection_call *call, kith_err *err) {
+    return collection_start(api, "update", call, err);
 }
 
 kith_status kith_api_collection_delete(kith_api *api, kith_api_collection_call *call, kith_err *err) {

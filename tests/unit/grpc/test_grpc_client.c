@@ -51,12 +51,12 @@ static void on_one_of_many(void *ctx, const kith_grpc_reply *reply) {
     many_calls *many = ctx;
     assert_int_equal(reply->code, KITH_GRPC_OK);
     if (++many->answered != NESTED_CALLS_AT || !many->nests) return;
-    kith_codec_client_count_encode("c", &many->fixture->request);
+    kith_codec_client_count_encode("c", KITH_READ_IN_SYNC, &many->fixture->request);
     assert_int_equal(grpc_fixture_call(many->fixture, COUNT, CALL_MS), KITH_GRPC_OK);
 }
 
 static void start_many(many_calls *many) {
-    kith_codec_client_count_encode("c", &many->fixture->request);
+    kith_codec_client_count_encode("c", KITH_READ_IN_SYNC, &many->fixture->request);
     kith_grpc_request request = {.method = COUNT,
         .data = many->fixture->request.data,
         .bytes = many->fixture->request.bytes,

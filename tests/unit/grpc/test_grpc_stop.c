@@ -49,7 +49,7 @@ static void count_reply(void *ctx, const kith_grpc_reply *reply) {
 }
 
 static void start_counts(grpc_fixture *fixture, uint32_t count, tally *replies) {
-    kith_codec_client_count_encode("c", &fixture->request);
+    kith_codec_client_count_encode("c", KITH_READ_IN_SYNC, &fixture->request);
     for (uint32_t i = 0; i < count; i++) {
         kith_grpc_client_start(fixture->client,
             &(kith_grpc_request){.method = COUNT,
@@ -191,7 +191,7 @@ static void test_grpc_stop__late_streams_end(void **state) {
     grpc_seen upserts, watch;
     fixture->api->hook = end_thread;
     fixture->api->hook_ctx = fixture->server;
-    kith_codec_client_count_encode("c", &fixture->request);
+    kith_codec_client_count_encode("c", KITH_READ_IN_SYNC, &fixture->request);
     assert_int_equal(grpc_fixture_call(fixture, COUNT, 20000), 0);
     kith_grpc_stream *streams[2] = {grpc_fixture_stream(fixture, STREAM, &upserts),
         grpc_fixture_stream(fixture, "/grpc.health.v1.Health/Watch", &watch)};

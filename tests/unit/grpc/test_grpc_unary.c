@@ -66,7 +66,7 @@ static void test_grpc_unary__count_get_and_scroll(void **state) {
     FIXTURE_SETUP();
     uint64_t count;
     kith_codec_client_coverage coverage;
-    kith_codec_client_count_encode("c", &fixture->request);
+    kith_codec_client_count_encode("c", KITH_READ_IN_SYNC, &fixture->request);
     call_ok(fixture, COUNT);
     assert_string_equal(fixture->api->asked, "count c deadline=1");
     assert_ok(kith_codec_client_count_decode(fixture->reply.data, fixture->reply.bytes, &fixture->arena,
@@ -78,7 +78,7 @@ static void test_grpc_unary__count_get_and_scroll(void **state) {
     kith_id ids[2] = {
         kith_id_of_number(8), {.type = KITH_ID_STRING, .text_bytes = 1, .bytes = (const uint8_t *)"x"}};
     kith_codec_client_points points;
-    kith_codec_client_get_encode("c", ids, 2, true, true, &fixture->request);
+    kith_codec_client_get_encode("c", ids, 2, true, true, KITH_READ_IN_SYNC, &fixture->request);
     fixture->api->payload_bytes = 2;
     call_ok(fixture, "/kith.v1.Points/Get");
     assert_string_equal(fixture->api->asked, "get c ids=2 from=-1 limit=0 payload=1 vectors=1");
@@ -91,7 +91,7 @@ static void test_grpc_unary__count_get_and_scroll(void **state) {
     assert_true(points.points[1].vectors[0].values[3] == 4.0f);
     assert_int_equal(points.points[1].payload_bytes, 2);
 
-    kith_codec_client_scroll_encode("c", &ids[0], 5, false, false, &fixture->request);
+    kith_codec_client_scroll_encode("c", &ids[0], 5, false, false, KITH_READ_IN_SYNC, &fixture->request);
     call_ok(fixture, "/kith.v1.Points/Scroll");
     assert_string_equal(fixture->api->asked, "scroll c ids=0 from=8 limit=5 payload=0 vectors=0");
     assert_ok(kith_codec_client_scroll_decode(
@@ -131,11 +131,12 @@ static void test_grpc_unary__writes(void **state) {
 
 static void test_grpc_unary__collections(void **state) {
     FIXTURE_SETUP();
-    kith_schema schema = {.field_count = 1};
-    schema.fields[0] = (kith_field){.dim = 4, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F16};
-    kith_codec_client_create_encode("c", &schema, 2, &fixture->request);
+    kith_collection wish = {
+        .shard_count = 2, .replication_factor = 3, .min_in_sync = 2, .schema.field_count = 1};
+    wish.schema.fields[0] = (kith_field){.dim = 4, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F16};
+    kith_codec_client_create_encode("c", &wish, &fixture->request);
     call_ok(fixture, "/kith.v1.Collections/Create");
-    assert_string_equal(fixture->api->asked, "create c fields=1 shards=2 missing_ok=0");
+    assert_string_equal(fixture->api->asked, "create c fields=1 shards=2 replicas=2/3 missing_ok=0");
     kith_codec_client_collection collection;
     bool existed;
     assert_ok(kith_codec_client_create_decode(fixture->reply.data, fixture->reply.bytes, &fixture->arena,
@@ -145,16 +146,28 @@ static void test_grpc_unary__collections(void **state) {
     assert_int_equal(collection.collection.id, 7);
     assert_int_equal(collection.collection.schema.fields[0].type, KITH_TYPE_F16);
     assert_string_equal(collection.health, "ok");
+    assert_int_equal(collection.collection.replication_factor, 3);
+    assert_int_equal(collection.collection.min_in_sync, 2);
+
+    bool changed;
+    kith_codec_client_update_encode("c", 5, 0, &fixture->request);
+    call_ok(fixture, "/kith.v1.Collections/Update");
+    assert_string_equal(fixture->api->asked, "update c fields=0 shards=0 replicas=0/5 missing_ok=0");
+    assert_ok(kith_codec_client_update_decode(fixture->reply.data, fixture->reply.bytes, &fixture->arena,
+                  &collection, &changed, &fixture->err),
+        &fixture->err);
+    assert_true(changed);
+    assert_int_equal(collection.collection.replication_factor, 3);
 
     kith_codec_client_describe_encode("c", &fixture->request);
     call_ok(fixture, "/kith.v1.Collections/Get");
-    assert_string_equal(fixture->api->asked, "get c fields=0 shards=0 missing_ok=0");
+    assert_string_equal(fixture->api->asked, "get c fields=0 shards=0 replicas=0/0 missing_ok=0");
     kith_codec_client_list_encode(&fixture->request);
     call_ok(fixture, "/kith.v1.Collections/List");
-    assert_string_equal(fixture->api->asked, "list - fields=0 shards=0 missing_ok=0");
+    assert_string_equal(fixture->api->asked, "list - fields=0 shards=0 replicas=0/0 missing_ok=0");
     kith_codec_client_drop_encode("c", true, &fixture->request);
     call_ok(fixture, "/kith.v1.Collections/Delete");
-    assert_string_equal(fixture->api->asked, "delete c fields=0 shards=0 missing_ok=1");
+    assert_string_equal(fixture->api->asked, "delete c fields=0 shards=0 replicas=0/0 missing_ok=1");
     bool deleted;
     assert_ok(kith_codec_client_drop_decode(
                   fixture->reply.data, fixture->reply.bytes, &fixture->arena, &deleted, &fixture->err),
@@ -174,7 +187,7 @@ static void test_grpc_unary__statuses_become_codes(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         fixture->api->status = cases[i].status;
         fixture->api->mode = i % 2 ? FAKE_FAIL : FAKE_REFUSE;
-        kith_codec_client_count_encode("c", &fixture->request);
+        kith_codec_client_count_encode("c", KITH_READ_IN_SYNC, &fixture->request);
         grpc_fixture_expect(fixture, COUNT, cases[i].code, fixture->api->message);
     }
     grpc_fixture_remove(fixture);
@@ -189,7 +202,7 @@ static void test_grpc_unary__a_cut_message_stays_utf8(void **state) {
     fixture->api->message = message;
     fixture->api->status = KITH_INVALID;
     fixture->api->mode = FAKE_FAIL;
-    kith_codec_client_count_encode("c", &fixture->request);
+    kith_codec_client_count_encode("c", KITH_READ_IN_SYNC, &fixture->request);
     assert_int_equal(grpc_fixture_call(fixture, COUNT, OK_MS), 3);
     assert_int_equal(fixture->reply.bytes, sizeof message - 3);
     grpc_fixture_remove(fixture);
@@ -230,7 +243,7 @@ static void test_grpc_unary__an_oversized_answer_is_an_error(void **state) {
         "the answer would have 150043 bytes; at most 100000 are allowed: ask for fewer queries, a smaller k "
         "or no "
         "payloads");
-    kith_codec_client_scroll_encode("c", NULL, 5, true, false, &fixture->request);
+    kith_codec_client_scroll_encode("c", NULL, 5, true, false, KITH_READ_IN_SYNC, &fixture->request);
     grpc_fixture_expect(fixture, "/kith.v1.Points/Scroll", 3,
         "the answer would have more than 100000 bytes: ask for fewer points, or without vectors or payloads");
     grpc_fixture_remove(fixture);
@@ -243,7 +256,7 @@ static void ignore_reply(void *ctx, const kith_grpc_reply *reply) {
 static void test_grpc_unary__too_many_calls_are_refused(void **state) {
     FIXTURE_SETUP(.calls_max = 2);
     fixture->api->mode = FAKE_HOLD;
-    kith_codec_client_count_encode("c", &fixture->request);
+    kith_codec_client_count_encode("c", KITH_READ_IN_SYNC, &fixture->request);
     kith_grpc_request request = {
         .method = COUNT, .data = fixture->request.data, .bytes = fixture->request.bytes, .timeout_ms = OK_MS};
     uint32_t answered = 0;
@@ -255,7 +268,7 @@ static void test_grpc_unary__too_many_calls_are_refused(void **state) {
     grpc_fixture_wait_value(fixture, &fixture->api->held_count, 0);
     while (answered < 2)
         kith_grpc_client_poll(fixture->client, 1000000);
-    kith_codec_client_count_encode("c", &fixture->request);
+    kith_codec_client_count_encode("c", KITH_READ_IN_SYNC, &fixture->request);
     call_ok(fixture, COUNT);
     grpc_fixture_remove(fixture);
 }
@@ -265,7 +278,7 @@ static void test_grpc_unary__too_many_bytes_are_refused(void **state) {
     search_request(fixture, 1);
     assert_int_equal(grpc_fixture_call(fixture, SEARCH, OK_MS), 8);
     assert_non_null(strstr((const char *)fixture->reply.data, "more than the 100 allowed; retry later"));
-    kith_codec_client_count_encode("c", &fixture->request);
+    kith_codec_client_count_encode("c", KITH_READ_IN_SYNC, &fixture->request);
     call_ok(fixture, COUNT);
     grpc_fixture_remove(fixture);
 }
@@ -273,7 +286,7 @@ static void test_grpc_unary__too_many_bytes_are_refused(void **state) {
 static void test_grpc_unary__a_passed_deadline_cancels_the_api(void **state) {
     FIXTURE_SETUP();
     fixture->api->mode = FAKE_HOLD;
-    kith_codec_client_count_encode("c", &fixture->request);
+    kith_codec_client_count_encode("c", KITH_READ_IN_SYNC, &fixture->request);
     assert_int_equal(grpc_fixture_call(fixture, COUNT, 100), 4);
     grpc_fixture_wait_value(fixture, &fixture->api->cancelled, 1);
     grpc_fixture_remove(fixture);
@@ -297,7 +310,7 @@ static void test_grpc_unary__long_answers_arrive_whole(void **state) {
 static void test_grpc_unary__threads_share_the_load(void **state) {
     FIXTURE_SETUP(.thread_count = 3);
     for (int i = 0; i < 200; i++) {
-        kith_codec_client_count_encode("c", &fixture->request);
+        kith_codec_client_count_encode("c", KITH_READ_IN_SYNC, &fixture->request);
         call_ok(fixture, COUNT);
     }
     assert_int_equal(kith_series_count(kith_metrics_series(

@@ -12,12 +12,12 @@
 #define MIB     (1u << 20)
 
 static void count_request(grpc_fixture *fixture) {
-    kith_codec_client_count_encode("c", &fixture->request);
+    kith_codec_client_count_encode("c", KITH_READ_IN_SYNC, &fixture->request);
 }
 
 /* Answered with `api->payload_bytes` and a little. */
 static void scroll_request(grpc_fixture *fixture) {
-    kith_codec_client_scroll_encode("c", NULL, 1, true, false, &fixture->request);
+    kith_codec_client_scroll_encode("c", NULL, 1, true, false, KITH_READ_IN_SYNC, &fixture->request);
 }
 
 /* Calls until the answer has `code`: what another client's calls hold changes while the server works on them. */

@@ -192,11 +192,12 @@ static int client_call(
 
 static int create(cluster *all, const char *name, uint32_t shard_count) {
     kith_buf request, reply;
-    kith_schema schema = {
+    kith_collection wish = {.shard_count = shard_count};
+    wish.schema = (kith_schema){
         .field_count = 1, .fields = {{.dim = CLUSTER_DIM, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F32}}};
     kith_buf_init(&request);
     kith_buf_init(&reply);
-    kith_codec_client_create_encode(name, &schema, shard_count, &request);
+    kith_codec_client_create_encode(name, &wish, &request);
     int code = client_call(all, query_of(all), "/kith.v1.Collections/Create", &request, &reply);
     kith_buf_fini(&request);
     kith_buf_fini(&reply);
