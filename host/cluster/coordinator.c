@@ -62,6 +62,7 @@ void kith_coordinator_leadership(
         kith_kv_text("leader", coordinator->leader.address));
     kith_member_event event = {.kind = is_leader ? KITH_MEMBER_LEADING : KITH_MEMBER_FOLLOWING};
     coordinator_step(coordinator, &event);
+    coordinator_rebalance_leads(coordinator);
     coordinator_push_all(coordinator);
 }
 
@@ -89,6 +90,7 @@ static void timer_run(kith_task *task) {
         return;
     }
     coordinator_tick(coordinator);
+    coordinator_rebalance(coordinator);
     coordinator_push_all(coordinator); /* those that wait after a failure */
     timer_set(coordinator);
 }
@@ -124,6 +126,7 @@ kith_coordinator *kith_coordinator_create(const kith_coordinator_options *option
     coordinator->members = kith_members_create(options->heartbeat_timeout_ms * COORDINATOR_MS_NS);
     coordinator->nodes = kith_alloc_zero(COORDINATOR_NODES_MAX * sizeof(coordinator_node *));
     coordinator->node_index = kith_map_create(64);
+    coordinator_rebalance_init(coordinator);
     coordinator_nodes_sync(coordinator);
     handlers_register(coordinator);
     return coordinator;
@@ -167,5 +170,6 @@ void kith_coordinator_destroy(kith_coordinator *coordinator) {
     kith_free(coordinator->nodes);
     kith_map_destroy(coordinator->node_index);
     kith_members_destroy(coordinator->members);
+    coordinator_rebalance_fini(coordinator);
     kith_free(coordinator);
 }

@@ -1,7 +1,7 @@
 /* A coordinator, as other nodes see it: answers heartbeats, pulls of the map, proposals and questions about the cluster.
- * While it leads it also judges nodes (member.h), chooses where the shards of new collections go (placement.h), and pushes
- * each new map to every node that goes by an older one, some at once, one at a time to each, the newest always, with a
- * back-off where a node does not take it.
+ * While it leads it also judges nodes (member.h), chooses where the shards of new collections go (placement.h), moves
+ * replicas to where they should be (rebalance.h), and pushes each new map to every node that goes by an older one, some at
+ * once, one at a time to each, the newest always, with a back-off where a node does not take it.
  *
  * Life: the log is opened -> create -> the log is started -> start -> hooks and requests -> stop, and the log's stop (open
  * proposals end with the log) -> done -> the transport is destroyed -> destroy.
@@ -32,7 +32,9 @@ typedef struct kith_coordinator_options {
     kith_transport *transport;
     kith_meta_member self;
     uint32_t heartbeat_timeout_ms;
-    kith_meta_fsm *fsm; /* what the log applies to; only read */
+    uint64_t replica_replace_after_ms; /* rebalance.h */
+    uint32_t rebalance_moves_max;      /* 0: nothing is moved */
+    kith_meta_fsm *fsm;                /* what the log applies to; only read */
     kith_meta_log *log;
     kith_coordinator_raft raft;
 } kith_coordinator_options;

@@ -5,6 +5,7 @@
 #include "host/base/map.h"
 #include "host/cluster/coordinator.h"
 #include "host/cluster/member.h"
+#include "host/cluster/rebalance.h"
 #include "host/codec/codec_cluster.h"
 
 #define COORDINATOR_MS_NS         1000000ULL
@@ -67,6 +68,11 @@ struct kith_coordinator {
     uint32_t push_next;  /* whose turn it is */
     uint32_t open_count; /* pushes, proposals and changes under way */
     uint32_t proposal_count;
+    kith_rebalance *rebalance;
+    kith_rebalance_changes *rebalance_changes; /* the last step's */
+    bool rebalance_open;                       /* they are proposed */
+    uint64_t rebalance_due_ns;
+    uint64_t rebalance_version; /* map that the last step saw */
     kith_timer timer;
     bool timer_waits;
     kith_task start_task, stop_task;
@@ -105,6 +111,13 @@ void coordinator_nodes_sync(kith_coordinator *coordinator); /* with what the met
 void coordinator_step(kith_coordinator *coordinator, const kith_member_event *event);
 void coordinator_tick(kith_coordinator *coordinator);
 void coordinator_heard(void *ctx, kith_transport_request *request);
+
+/* --- coordinator_rebalance.c --- */
+
+void coordinator_rebalance_init(kith_coordinator *coordinator);
+void coordinator_rebalance_fini(kith_coordinator *coordinator);
+void coordinator_rebalance_leads(kith_coordinator *coordinator); /* from now on, or no more */
+void coordinator_rebalance(kith_coordinator *coordinator); /* decides and proposes, when it is time to */
 
 /* --- coordinator_propose.c, coordinator_status.c --- */
 

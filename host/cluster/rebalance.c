@@ -148,7 +148,6 @@ void kith_rebalance_step(kith_rebalance *rebalance, const kith_meta_state *state
     kith_rebalance_changes *changes_out) {
     changes_out->count = 0;
     changes_out->add_count = changes_out->drop_count = changes_out->handover_count = 0;
-    if (rebalance->options.moves_max == 0) return;
     rebalance_nodes_see(rebalance, state, now_ns);
     rebalance_plan(rebalance, state, now_ns);
     kith_arena arena;
@@ -158,8 +157,10 @@ void kith_rebalance_step(kith_rebalance *rebalance, const kith_meta_state *state
     own.needs = kith_arena_array(&arena, rebalance->shard_count, sizeof *own.needs);
     rebalance->report = (kith_rebalance_report){0};
     shards_step(&own, state, true);
-    shards_step(&own, state, false);
-    needs_meet(&own);
+    if (rebalance->options.moves_max > 0) {
+        shards_step(&own, state, false);
+        needs_meet(&own);
+    }
     kith_arena_fini(&arena);
 }
 
