@@ -1,0 +1,200 @@
+/* Following: an append is taken behind an entry that both have, what differs is cut off, and it is answered when it is durable. */
+#include "host/base/assert.h"
+#include "host/replica/replica_step_internal.h"
+
+/* --- answers --- */
+
+static void answer(kith_replica_step *step, uint64_t token, kith_replica_reply reply) {
+    kith_replica_action *action = kith_replica_step_enqueue(step, KITH_REPLICA_ANSWER);
+    action->token = token;
+    action->reply = reply;
+}
+
+static void answer_plain(
+    kith_replica_step *step, uint64_t token, kith_replica_outcome outcome, uint64_t now_ns) {
+    answer(step, token,
+        (kith_replica_reply){.outcome = outcome, .epoch = step->known_epoch, .stamp_ns = now_ns});
+}
+
+void kith_replica_step_pending_refuse(kith_replica_step *step, kith_replica_outcome outcome) {
+    for (uint32_t i = 0; i < step->pending_count; i++)
+        answer_plain(step, step->pending[i].token, outcome, step->now_ns);
+    step->pending_count = 0;
+}
+
+static void pending_answer(kith_replica_step *step, const replica_pending *pending, uint64_t now_ns) {
+    uint64_t matched = kith_replica_earlier(step->verified, step->log.durable);
+    if (MUTANT(MATCHED_END)) matched = step->log.durable;
+    if (MUTANT(ANSWER_BEFORE_DURABLE)) matched = step->verified;
+    answer(step, pending->token,
+        (kith_replica_reply){
+            .outcome = KITH_REPLICA_OK, .epoch = pending->epoch, .matched = matched, .stamp_ns = now_ns});
+    kith_replica_step_acknowledge(step, pending->from, now_ns);
+}
+
+void kith_replica_step_pending_answer(kith_replica_step *step, uint64_t now_ns) {
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < step->pending_count; i++) {
+        replica_pending pending = step->pending[i];
+        if (pending.last <= step->log.durable || MUTANT(ANSWER_BEFORE_DURABLE))
+            pending_answer(step, &pending, now_ns);
+        else
+            step->pending[left++] = pending;
+    }
+    step->pending_count = left;
+}
+
+/* --- being replaced --- */
+
+/* Only a replica that is surely not in sync may forget what it has: a member of the ISR may be the one that is promoted. */
+static bool install_is_allowed(const kith_replica_step *step, uint64_t epoch) {
+    if (MUTANT(INSTALL_IN_SYNC)) return true;
+    return step->config.epoch == epoch && step->self_index > 0 && !kith_replica_step_is_in_sync(step);
+}
+
+static void install_begin(kith_replica_step *step, uint32_t from) {
+    if (step->installing_from == from) return;
+    step->installing_from = from;
+    step->install_due = true;
+}
+
+/* --- matching --- */
+
+static bool previous_is_here(const kith_replica_step *step, const kith_replica_position *previous) {
+    uint64_t epoch;
+    if (previous->sequence <= step->log.committed)
+        return true; /* committed entries are the same everywhere */
+    if (!kith_replica_positions_epoch(&step->log, previous->sequence, &epoch)) return false;
+    return epoch == previous->epoch || MUTANT(MATCH_BY_SEQUENCE);
+}
+
+/* Behind which sequence the primary had best try: not within a run of entries of an epoch of which it has another entry there. */
+static uint64_t hint_of(const kith_replica_step *step, const kith_replica_append *append) {
+    if (append->snapshot_needed) return step->log.committed;
+    if (append->previous.sequence > step->log.end.sequence) return step->log.end.sequence;
+    uint64_t before = kith_replica_positions_run(&step->log, append->previous.sequence) - 1;
+    return kith_replica_later(before, kith_replica_later(step->log.committed, step->verified));
+}
+
+static void answer_mismatch(
+    kith_replica_step *step, const kith_replica_append *append, uint64_t token, uint64_t now_ns) {
+    answer(step, token,
+        (kith_replica_reply){.outcome = KITH_REPLICA_MISMATCH,
+            .epoch = append->epoch,
+            .hint = hint_of(step, append),
+            .stamp_ns = now_ns});
+}
+
+/* --- taking entries --- */
+
+/* The first of the append's entries that is not here; differing ones are cut off. */
+static uint64_t missing_from(kith_replica_step *step, const kith_replica_append *append) {
+    uint64_t first = append->previous.sequence + 1;
+    for (uint32_t i = 0; i < append->entry_count; i++) {
+        uint64_t sequence = first + i, epoch = 0;
+        if (sequence <= step->log.committed) continue;
+        if (sequence > step->log.end.sequence) return sequence;
+        bool known = kith_replica_positions_epoch(&step->log, sequence, &epoch);
+        kith_assert(known);
+        if (epoch == append->entry_epochs[i] || MUTANT(NO_TRUNCATION)) continue;
+        kith_assert(sequence > step->verified);
+        kith_replica_step_enqueue(step, KITH_REPLICA_TRUNCATE)->first = sequence;
+        kith_replica_positions_truncate(&step->log, sequence);
+        return sequence;
+    }
+    return first + append->entry_count;
+}
+
+static void entries_take(kith_replica_step *step, const kith_replica_append *append, uint64_t token) {
+    uint64_t first = missing_from(step, append);
+    uint64_t last = append->previous.sequence + append->entry_count;
+    if (first <= last) {
+        kith_replica_action *action = kith_replica_step_enqueue(step, KITH_REPLICA_APPEND);
+        action->token = token;
+        action->first = first;
+        action->last = last;
+    }
+    for (uint64_t sequence = first; sequence <= last; sequence++)
+        kith_replica_positions_append(
+            &step->log, append->entry_epochs[sequence - append->previous.sequence - 1]);
+    step->verified = kith_replica_later(step->verified, last);
+}
+
+static void commit_take(kith_replica_step *step, uint64_t committed) {
+    uint64_t sure = kith_replica_earlier(committed, step->verified);
+    step->log.committed = kith_replica_later(step->log.committed, sure);
+}
+
+/* The epochs of the entries rise from that of `previous` to that of the append: what a primary sends is never otherwise. */
+static bool append_is_sound(const kith_replica_append *append) {
+    uint64_t least = append->previous.epoch;
+    for (uint32_t i = 0; i < append->entry_count; i++) {
+        if (append->entry_epochs[i] < least) return false;
+        least = append->entry_epochs[i];
+    }
+    return least <= append->epoch;
+}
+
+static void append_take(kith_replica_step *step, uint32_t from, const kith_replica_append *append,
+    uint64_t token, uint64_t now_ns) {
+    if (!append_is_sound(append) || !previous_is_here(step, &append->previous)) {
+        answer_mismatch(step, append, token, now_ns);
+        return;
+    }
+    entries_take(step, append, token);
+    commit_take(step, append->committed);
+    step->pending[step->pending_count++] = (replica_pending){.token = token,
+        .epoch = append->epoch,
+        .from = from,
+        .last = append->previous.sequence + append->entry_count};
+    kith_replica_step_pending_answer(step, now_ns);
+}
+
+/* --- what comes --- */
+
+static bool is_from_primary(const kith_replica_step *step, uint32_t from, uint64_t epoch) {
+    if (step->config.epoch != epoch) return true; /* the map here is older: nobody else sends in that epoch */
+    return step->self_index > 0 && step->config.replicas[0] == from;
+}
+
+static bool is_refused_as_old(const kith_replica_step *step, uint64_t epoch) {
+    if (MUTANT(FOLLOWER_ANY_EPOCH) && !kith_replica_step_leads(step)) return false;
+    return epoch < step->known_epoch;
+}
+
+static bool is_to_be_installed(const kith_replica_step *step, const kith_replica_append *append) {
+    if (step->failed || step->installing_from) return true;
+    return append->snapshot_needed && step->log.committed < append->previous.sequence;
+}
+
+/* The same primary's next attempt, or another primary that has it too: the glue fetches from the newest. */
+static void install_take(kith_replica_step *step, uint32_t from, const kith_replica_append *append,
+    uint64_t token, uint64_t now_ns) {
+    if (install_is_allowed(step, append->epoch)) install_begin(step, from);
+    if (step->failed || step->installing_from)
+        answer_plain(step, token, KITH_REPLICA_NOT_READY, now_ns);
+    else
+        answer_mismatch(step, append, token, now_ns);
+}
+
+void kith_replica_step_append_take(kith_replica_step *step, uint32_t from, const kith_replica_append *append,
+    uint64_t token, uint64_t now_ns) {
+    if (is_refused_as_old(step, append->epoch)) {
+        answer_plain(step, token, KITH_REPLICA_OLD_EPOCH, now_ns);
+        return;
+    }
+    kith_replica_step_learn(step, append->epoch);
+    if (append->epoch > step->leads_epoch) step->leads_epoch = 0; /* somebody else leads since */
+    bool full = step->pending_count == KITH_REPLICA_PENDING_MAX;
+    if (full || !is_from_primary(step, from, append->epoch)) {
+        answer_plain(step, token, KITH_REPLICA_NOT_READY, now_ns);
+        return;
+    }
+    kith_replica_step_echo(step, append->echo_ns, now_ns);
+    if (is_to_be_installed(step, append))
+        install_take(step, from, append, token, now_ns);
+    else if (append->snapshot_needed)
+        answer_mismatch(step, append, token, now_ns);
+    else
+        append_take(step, from, append, token, now_ns);
+}
