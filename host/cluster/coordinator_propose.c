@@ -1,4 +1,5 @@
-/* Proposals of other nodes: what a new collection lacks, where its shards go, is decided here; then the log commits. */
+/* Proposals of other nodes: what a new collection lacks, where its shards go, and whether the one who changes a shard is its
+ * primary, is decided here; then the log commits. */
 #include <string.h>
 
 #include "host/base/alloc.h"
@@ -78,13 +79,51 @@ static bool was_answered(const kith_meta_state *state, const kith_request_id *id
     return false;
 }
 
-/* What exists, is refused for its numbers or was answered before is for the state to say. */
+/* What exists or is refused for its numbers is for the state to say. */
 static bool needs_placement(const kith_meta_state *state, const kith_codec_meta_command *command) {
     const kith_collection *created = &command->collection;
     return command->kind == KITH_CODEC_META_CREATE_COLLECTION && !command->shards &&
            created->shard_count >= 1 && created->shard_count <= KITH_SHARDS_MAX &&
-           created->replication_factor <= KITH_REPLICAS_MAX && !kith_meta_state_find(state, created->name) &&
-           !was_answered(state, &command->request_id);
+           created->replication_factor <= KITH_REPLICAS_MAX && !kith_meta_state_find(state, created->name);
+}
+
+/* --- who may change a shard --- */
+
+/* The metadata see only that the epoch is right; who asks is known here. Where nodes have no credentials everybody is
+ * believed, as with heartbeats. */
+static kith_status changer_check(const kith_meta_state *state, const kith_node_id *from,
+    const kith_codec_meta_shard_change *change, kith_err *err) {
+    const kith_meta_shard *shard = kith_meta_state_shard(state, change->shard_id);
+    if (!shard || shard->replica_count == 0 || kith_node_id_is_none(from)) return KITH_OK;
+    const kith_node *primary = kith_meta_state_node(state, shard->replicas[0]);
+    if (kith_node_id_equal(&primary->id, from)) return KITH_OK;
+    const kith_node *node = kith_meta_state_node_of_id(state, from);
+    char text[KITH_NODE_ID_TEXT_BYTES];
+    return kith_err_set(err, KITH_PRECONDITION,
+        "shard %llu: node \"%s\" is its primary since epoch %llu, not \"%s\"",
+        (unsigned long long)change->shard_id, primary->name, (unsigned long long)shard->epoch,
+        node ? node->name : kith_node_id_text(from, text));
+}
+
+/* Leaves out those that are not for the asker to make; refused when none is left. */
+static kith_status changes_sift(const kith_meta_state *state, const kith_node_id *from,
+    kith_codec_meta_command *command, kith_arena *arena, kith_err *err) {
+    kith_codec_meta_shard_change *kept = kith_arena_array(arena, command->change_count, sizeof *kept);
+    uint32_t count = 0;
+    kith_status refusal = KITH_OK;
+    for (uint32_t i = 0; i < command->change_count; i++) {
+        kith_err why;
+        kith_status status = changer_check(state, from, &command->changes[i], &why);
+        if (status == KITH_OK) {
+            kept[count++] = command->changes[i];
+        } else if (refusal == KITH_OK) {
+            refusal = status;
+            *err = why;
+        }
+    }
+    command->changes = kept;
+    command->change_count = count;
+    return count > 0 ? KITH_OK : refusal;
 }
 
 /* --- one proposal --- */
@@ -154,6 +193,15 @@ static void propose(
     kith_meta_log_propose(coordinator->options.log, &own->proposal);
 }
 
+/* What was answered before is for the state to say. */
+static kith_status command_complete(const kith_meta_state *state, const kith_node_id *from,
+    kith_codec_meta_command *command, kith_arena *arena, kith_err *err) {
+    if (was_answered(state, &command->request_id)) return KITH_OK;
+    if (needs_placement(state, command)) return shards_place(state, command, arena, err);
+    if (command->kind == KITH_CODEC_META_CHANGE_SHARDS) return changes_sift(state, from, command, arena, err);
+    return KITH_OK;
+}
+
 static kith_status command_take(kith_coordinator *coordinator, const kith_transport_request *request,
     kith_arena *arena, kith_codec_meta_command *command_out, kith_err *err) {
     if (coordinator->proposal_count >= COORDINATOR_PROPOSALS_MAX)
@@ -174,7 +222,7 @@ void coordinator_proposed(void *ctx, kith_transport_request *request) {
     if (status != KITH_OK) {
         coordinator_fail(coordinator, request, status, &err);
     } else {
-        if (needs_placement(state, &command)) status = shards_place(state, &command, &arena, &err);
+        status = command_complete(state, &request->from, &command, &arena, &err);
         if (status == KITH_OK) {
             propose(coordinator, request, &command);
         } else {

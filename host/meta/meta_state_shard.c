@@ -63,6 +63,14 @@ static kith_meta_collection *collection_of_shard(
     return NULL;
 }
 
+static kith_meta_shard *shard_in(const kith_meta_collection *collection, uint64_t shard_id) {
+    return collection ? &collection->shards[shard_id - collection->collection.shard_id_first] : NULL;
+}
+
+const kith_meta_shard *kith_meta_state_shard(const kith_meta_state *state, uint64_t shard_id) {
+    return shard_in(collection_of_shard(state, shard_id, NULL), shard_id);
+}
+
 /* Only one that has every acknowledged write may be primary, and only the primary knows who else has. A primary that is
  * down must register first: so no shard is left without a primary that is up while a replica in sync is. */
 static kith_status primary_check(
@@ -106,13 +114,12 @@ static void shard_replace(kith_meta_shard *shard, const kith_meta_shard *wanted)
 
 static kith_status change_apply(const kith_meta_state *state, const kith_codec_meta_shard_change *change,
     kith_meta_collection **collection, kith_err *err) {
-    kith_meta_collection *of = collection_of_shard(state, change->shard_id, *collection);
-    if (!of) {
+    *collection = collection_of_shard(state, change->shard_id, *collection);
+    kith_meta_shard *have = shard_in(*collection, change->shard_id);
+    if (!have) {
         return kith_err_set(
             err, KITH_NOT_FOUND, "there is no shard %llu", (unsigned long long)change->shard_id);
     }
-    *collection = of;
-    kith_meta_shard *have = &of->shards[change->shard_id - of->collection.shard_id_first];
     kith_status status = change_check(state, change, have, err);
     if (status != KITH_OK)
         return kith_err_wrap(err, status, "shard %llu", (unsigned long long)change->shard_id);

@@ -268,6 +268,8 @@ static void fixture_open(fixture *all) {
         .transport = all->on.transport,
         .self = {.id = {{1}}, .address = COORDINATOR_ADDRESS},
         .heartbeat_timeout_ms = 2000,
+        .replica_replace_after_ms = 600000,
+        .rebalance_moves_max = 2,
         .fsm = &all->fsm,
         .log = &all->log.base,
         .raft = {raft_is_new, raft_status, raft_join, raft_leave, raft_transfer}});
@@ -390,7 +392,8 @@ static kith_status propose(
         *changed_out = reply.changed;
         snprintf(message, KITH_ERR_BYTES_MAX, "%s", reply.message);
         assert_int_equal(reply.map_version, all->fsm.state.map_version);
-        assert_int_equal(reply.collection != NULL, status == KITH_OK);
+        bool of_collection = command->kind != KITH_CODEC_META_CHANGE_SHARDS;
+        assert_int_equal(reply.collection != NULL, status == KITH_OK && of_collection);
         kith_arena_fini(&arena);
     }
     asked_free(&own);
@@ -482,6 +485,167 @@ static void test_coordinator__new_collections_look_at_what_nodes_hold(void **unu
     }
     assert_int_equal(primaries[1], 3);
     assert_int_equal(primaries[2], 3);
+    fixture_teardown(&all);
+}
+
+/* --- shards change hands --- */
+
+/* Collection "c" of two replicas a shard on n0 and n1, once they are registered. */
+static void collection_make(fixture *all, uint32_t shard_count) {
+    node_add(all, KITH_NODE_DATA, "");
+    node_add(all, KITH_NODE_DATA, "");
+    run_ms(all, 1000);
+    kith_codec_meta_command command = create_command("c", shard_count, 2);
+    bool changed;
+    char message[KITH_ERR_BYTES_MAX];
+    assert_int_equal(propose(all, &all->nodes[0], &command, &changed, message), KITH_OK);
+}
+
+static const kith_meta_shard *shard_of(const fixture *all, uint32_t index) {
+    return &kith_meta_state_find(&all->fsm.state, "c")->shards[index];
+}
+
+/* The primary of the shard, and the other one, of two. */
+static node *primary_of(fixture *all, uint32_t index, node **other_out) {
+    const kith_node *primary = kith_meta_state_node(&all->fsm.state, shard_of(all, index)->replicas[0]);
+    uint32_t at = primary->id.bytes[0] - 10u;
+    if (other_out) *other_out = &all->nodes[1 - at];
+    return &all->nodes[at];
+}
+
+/* The other replica of shard `index` has fallen behind. */
+static kith_codec_meta_shard_change falls_behind(const fixture *all, uint32_t index) {
+    kith_codec_meta_shard_change change = {.shard = *shard_of(all, index)};
+    change.shard_id = kith_meta_state_find(&all->fsm.state, "c")->collection.shard_id_first + index;
+    change.shard.in_sync = 1;
+    return change;
+}
+
+static void test_coordinator__only_its_primary_changes_a_shard(void **unused) {
+    (void)unused;
+    fixture all;
+    fixture_setup(&all, true);
+    collection_make(&all, 2);
+    kith_codec_meta_shard_change changes[] = {falls_behind(&all, 0), falls_behind(&all, 1)};
+    kith_codec_meta_command command = {
+        .kind = KITH_CODEC_META_CHANGE_SHARDS, .changes = changes, .change_count = 1};
+    node *other, *primary = primary_of(&all, 0, &other);
+    assert_ptr_equal(primary_of(&all, 1, NULL), other);
+    bool changed;
+    char message[KITH_ERR_BYTES_MAX], wanted[KITH_ERR_BYTES_MAX];
+    uint32_t proposed = all.log.proposed;
+    assert_int_equal(propose(&all, other, &command, &changed, message), KITH_PRECONDITION);
+    snprintf(wanted, sizeof wanted, "shard 1: node \"%s\" is its primary since epoch 1, not \"%s\"",
+        primary->said.name, other->said.name);
+    assert_string_equal(message, wanted);
+    assert_int_equal(all.log.proposed, proposed);
+    /* What is for it to say is done, the rest is not. */
+    command.change_count = 2;
+    command.request_id = (kith_request_id){.client = {7}, .number = 1};
+    assert_int_equal(propose(&all, primary, &command, &changed, message), KITH_OK);
+    assert_true(changed);
+    assert_int_equal(shard_of(&all, 0)->epoch, 2);
+    assert_int_equal(shard_of(&all, 0)->in_sync, 1);
+    assert_int_equal(shard_of(&all, 1)->epoch, 1);
+    fixture_teardown(&all);
+}
+
+/* The answer was lost, and meanwhile, by that very change, it leads no more: that is not a refusal. */
+static void test_coordinator__repeated_hand_over_gets_its_first_answer(void **unused) {
+    (void)unused;
+    fixture all;
+    fixture_setup(&all, true);
+    collection_make(&all, 1);
+    kith_codec_meta_shard_change change = {.shard_id = 1, .shard = *shard_of(&all, 0)};
+    change.shard.replicas[0] = shard_of(&all, 0)->replicas[1];
+    change.shard.replicas[1] = shard_of(&all, 0)->replicas[0];
+    kith_codec_meta_command command = {.kind = KITH_CODEC_META_CHANGE_SHARDS,
+        .request_id = {.client = {7}, .number = 1},
+        .changes = &change,
+        .change_count = 1};
+    node *other, *primary = primary_of(&all, 0, &other);
+    bool changed = false;
+    char message[KITH_ERR_BYTES_MAX];
+    assert_int_equal(propose(&all, primary, &command, &changed, message), KITH_OK);
+    assert_ptr_equal(primary_of(&all, 0, NULL), other);
+    changed = false;
+    assert_int_equal(propose(&all, primary, &command, &changed, message), KITH_OK);
+    assert_true(changed);
+    assert_int_equal(shard_of(&all, 0)->epoch, 2);
+    fixture_teardown(&all);
+}
+
+static void test_coordinator__node_that_is_down_leads_nothing(void **unused) {
+    (void)unused;
+    fixture all;
+    fixture_setup(&all, true);
+    collection_make(&all, 40);
+    node_silence(&all, &all.nodes[0], true);
+    uint32_t proposed = all.log.proposed, promoted = 0;
+    run_ms(&all, 3000);
+    assert_int_equal(all.log.proposed, proposed + 1); /* one command, however many shards */
+    for (uint32_t i = 0; i < 40; i++) {
+        assert_ptr_equal(primary_of(&all, i, NULL), &all.nodes[1]);
+        /* Of those that it leads already, only the primary says who is behind. */
+        assert_int_equal(shard_of(&all, i)->in_sync, shard_of(&all, i)->epoch == 1 ? 3 : 1);
+        promoted += shard_of(&all, i)->epoch == 2;
+    }
+    assert_int_equal(promoted, 20);
+    assert_int_equal(all.nodes[1].map.state.map_version, all.fsm.state.map_version);
+    fixture_teardown(&all);
+}
+
+/* First the one that is behind goes, then the primary; the one that is behind comes back first and may not lead. */
+static void test_coordinator__shard_waits_for_one_in_sync_to_register(void **unused) {
+    (void)unused;
+    fixture all;
+    fixture_setup(&all, true);
+    collection_make(&all, 1);
+    node *other, *primary = primary_of(&all, 0, &other);
+    kith_codec_meta_shard_change change = falls_behind(&all, 0);
+    kith_codec_meta_command command = {
+        .kind = KITH_CODEC_META_CHANGE_SHARDS, .changes = &change, .change_count = 1};
+    bool changed;
+    char message[KITH_ERR_BYTES_MAX];
+    assert_int_equal(propose(&all, primary, &command, &changed, message), KITH_OK);
+    node_silence(&all, primary, true);
+    node_silence(&all, other, true);
+    run_ms(&all, 3000);
+    assert_int_equal(down_count(&all), 2);
+    other->started_wall_ms++; /* a new process */
+    node_silence(&all, other, false);
+    run_ms(&all, 3000);
+    assert_int_equal(down_count(&all), 1);
+    assert_ptr_equal(primary_of(&all, 0, NULL), primary);
+    primary->started_wall_ms++;
+    node_silence(&all, primary, false);
+    run_ms(&all, 3000);
+    assert_int_equal(down_count(&all), 0);
+    assert_ptr_equal(primary_of(&all, 0, NULL), primary);
+    assert_int_equal(shard_of(&all, 0)->epoch, 2);
+    fixture_teardown(&all);
+}
+
+/* All in sync are down, the primary last: whichever registers first leads. */
+static void test_coordinator__shard_gets_the_first_in_sync_that_registers(void **unused) {
+    (void)unused;
+    fixture all;
+    fixture_setup(&all, true);
+    collection_make(&all, 1);
+    node *other, *primary = primary_of(&all, 0, &other);
+    node_silence(&all, other, true);
+    run_ms(&all, 3000);
+    node_silence(&all, primary, true);
+    run_ms(&all, 3000);
+    assert_int_equal(down_count(&all), 2);
+    assert_ptr_equal(primary_of(&all, 0, NULL), primary);
+    other->started_wall_ms++;
+    node_silence(&all, other, false);
+    run_ms(&all, 3000);
+    assert_int_equal(down_count(&all), 1);
+    assert_ptr_equal(primary_of(&all, 0, NULL), other);
+    assert_int_equal(shard_of(&all, 0)->epoch, 2);
+    assert_int_equal(shard_of(&all, 0)->in_sync, 1);
     fixture_teardown(&all);
 }
 
@@ -889,12 +1053,137 @@ static void test_coordinator__stop_waits_for_what_is_open_and_answers_closed(voi
     fixture_teardown(&all);
 }
 
+/* --- moves --- */
+
+/* What primaries do: whoever is behind comes in sync. */
+static void primaries_act(fixture *all) {
+    kith_meta_state *state = &all->fsm.state;
+    kith_codec_meta_shard_change changes[64];
+    kith_codec_meta_command command = {.kind = KITH_CODEC_META_CHANGE_SHARDS, .changes = changes};
+    for (uint32_t i = 0; i < state->collection_count; i++) {
+        const kith_meta_collection *of = state->collections[i];
+        for (uint32_t s = 0; s < of->collection.shard_count; s++) {
+            kith_codec_meta_shard_change *change = &changes[command.change_count];
+            *change = (kith_codec_meta_shard_change){
+                .shard_id = of->collection.shard_id_first + s, .shard = of->shards[s]};
+            change->shard.in_sync = kith_replicas_all(of->shards[s].replica_count);
+            command.change_count += change->shard.in_sync != of->shards[s].in_sync;
+        }
+    }
+    kith_meta_result result;
+    if (command.change_count == 0) return;
+    kith_meta_state_apply(state, state->applied_index + 1, &command, &result);
+    assert_ok(result.status, &result.err);
+    kith_coordinator_applied(all->coordinator, &result);
+}
+
+static uint32_t replicas_on(const fixture *all, const node *of) {
+    const kith_meta_state *state = &all->fsm.state;
+    uint32_t number = kith_meta_state_node_of_id(state, &of->said.id)->number, count = 0;
+    for (uint32_t i = 0; i < state->collection_count; i++) {
+        const kith_meta_collection *in = state->collections[i];
+        for (uint32_t s = 0; s < in->collection.shard_count; s++) {
+            for (uint32_t r = 0; r < in->shards[s].replica_count; r++)
+                count += in->shards[s].replicas[r] == number;
+        }
+    }
+    return count;
+}
+
+static void drain(fixture *all, node *of, bool draining) {
+    kith_meta_result result;
+    kith_codec_meta_command command = {
+        .kind = KITH_CODEC_META_DRAIN_NODE, .node = {.id = of->said.id, .draining = draining}};
+    kith_meta_state_apply(&all->fsm.state, all->fsm.state.applied_index + 1, &command, &result);
+    assert_ok(result.status, &result.err);
+    kith_coordinator_applied(all->coordinator, &result);
+}
+
+static void collection_of_six_shards(fixture *all, node *from) {
+    char message[KITH_ERR_BYTES_MAX];
+    bool changed;
+    kith_codec_meta_command command = create_command("moves", 6, 1);
+    assert_int_equal(propose(all, from, &command, &changed, message), KITH_OK);
+}
+
+static void test_coordinator__drained_node_is_emptied(void **unused) {
+    (void)unused;
+    fixture all;
+    fixture_setup(&all, true);
+    for (uint32_t i = 0; i < 3; i++)
+        node_add(&all, KITH_NODE_DATA, "");
+    run_ms(&all, 100);
+    collection_of_six_shards(&all, &all.nodes[0]);
+    drain(&all, &all.nodes[0], true);
+    assert_int_equal(replicas_on(&all, &all.nodes[0]), 2);
+    for (uint32_t i = 0; i < 20 && replicas_on(&all, &all.nodes[0]) > 0; i++) {
+        run_ms(&all, 500);
+        primaries_act(&all);
+    }
+    assert_int_equal(replicas_on(&all, &all.nodes[0]), 0);
+    assert_int_equal(replicas_on(&all, &all.nodes[1]), 3);
+    assert_int_equal(replicas_on(&all, &all.nodes[2]), 3);
+    uint64_t version = all.fsm.state.map_version;
+    run_ms(&all, 10000);
+    assert_int_equal(all.fsm.state.map_version, version);
+    fixture_teardown(&all);
+}
+
+/* What one leader began the next one ends, and one that does not lead decides nothing. */
+static void test_coordinator__moves_go_on_under_the_next_leader(void **unused) {
+    (void)unused;
+    fixture all;
+    fixture_setup(&all, true);
+    for (uint32_t i = 0; i < 3; i++)
+        node_add(&all, KITH_NODE_DATA, "");
+    run_ms(&all, 100);
+    collection_of_six_shards(&all, &all.nodes[0]);
+    drain(&all, &all.nodes[0], true);
+    run_ms(&all, 500); /* two are under way */
+    assert_int_equal(replicas_on(&all, &all.nodes[1]) + replicas_on(&all, &all.nodes[2]), 6);
+    lead(&all, false);
+    primaries_act(&all);
+    uint64_t version = all.fsm.state.map_version;
+    run_ms(&all, 1500);
+    assert_int_equal(all.fsm.state.map_version, version);
+    lead(&all, true);
+    run_ms(&all, 3000);
+    assert_int_equal(replicas_on(&all, &all.nodes[0]), 0);
+    fixture_teardown(&all);
+}
+
+/* A proposal whose end is not known may have happened: what is decided next is decided by what the metadata say. */
+static void test_coordinator__move_that_was_not_committed_is_decided_again(void **unused) {
+    (void)unused;
+    fixture all;
+    fixture_setup(&all, true);
+    for (uint32_t i = 0; i < 3; i++)
+        node_add(&all, KITH_NODE_DATA, "");
+    run_ms(&all, 100);
+    collection_of_six_shards(&all, &all.nodes[0]);
+    all.log.hold = true;
+    drain(&all, &all.nodes[0], true);
+    uint32_t proposed = all.log.proposed;
+    run_ms(&all, 5000);
+    assert_int_equal(all.log.proposed, proposed + 1); /* one at a time */
+    log_fail(&all.log, 1, KITH_UNKNOWN_OUTCOME);
+    all.log.hold = false;
+    run_ms(&all, 2000);
+    assert_int_equal(replicas_on(&all, &all.nodes[1]) + replicas_on(&all, &all.nodes[2]), 6);
+    fixture_teardown(&all);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_coordinator__nodes_are_registered_and_get_the_map),
         cmocka_unit_test(test_coordinator__change_of_the_map_is_at_every_node_in_milliseconds),
         cmocka_unit_test(test_coordinator__shards_of_a_new_collection_are_placed),
         cmocka_unit_test(test_coordinator__new_collections_look_at_what_nodes_hold),
+        cmocka_unit_test(test_coordinator__only_its_primary_changes_a_shard),
+        cmocka_unit_test(test_coordinator__repeated_hand_over_gets_its_first_answer),
+        cmocka_unit_test(test_coordinator__node_that_is_down_leads_nothing),
+        cmocka_unit_test(test_coordinator__shard_waits_for_one_in_sync_to_register),
+        cmocka_unit_test(test_coordinator__shard_gets_the_first_in_sync_that_registers),
         cmocka_unit_test(test_coordinator__collection_that_cannot_be_placed_is_refused),
         cmocka_unit_test(
             test_coordinator__repeated_request_gets_its_first_answer_also_when_nothing_could_be_placed_now),
@@ -914,6 +1203,9 @@ int main(void) {
         cmocka_unit_test(test_coordinator__changes_of_coordinators_go_to_the_log),
         cmocka_unit_test(test_coordinator__restored_snapshot_is_what_it_goes_by),
         cmocka_unit_test(test_coordinator__stop_waits_for_what_is_open_and_answers_closed),
+        cmocka_unit_test(test_coordinator__drained_node_is_emptied),
+        cmocka_unit_test(test_coordinator__moves_go_on_under_the_next_leader),
+        cmocka_unit_test(test_coordinator__move_that_was_not_committed_is_decided_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

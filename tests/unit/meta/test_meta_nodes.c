@@ -2,6 +2,7 @@
  * naive model under random commands, through bytes and snapshots. */
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "host/base/alloc.h"
 #include "host/meta/meta_fsm.h"
@@ -226,6 +227,319 @@ static void test_meta_assignment__none_means_the_one_node_there_is(void **unused
     assert_int_equal(stored->shards[0].replica_count, 0);
     assert_int_equal(apply(create_command("c", 2, 1, NULL)), KITH_OK);
     assert_false(result.changed);
+}
+
+/* --- changes of shards --- */
+
+/* Nodes 1..count, and collection "c" of one shard, on `replicas`. */
+static void shard_make(uint32_t node_count, kith_meta_shard shard) {
+    for (uint32_t i = 0; i < node_count; i++)
+        assert_int_equal(apply(register_command(i, KITH_NODE_DATA)), KITH_OK);
+    assert_int_equal(apply(create_command("c", 1, shard.replica_count, &shard)), KITH_OK);
+}
+
+static const kith_meta_shard *shard_of(const char *name, uint32_t index) {
+    return &kith_meta_state_find(&state, name)->shards[index];
+}
+
+static void shard_is(const kith_meta_shard *have, kith_meta_shard wanted) {
+    assert_int_equal(have->epoch, wanted.epoch);
+    assert_int_equal(have->in_sync, wanted.in_sync);
+    assert_int_equal(have->replica_count, wanted.replica_count);
+    assert_memory_equal(have->replicas, wanted.replicas, sizeof have->replicas);
+}
+
+static kith_status change(uint64_t shard_id, kith_meta_shard wanted) {
+    kith_codec_meta_shard_change one = {.shard_id = shard_id, .shard = wanted};
+    return apply(changes_command(&one, 1));
+}
+
+static void change_refused(
+    uint64_t shard_id, kith_meta_shard wanted, kith_status status, const char *message) {
+    kith_codec_meta_shard_change one = {.shard_id = shard_id, .shard = wanted};
+    kith_meta_shard before = *shard_of("c", 0);
+    refused(changes_command(&one, 1), status, message);
+    shard_is(shard_of("c", 0), before);
+}
+
+static void test_meta_shards__change_by_compare_and_set_on_the_epoch(void **unused) {
+    (void)unused;
+    shard_make(4, (kith_meta_shard){.replica_count = 2, .replicas = {1, 2}});
+    shard_is(shard_of("c", 0),
+        (kith_meta_shard){.epoch = 1, .replica_count = 2, .in_sync = 3, .replicas = {1, 2}});
+    kith_meta_shard wanted = {.epoch = 1, .replica_count = 2, .in_sync = 1, .replicas = {1, 2}};
+    assert_int_equal(change(1, wanted), KITH_OK);
+    assert_true(result.changed);
+    wanted.epoch = 2;
+    shard_is(shard_of("c", 0), wanted);
+    wanted.epoch = 1;
+    change_refused(1, wanted, KITH_PRECONDITION, "shard 1: it has epoch 2, not 1");
+    change_refused(9, wanted, KITH_NOT_FOUND, "there is no shard 9");
+    assert_ptr_equal(kith_meta_state_shard(&state, 1), shard_of("c", 0));
+    assert_null(kith_meta_state_shard(&state, 9));
+    assert_null(kith_meta_state_shard(&state, 0));
+    /* One more than the collection asks for, as when it moves; and nothing new but the epoch, as when its process starts. */
+    wanted = (kith_meta_shard){.epoch = 2, .replica_count = 3, .in_sync = 5, .replicas = {1, 2, 4}};
+    assert_int_equal(change(1, wanted), KITH_OK);
+    wanted.epoch = 3;
+    assert_int_equal(change(1, wanted), KITH_OK);
+    wanted.epoch = 4;
+    shard_is(shard_of("c", 0), wanted);
+}
+
+static void test_meta_shards__may_not_become_unsound(void **unused) {
+    (void)unused;
+    shard_make(4, (kith_meta_shard){.replica_count = 2, .replicas = {1, 2}});
+    assert_int_equal(apply(register_command(4, KITH_NODE_QUERY)), KITH_OK);
+    kith_meta_shard wanted = {.epoch = 1, .in_sync = 1};
+    change_refused(1, wanted, KITH_INVALID, "shard 1: it has 0 replicas, not 1..7");
+    wanted = (kith_meta_shard){.epoch = 1, .replica_count = 2, .in_sync = 1, .replicas = {1, 9}};
+    change_refused(1, wanted, KITH_PRECONDITION, "shard 1: it.replicas[1]: there is no node 9");
+    wanted.replicas[1] = 5;
+    change_refused(1, wanted, KITH_INVALID,
+        "shard 1: it.replicas[1]: node 5 (\"n4\") is a query node and holds no shards");
+    wanted.replicas[1] = 1;
+    change_refused(1, wanted, KITH_INVALID, "shard 1: it.replicas[1]: node 1 (\"n0\") is named twice");
+    wanted.replicas[1] = 2;
+    wanted.in_sync = 2;
+    change_refused(
+        1, wanted, KITH_INVALID, "shard 1: it: in_sync 0x2 is not of 2 replicas with the primary among them");
+    wanted.in_sync = 5;
+    change_refused(
+        1, wanted, KITH_INVALID, "shard 1: it: in_sync 0x5 is not of 2 replicas with the primary among them");
+}
+
+static void test_meta_shards__primaries_were_in_sync_and_are_up(void **unused) {
+    (void)unused;
+    shard_make(4, (kith_meta_shard){.replica_count = 3, .replicas = {1, 2, 3}});
+    kith_meta_shard wanted = {.epoch = 1, .replica_count = 3, .in_sync = 3, .replicas = {1, 2, 3}};
+    assert_int_equal(change(1, wanted), KITH_OK); /* node 3 leaves */
+    wanted = (kith_meta_shard){.epoch = 2, .replica_count = 3, .in_sync = 1, .replicas = {3, 1, 2}};
+    change_refused(
+        1, wanted, KITH_PRECONDITION, "shard 1: node \"n2\" cannot be its primary: it is not in sync");
+    wanted.replicas[0] = 4;
+    change_refused(
+        1, wanted, KITH_PRECONDITION, "shard 1: node \"n3\" cannot be its primary: it is not in sync");
+    wanted = (kith_meta_shard){.epoch = 2, .replica_count = 3, .in_sync = 7, .replicas = {2, 1, 3}};
+    change_refused(1, wanted, KITH_PRECONDITION,
+        "shard 1: node 3 comes in sync while the primary changes: only its primary knows");
+    assert_int_equal(apply(node_command(KITH_CODEC_META_NODE_DOWN, 1)), KITH_OK);
+    wanted.in_sync = 3;
+    change_refused(1, wanted, KITH_PRECONDITION, "shard 1: node \"n1\" cannot be its primary: it is down");
+    assert_int_equal(apply(register_command(1, KITH_NODE_DATA)), KITH_OK);
+    assert_int_equal(change(1, wanted), KITH_OK);
+    wanted.epoch = 3;
+    shard_is(shard_of("c", 0), wanted);
+    wanted.in_sync = 7; /* as its primary it may say so */
+    assert_int_equal(change(1, wanted), KITH_OK);
+}
+
+/* Otherwise one that registers again never could lead before it had: the shard would wait for a node event that never comes. */
+static void test_meta_shards__nobody_comes_in_sync_under_a_primary_that_is_down(void **unused) {
+    (void)unused;
+    shard_make(2, (kith_meta_shard){.replica_count = 2, .replicas = {1, 2}});
+    kith_meta_shard wanted = {.epoch = 1, .replica_count = 2, .in_sync = 1, .replicas = {1, 2}};
+    assert_int_equal(change(1, wanted), KITH_OK);
+    assert_int_equal(apply(node_command(KITH_CODEC_META_NODE_DOWN, 0)), KITH_OK);
+    wanted = (kith_meta_shard){.epoch = 2, .replica_count = 2, .in_sync = 3, .replicas = {1, 2}};
+    change_refused(1, wanted, KITH_PRECONDITION, "shard 1: node \"n0\" cannot be its primary: it is down");
+}
+
+static void test_meta_shards__changes_of_one_command_stand_each_for_itself(void **unused) {
+    (void)unused;
+    for (uint32_t i = 0; i < 2; i++)
+        assert_int_equal(apply(register_command(i, KITH_NODE_DATA)), KITH_OK);
+    kith_meta_shard shards[3];
+    for (uint32_t i = 0; i < 3; i++)
+        shards[i] = (kith_meta_shard){.replica_count = 2, .replicas = {1, 2}};
+    assert_int_equal(apply(create_command("b", 3, 2, shards)), KITH_OK);
+    assert_int_equal(apply(create_command("c", 3, 2, shards)), KITH_OK); /* shards 4..6 */
+    kith_meta_shard alone = {.epoch = 1, .replica_count = 2, .in_sync = 1, .replicas = {1, 2}};
+    kith_codec_meta_shard_change changes[] = {{.shard_id = 5, .shard = alone}, {.shard_id = 77},
+        {.shard_id = 3, .shard = alone}, {.shard_id = 5, .shard = alone}};
+    uint64_t version = state.map_version;
+    assert_int_equal(apply(changes_command(changes, 4)), KITH_OK);
+    assert_int_equal(state.map_version, version + 1);
+    assert_int_equal(shard_of("b", 1)->epoch, 1);
+    assert_int_equal(shard_of("b", 2)->epoch, 2);
+    assert_int_equal(shard_of("c", 0)->epoch, 1);
+    assert_int_equal(shard_of("c", 1)->epoch, 2); /* once: the second names the old epoch */
+    refused(changes_command(changes, 4), KITH_PRECONDITION, "shard 5: it has epoch 2, not 1");
+}
+
+/* --- failover --- */
+
+static void test_meta_failover__old_primary_stays_a_replica_that_is_behind(void **unused) {
+    (void)unused;
+    shard_make(4, (kith_meta_shard){.replica_count = 4, .replicas = {1, 2, 3, 4}});
+    kith_meta_shard wanted = {.epoch = 1, .replica_count = 4, .in_sync = 13, .replicas = {1, 2, 3, 4}};
+    assert_int_equal(change(1, wanted), KITH_OK); /* node 2 is behind */
+    uint64_t version = state.map_version;
+    assert_int_equal(apply(node_command(KITH_CODEC_META_NODE_DOWN, 0)), KITH_OK);
+    assert_int_equal(state.map_version, version + 1);
+    shard_is(shard_of("c", 0),
+        (kith_meta_shard){.epoch = 3, .replica_count = 4, .in_sync = 9, .replicas = {3, 1, 2, 4}});
+    /* It comes back: the primary brings it up, and nothing else changes. */
+    assert_int_equal(apply(register_command(0, KITH_NODE_DATA)), KITH_OK);
+    assert_int_equal(shard_of("c", 0)->epoch, 3);
+    assert_int_equal(apply(node_command(KITH_CODEC_META_NODE_DOWN, 2)), KITH_OK);
+    shard_is(shard_of("c", 0),
+        (kith_meta_shard){.epoch = 4, .replica_count = 4, .in_sync = 1, .replicas = {4, 3, 1, 2}});
+}
+
+static void test_meta_failover__waits_for_one_in_sync(void **unused) {
+    (void)unused;
+    shard_make(3, (kith_meta_shard){.replica_count = 3, .replicas = {1, 2, 3}});
+    kith_meta_shard wanted = {.epoch = 1, .replica_count = 3, .in_sync = 3, .replicas = {1, 2, 3}};
+    assert_int_equal(change(1, wanted), KITH_OK); /* node 3 is behind, for good */
+    assert_int_equal(apply(node_command(KITH_CODEC_META_NODE_DOWN, 1)), KITH_OK);
+    assert_int_equal(apply(node_command(KITH_CODEC_META_NODE_DOWN, 0)), KITH_OK);
+    wanted.epoch = 2;
+    shard_is(shard_of("c", 0), wanted);
+    assert_int_equal(apply(node_command(KITH_CODEC_META_NODE_DOWN, 2)), KITH_OK);
+    assert_int_equal(apply(register_command(2, KITH_NODE_DATA)), KITH_OK);
+    shard_is(shard_of("c", 0), wanted);
+    assert_int_equal(apply(register_command(1, KITH_NODE_DATA)), KITH_OK);
+    shard_is(shard_of("c", 0),
+        (kith_meta_shard){.epoch = 3, .replica_count = 3, .in_sync = 1, .replicas = {2, 1, 3}});
+}
+
+static void test_meta_failover__primary_that_comes_back_first_stays(void **unused) {
+    (void)unused;
+    shard_make(2, (kith_meta_shard){.replica_count = 2, .replicas = {1, 2}});
+    assert_int_equal(apply(node_command(KITH_CODEC_META_NODE_DOWN, 1)), KITH_OK);
+    assert_int_equal(apply(node_command(KITH_CODEC_META_NODE_DOWN, 0)), KITH_OK);
+    assert_int_equal(apply(register_command(0, KITH_NODE_DATA)), KITH_OK);
+    assert_int_equal(apply(register_command(1, KITH_NODE_DATA)), KITH_OK);
+    shard_is(shard_of("c", 0),
+        (kith_meta_shard){.epoch = 1, .replica_count = 2, .in_sync = 3, .replicas = {1, 2}});
+}
+
+static void test_meta_failover__prefers_nodes_that_stay_and_lead_little(void **unused) {
+    (void)unused;
+    for (uint32_t i = 0; i < 4; i++)
+        assert_int_equal(apply(register_command(i, KITH_NODE_DATA)), KITH_OK);
+    kith_meta_shard shards[] = {{.replica_count = 3, .replicas = {1, 2, 3}},
+        {.replica_count = 3, .replicas = {1, 2, 3}}, {.replica_count = 3, .replicas = {1, 3, 2}},
+        {.replica_count = 3, .replicas = {1, 4, 2}}, {.replica_count = 2, .replicas = {1, 4}},
+        {.replica_count = 1, .replicas = {2}}};
+    assert_int_equal(apply(create_command("c", 6, 3, shards)), KITH_OK);
+    assert_int_equal(apply(drain_command(3, true)), KITH_OK);
+    assert_int_equal(apply(node_command(KITH_CODEC_META_NODE_DOWN, 0)), KITH_OK);
+    static const uint32_t primaries[] = {
+        3, /* node 2 leads one, node 3 none */
+        2, /* one each: the first */
+        3, /* two and one */
+        2, /* node 4 drains */
+        4, /* better than nobody */
+        2, /* as it was */
+    };
+    for (uint32_t i = 0; i < 6; i++) {
+        assert_int_equal(shard_of("c", i)->replicas[0], primaries[i]);
+        assert_int_equal(shard_of("c", i)->epoch, i < 5 ? 2 : 1);
+    }
+}
+
+/* The leader placed it while its primary was up; that it is down was committed first. */
+static void test_meta_failover__collection_created_on_a_node_that_went_down(void **unused) {
+    (void)unused;
+    for (uint32_t i = 0; i < 2; i++)
+        assert_int_equal(apply(register_command(i, KITH_NODE_DATA)), KITH_OK);
+    assert_int_equal(apply(node_command(KITH_CODEC_META_NODE_DOWN, 0)), KITH_OK);
+    kith_meta_shard shard = {.replica_count = 2, .replicas = {1, 2}};
+    assert_int_equal(apply(create_command("c", 1, 2, &shard)), KITH_OK);
+    shard_is(shard_of("c", 0),
+        (kith_meta_shard){.epoch = 2, .replica_count = 2, .in_sync = 1, .replicas = {2, 1}});
+}
+
+enum { MANY_NODES = 100, MANY_COLLECTIONS = 10, MANY_SHARDS = 1000, MANY_DOWN = 10 };
+
+/* No two of its replicas are in one rack of ten. */
+static kith_meta_shard many_shard(uint32_t at) {
+    uint32_t first = at % MANY_NODES, spread = at / MANY_NODES % 40;
+    return (kith_meta_shard){.replica_count = 3,
+        .replicas = {
+            1 + first, 1 + (first + 10 + spread) % MANY_NODES, 1 + (first + 50 + spread) % MANY_NODES}};
+}
+
+/* A rack of ten nodes goes at once: 10,000 shards of three replicas. A command each, and its time is printed (0.2 ms each;
+ * release, one core, 2026-11-21). */
+static void test_meta_failover__many_shards_are_one_quick_command(void **unused) {
+    (void)unused;
+    static kith_meta_shard shards[MANY_SHARDS];
+    for (uint32_t i = 0; i < MANY_NODES; i++)
+        assert_int_equal(apply(register_command(i, KITH_NODE_DATA)), KITH_OK);
+    for (uint32_t c = 0; c < MANY_COLLECTIONS; c++) {
+        char name[8];
+        snprintf(name, sizeof name, "c%u", c);
+        for (uint32_t s = 0; s < MANY_SHARDS; s++)
+            shards[s] = many_shard(c * MANY_SHARDS + s);
+        assert_int_equal(apply(create_command(name, MANY_SHARDS, 3, shards)), KITH_OK);
+    }
+    struct timespec from, to;
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    for (uint32_t i = 0; i < MANY_DOWN; i++) {
+        kith_codec_meta_command down = node_command(KITH_CODEC_META_NODE_DOWN, i);
+        kith_meta_state_apply(&state, state.applied_index + 1, &down, &result);
+        assert_true(result.changed);
+    }
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    double took_ms = (double)(to.tv_sec - from.tv_sec) * 1e3 + (double)(to.tv_nsec - from.tv_nsec) / 1e6;
+    print_message("%u nodes down, %u shards: %.2f ms a command\n", MANY_DOWN, MANY_COLLECTIONS * MANY_SHARDS,
+        took_ms / MANY_DOWN);
+    uint32_t leads[MANY_NODES + 1] = {0};
+    for (uint32_t c = 0; c < MANY_COLLECTIONS; c++) {
+        for (uint32_t s = 0; s < MANY_SHARDS; s++)
+            leads[state.collections[c]->shards[s].replicas[0]]++;
+    }
+    for (uint32_t number = 1; number <= MANY_NODES; number++) {
+        const kith_node *node = kith_meta_state_node(&state, number);
+        if (node->down)
+            assert_int_equal(leads[number], 0);
+        else
+            assert_in_range(leads[number], 100, 130); /* 111 in the mean */
+    }
+}
+
+/* --- updates --- */
+
+static void test_meta_update__replication_of_a_collection(void **unused) {
+    (void)unused;
+    shard_make(3, (kith_meta_shard){.replica_count = 2, .replicas = {1, 2}});
+    const kith_collection *have = &kith_meta_state_find(&state, "c")->collection;
+    assert_int_equal(have->min_in_sync, 1);
+    assert_int_equal(apply(update_command("c", 3, 2)), KITH_OK);
+    assert_true(result.changed);
+    assert_int_equal(result.collection.replication_factor, 3);
+    assert_int_equal(have->replication_factor, 3);
+    assert_int_equal(have->min_in_sync, 2);
+    assert_int_equal(shard_of("c", 0)->epoch, 1); /* replicas come later */
+    assert_int_equal(apply(update_command("c", 0, 0)), KITH_OK);
+    assert_false(result.changed);
+    refused(update_command("c", 2, 3), KITH_INVALID, "min_in_sync 3 is not in 1..2, the replication_factor");
+    refused(update_command("c", 4, 0), KITH_PRECONDITION,
+        "replication_factor 4 needs as many data nodes; there are 3");
+    refused(update_command("d", 2, 0), KITH_NOT_FOUND, "collection \"d\" does not exist");
+    kith_codec_meta_command other = update_command("c", 2, 0);
+    other.collection.id = 9;
+    refused(other, KITH_NOT_FOUND, "collection \"c\" does not exist");
+    assert_int_equal(apply(update_command("c", 1, 0)), KITH_OK);
+    assert_int_equal(have->min_in_sync, 1); /* more than there are is not what was meant */
+    refused(create_command("c", 1, 2, NULL), KITH_EXISTS,
+        "collection \"c\" already exists with replication_factor 1, not 2");
+    kith_codec_meta_command again = create_command("c", 1, 0, NULL);
+    again.collection.min_in_sync = 2;
+    refused(again, KITH_EXISTS, "collection \"c\" already exists with min_in_sync 1, not 2");
+}
+
+static void test_meta_update__one_node_has_one_copy(void **unused) {
+    (void)unused;
+    assert_int_equal(apply(create_command("c", 1, 0, NULL)), KITH_OK);
+    refused(update_command("c", 2, 0), KITH_PRECONDITION,
+        "replication_factor 2 needs as many data nodes; there is 1");
+    kith_codec_meta_command command = create_command("d", 1, 1, NULL);
+    command.collection.min_in_sync = 2;
+    refused(command, KITH_INVALID, "min_in_sync 2 is not in 1..1, the replication_factor");
 }
 
 /* --- repeated commands --- */
@@ -764,6 +1078,24 @@ static void states_compare(const kith_meta_state *have, const naive *model) {
     assert_int_equal(have->map_version, model->version);
 }
 
+/* Whatever happened: epochs rise, by one for each change; who becomes primary was in sync; and no shard has a primary that is down
+ * while a replica in sync is up. */
+static void promises_check(const naive *before, const naive *after, uint32_t changes_max) {
+    for (uint64_t id = 1; id <= after->shards_given; id++) {
+        const kith_meta_shard *shard = naive_shard((naive *)after, id);
+        const kith_meta_shard *was = naive_shard((naive *)before, id);
+        if (!shard || shard->replica_count == 0) continue;
+        if (was) assert_in_range(shard->epoch - was->epoch, 0, changes_max);
+        if (was && changes_max == 1) assert_true(naive_in_sync(was, shard->replicas[0]));
+        if (was && shard->epoch == was->epoch) assert_memory_equal(shard, was, sizeof *shard);
+        if (!naive_node_of(after, shard->replicas[0])->down) continue;
+        for (uint32_t r = 1; r < shard->replica_count; r++) {
+            bool could = naive_in_sync(shard, shard->replicas[r]);
+            assert_false(could && !naive_node_of(after, shard->replicas[r])->down);
+        }
+    }
+}
+
 /* The map says of each shard what the state says. */
 static void map_compare(const kith_meta_map *map, const kith_meta_state *have) {
     assert_int_equal(map->version, have->map_version);
@@ -793,7 +1125,7 @@ static void map_compare(const kith_meta_map *map, const kith_meta_state *have) {
 
 /* The twin is restored from a snapshot before every command; the map is remade from the one before. */
 static void random_history(kith_rng *rng, uint64_t steps) {
-    static naive model;
+    static naive model, before;
     kith_meta_fsm fsm, twin;
     kith_err err;
     kith_node self = {.name = "self"};
@@ -807,7 +1139,9 @@ static void random_history(kith_rng *rng, uint64_t steps) {
         kith_codec_meta_shard_change changes[4];
         bool changed;
         kith_codec_meta_command command = command_draw(rng, &model, shards, changes);
+        before = model;
         kith_status wanted = naive_apply(&model, &command, &changed);
+        promises_check(&before, &model, command.change_count > 1 ? command.change_count : 1);
         kith_buf bytes, one, two;
         kith_buf_init(&bytes);
         kith_buf_init(&one);
@@ -914,6 +1248,19 @@ int main(void) {
         TEST(nodes__have_a_limit),
         TEST(assignment__must_name_distinct_data_nodes_that_are_there),
         TEST(assignment__none_means_the_one_node_there_is),
+        TEST(shards__change_by_compare_and_set_on_the_epoch),
+        TEST(shards__may_not_become_unsound),
+        TEST(shards__primaries_were_in_sync_and_are_up),
+        TEST(shards__nobody_comes_in_sync_under_a_primary_that_is_down),
+        TEST(shards__changes_of_one_command_stand_each_for_itself),
+        TEST(failover__old_primary_stays_a_replica_that_is_behind),
+        TEST(failover__waits_for_one_in_sync),
+        TEST(failover__primary_that_comes_back_first_stays),
+        TEST(failover__prefers_nodes_that_stay_and_lead_little),
+        TEST(failover__collection_created_on_a_node_that_went_down),
+        TEST(failover__many_shards_are_one_quick_command),
+        TEST(update__replication_of_a_collection),
+        TEST(update__one_node_has_one_copy),
         TEST(answers__a_repeat_gets_the_first_answer),
         TEST(answers__the_oldest_is_forgotten),
         TEST(nodes__broken_invariants_are_named),
