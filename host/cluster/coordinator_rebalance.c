@@ -37,9 +37,10 @@ static void proposal_done(kith_meta_log_proposal *proposal, kith_status status,
     const kith_meta_result *result, const kith_err *err) {
     rebalance_proposal *own = (rebalance_proposal *)(void *)proposal;
     kith_coordinator *coordinator = own->coordinator;
-    if (status != KITH_OK || result->status != KITH_OK) {
-        const char *reason = status != KITH_OK ? err->text : result->err.text;
-        kith_log_warn("rebalance_refused", kith_kv_text("reason", reason));
+    if (status != KITH_OK) {
+        kith_log_warn("rebalance_failed", kith_kv_text("reason", err->text));
+    } else if (result->status != KITH_OK) {
+        kith_log_debug("rebalance_refused", kith_kv_text("reason", result->err.text));
     }
     coordinator->rebalance_open = false;
     kith_buf_fini(&own->bytes);

@@ -104,7 +104,6 @@ static void collection_create(world *of, uint32_t shard_count, uint32_t factor, 
     for (uint32_t i = 0; i < shard_count; i++) {
         shards[i].replica_count = (uint8_t)wanted[i].count;
         memcpy(shards[i].replicas, wanted[i].nodes, sizeof shards[i].replicas);
-        shards[i].in_sync = (uint8_t)((1u << wanted[i].count) - 1);
     }
     kith_codec_meta_command command = {.kind = KITH_CODEC_META_CREATE_COLLECTION, .shards = shards};
     snprintf(command.collection.name, sizeof command.collection.name, "c%u", of->state.collection_count);
@@ -119,6 +118,15 @@ static void collection_create(world *of, uint32_t shard_count, uint32_t factor, 
     kith_free(loads);
     kith_free(wanted);
     kith_free(shards);
+}
+
+static void collection_change(world *of, uint32_t which, uint32_t factor) {
+    kith_codec_meta_command command = {
+        .kind = KITH_CODEC_META_UPDATE_COLLECTION, .collection = of->state.collections[which]->collection};
+    if (factor > of->node_count) factor = of->node_count;
+    command.collection.replication_factor = factor;
+    if (command.collection.min_in_sync > factor) command.collection.min_in_sync = factor;
+    apply(of, &command);
 }
 
 static world *world_make(uint64_t seed, uint32_t node_count, uint32_t zone_count) {
@@ -205,61 +213,40 @@ static uint32_t receiving_most(const world *of) {
 
 /* --- the world goes on --- */
 
-/* The primary of a shard: followers that are down leave, others come in. True: it has changed it. */
-static bool primary_act(world *of, kith_meta_shard *shard) {
-    uint8_t before = shard->in_sync;
+/* Each change stands for itself; one of them may be refused. */
+static void changes_propose(world *of, const kith_codec_meta_shard_change *changes, uint32_t count) {
+    kith_meta_result result;
+    kith_codec_meta_command command = {
+        .kind = KITH_CODEC_META_CHANGE_SHARDS, .changes = changes, .change_count = count};
+    if (count > 0) kith_meta_state_apply(&of->state, of->state.applied_index + 1, &command, &result);
+    if (count > 0 && !of->races) assert_ok(result.status, &result.err);
+}
+
+/* What the primary of a shard does: followers that are down leave, others come in. */
+static void primary_act(world *of, uint64_t id, const kith_meta_shard *shard) {
+    kith_codec_meta_shard_change change = {.shard_id = id, .shard = *shard};
     for (uint32_t i = 1; i < shard->replica_count; i++) {
         bool up = is_up(of, shard->replicas[i]);
-        if (!up && kith_rng_below(&of->rng, 2) == 0) shard->in_sync &= (uint8_t) ~(1u << i);
-        if (up && kith_rng_below(&of->rng, of->catch_up_s) == 0) shard->in_sync |= (uint8_t)(1u << i);
+        if (!up && kith_rng_below(&of->rng, 2) == 0) change.shard.in_sync &= (uint8_t) ~(1u << i);
+        if (up && kith_rng_below(&of->rng, of->catch_up_s) == 0) change.shard.in_sync |= (uint8_t)(1u << i);
     }
-    return shard->in_sync != before;
+    if (change.shard.in_sync != shard->in_sync) changes_propose(of, &change, 1);
 }
 
-/* What the metadata do when a primary is down. */
-static bool fail_over(const world *of, kith_meta_shard *shard) {
-    for (uint32_t i = 1; i < shard->replica_count; i++) {
-        if (!(shard->in_sync >> i & 1) || !is_up(of, shard->replicas[i])) continue;
-        uint32_t old = shard->replicas[0];
-        shard->replicas[0] = shard->replicas[i];
-        shard->replicas[i] = old;
-        shard->in_sync &= (uint8_t) ~(1u << i);
-        return true;
-    }
-    return false;
-}
-
-static void others_act(world *of) {
-    bool changed = false;
+static void primaries_act(world *of) {
     for (uint32_t i = 0; i < of->state.collection_count; i++) {
-        kith_meta_collection *in = of->state.collections[i];
+        const kith_meta_collection *in = of->state.collections[i];
         for (uint32_t s = 0; s < in->collection.shard_count; s++) {
-            kith_meta_shard *shard = &in->shards[s];
-            bool up = is_up(of, shard->replicas[0]);
-            if (!(up ? primary_act(of, shard) : fail_over(of, shard))) continue;
-            shard->epoch++;
-            changed = true;
+            const kith_meta_shard *shard = &in->shards[s];
+            if (is_up(of, shard->replicas[0])) primary_act(of, in->collection.shard_id_first + s, shard);
         }
-    }
-    of->state.map_version += changed;
-}
-
-static void changes_apply(world *of) {
-    for (uint32_t i = 0; i < of->changes.count; i++) {
-        const kith_codec_meta_shard_change *change = &of->changes.changes[i];
-        const kith_collection *collection;
-        kith_meta_shard *shard = shard_find(of, change->shard_id, &collection);
-        if (shard->epoch != change->shard.epoch) continue; /* refused */
-        *shard = change->shard;
-        shard->epoch++;
-        of->state.map_version++;
     }
 }
 
 static void changes_check(world *of) {
     for (uint32_t i = 0; i < of->changes.count; i++) {
         const kith_codec_meta_shard_change *change = &of->changes.changes[i];
-        const kith_collection *collection;
+        const kith_collection *collection = NULL;
         const kith_meta_shard *shard = shard_find(of, change->shard_id, &collection);
         assert_int_equal(change->shard.epoch, shard->epoch);
         check_change(of, collection, shard, &change->shard);
@@ -276,12 +263,12 @@ static bool step(world *of) {
     of->adds += of->changes.add_count;
     of->drops += of->changes.drop_count;
     of->handovers += of->changes.handover_count;
-    if (of->races) others_act(of);
-    changes_apply(of);
+    if (of->races) primaries_act(of);
+    changes_propose(of, of->changes.changes, of->changes.count);
     if (!of->races && receiving_before <= of->options.moves_max)
         assert_true(receiving_most(of) <= of->options.moves_max);
     if (receiving_most(of) > of->receiving_most) of->receiving_most = receiving_most(of);
-    others_act(of);
+    primaries_act(of);
     return of->changes.count > 0;
 }
 
@@ -501,7 +488,7 @@ static void test_rebalance__factor_that_is_raised_or_lowered_is_followed(void **
     collection_create(of, 10, 1, 1);
     for (uint32_t i = 0; i < sizeof factors / sizeof factors[0]; i++) {
         counts_clear(of);
-        of->state.collections[0]->collection.replication_factor = factors[i];
+        collection_change(of, 0, factors[i]);
         run_to_rest(of);
         assert_true(of->adds == 0 || of->drops == 0); /* one or the other */
         check_at_rest(of);
@@ -631,10 +618,7 @@ static void something_happens(world *of) {
         collection_create(of, 1 + (uint32_t)kith_rng_below(&of->rng, 12), 3, 2);
     if (what == 6 && of->state.collection_count > 0) {
         uint32_t which = (uint32_t)kith_rng_below(&of->rng, of->state.collection_count);
-        kith_collection *collection = &of->state.collections[which]->collection;
-        collection->replication_factor = 1 + (uint32_t)kith_rng_below(&of->rng, 5);
-        if (collection->min_in_sync > collection->replication_factor)
-            collection->min_in_sync = collection->replication_factor;
+        collection_change(of, which, 1 + (uint32_t)kith_rng_below(&of->rng, 5));
     }
 }
 
