@@ -8,6 +8,7 @@
 #include "host/base/bytes.h"
 #include "host/base/text.h"
 
+#define HEADER_BYTES     40u
 #define RECORD_VERSION   1u
 #define RECORD_ALIGNMENT 64u
 
@@ -79,8 +80,15 @@ static kith_status bad(const kith_reader *reader, kith_err *err, const char *wha
         err, KITH_CORRUPT, "record of %zu bytes: %s at offset %zu", reader->bytes, what, reader->offset);
 }
 
+void kith_op_request_id(const void *data, size_t bytes, kith_request_id *request_id_out) {
+    *request_id_out = (kith_request_id){0};
+    if (bytes < HEADER_BYTES) return;
+    memcpy(request_id_out->client, (const uint8_t *)data + 8, sizeof request_id_out->client);
+    request_id_out->number = kith_load_u64((const uint8_t *)data + 24);
+}
+
 static kith_status header_read(kith_reader *reader, kith_op *op, kith_err *err) {
-    if (reader->bytes < 40) return bad(reader, err, "header is cut short");
+    if (reader->bytes < HEADER_BYTES) return bad(reader, err, "header is cut short");
     if (kith_reader_u8(reader) != RECORD_VERSION) return bad(reader, err, "unknown version");
     op->kind = (kith_op_kind)kith_reader_u8(reader);
     if (op->kind != KITH_OP_UPSERT && op->kind != KITH_OP_DELETE) return bad(reader, err, "unknown kind");

@@ -174,7 +174,7 @@ static kith_status shard_open(
             "shard %llu was not open when the log was read at the start: restart this node",
             (unsigned long long)shard_id);
     }
-    kith_status status = kith_shard_set_open(data->shards, shard_id, schema, err);
+    kith_status status = kith_shard_set_open(data->shards, shard_id, schema, false, err);
     return status == KITH_EXISTS ? KITH_OK : status;
 }
 

@@ -70,6 +70,7 @@ void kith_shard_destroy(kith_shard *shard) {
     kith_arena_fini(&shard->round.arena);
     shard_window_destroy(shard->window);
     kith_map_destroy(shard->in_flight);
+    shard_replica_fini(shard);
     kith_free(shard->retired);
     kith_free(shard->parts);
     kith_free(shard);

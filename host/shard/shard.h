@@ -54,6 +54,7 @@ typedef struct kith_shard_node {
     /* Places that reads of points have taken, and the reads that wait for some; the list is the owner's. */
     _Atomic uint32_t read_places, reads_waiting;
     struct shard_reading *reads_first, *reads_last;
+    struct shard_notes *notes; /* the set's */
 } kith_shard_node;
 
 typedef struct kith_shard_counters {
@@ -65,6 +66,7 @@ typedef struct kith_shard_options {
     kith_shard_node *node;
     uint64_t shard_id;
     const kith_schema *schema; /* copied */
+    bool replicated;           /* it will have a gate (shard_replica.h) */
 } kith_shard_options;
 
 /* After the last shard is destroyed. */
@@ -78,7 +80,7 @@ void kith_shard_node_fini(kith_shard_node *node);
 KITH_CHECK kith_status kith_shard_open(
     const kith_shard_options *options, kith_shard **shard_out, kith_err *err);
 /* During recovery, before any other use: applies one log entry of this shard (those already sealed are
- * skipped). */
+ * skipped); of a replicated one it is kept until it is known to be committed. */
 KITH_CHECK kith_status kith_shard_replay(kith_shard *shard, const kith_log_entry *entry, kith_err *err);
 /* Ends recovery: publishes the first view, begins background work. */
 KITH_CHECK kith_status kith_shard_start(kith_shard *shard, kith_err *err);

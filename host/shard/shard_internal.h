@@ -10,10 +10,13 @@
 #include "host/base/thread.h"
 #include "host/shard/shard.h"
 #include "host/shard/shard_compact.h"
+#include "host/shard/shard_note.h"
+#include "host/shard/shard_replica.h"
 #include "host/shard/shard_request_window.h"
+#include "host/shard/shard_tail.h"
 #include "host/shard/shard_view.h"
 
-#define SHARD_EPOCH            1u /* until replication raises it */
+#define SHARD_EPOCH            1u /* of entries that are written without a gate */
 #define SHARD_FROZEN_MAX       4u /* frozen segments that wait to be sealed; above it writes are BUSY */
 #define SHARD_ROUND_BYTES_MAX  (16u << 20) /* ops applied in one round */
 #define SHARD_ROUND_COUNT_MAX  1024u
@@ -22,7 +25,8 @@
 #define SHARD_BACKOFF_NS_LEAST (100ULL * 1000 * 1000)
 #define SHARD_BACKOFF_NS_MAX   (10ULL * 1000 * 1000 * 1000)
 #define SHARD_PATH_BYTES_MAX   4096u
-#define SHARD_RUNS_MAX         16u /* runs of searches of one shard at once */
+#define SHARD_TAIL_BYTES_MAX   (4u << 20) /* applied entries of a replica that stay in memory for others */
+#define SHARD_RUNS_MAX         16u        /* runs of searches of one shard at once */
 /* Queries and queries x k of a batch of several searches: what one reading of the rows serves. */
 #define SHARD_BATCH_QUERIES_MAX 256u
 #define SHARD_BATCH_RESULTS_MAX (256u << 10)
@@ -54,9 +58,12 @@ struct shard_entry {
     size_t op_bytes;
     kith_request_id request_id;
     uint64_t deadline_ns;
-    bool logged;  /* the log has answered */
+    bool logged;  /* the log has answered; of a replica: and has it */
     bool applied; /* wholly in the round's working state */
     bool over_queue_limit;
+    bool in_log;    /* a replica's: the log holds `append` */
+    bool in_tail;   /* a replica's: the tail has its bytes */
+    bool truncated; /* a replica's: gone, and freed once the log has answered */
     kith_status status;
     kith_write_result result;
     kith_err err;
@@ -79,6 +86,29 @@ typedef struct shard_round {
     uint32_t points_changed;
     size_t replay_bytes; /* recovery: log bytes in `batch` */
 } shard_round;
+
+/* What a shard with a gate has besides (shard_replica.c). */
+typedef struct shard_replica {
+    const kith_shard_gate *gate;
+    shard_tail tail; /* every entry that is not applied, and some that are */
+    shard_epochs epochs;
+    uint64_t committed;    /* as the gate says; may be ahead of what is here */
+    uint64_t durable;      /* every entry up to it is */
+    uint64_t sent;         /* every entry up to it was given to the log */
+    uint64_t log_greatest; /* sequence that the log may have an entry of which no later one supersedes */
+    uint64_t log_alone;    /* this one supersedes: later ones wait until the log has it; 0: none */
+    uint64_t noted;
+    uint64_t stored_epoch; /* as found at the start */
+    uint64_t floor;        /* what the log has up to it is not this shard's */
+    uint64_t kept;         /* last applied entry that `kept_bytes` counts */
+    size_t kept_bytes;
+    uint32_t in_flight; /* entries of the tail that the log has not answered */
+    bool refused;       /* the log refused one: no new writes until it has all */
+    bool waits;         /* until what was refused, and all behind it, is given to the log again */
+    bool stopped;       /* `failed` was told */
+    kith_timer timer;   /* deadlines, and giving again */
+    bool timer_armed;
+} shard_replica;
 
 typedef enum shard_build_state { SHARD_BUILD_NONE, SHARD_BUILD_RUNNING, SHARD_BUILD_DONE } shard_build_state;
 
@@ -206,6 +236,8 @@ struct kith_shard {
 
     shard_window *window;
     kith_map *in_flight; /* request id -> shard_entry */
+    bool replicated;
+    shard_replica replica;
 
     uint64_t free_bytes, free_read_ns;
 
@@ -245,8 +277,54 @@ void shard_count_add(kith_shard *shard, size_t counter_offset, uint64_t value);
 /* Posts a round if entries wait and none is posted. */
 void shard_apply_post(kith_shard *shard);
 void shard_write_drain_closing(kith_shard *shard);
+void shard_queue_push(shard_queue *queue, shard_entry *entry);
+void shard_entry_append_init(shard_entry *entry); /* all but epoch and sequence */
+bool shard_head_is_ready(const kith_shard *shard);
+void shard_entry_free(shard_entry *entry);
+/* Answers the writer, where there is one still. */
+void shard_entry_answer(
+    shard_entry *entry, kith_status status, const kith_write_result *result, const kith_err *err);
+/* Answers the entry and the repeats that wait for it, and frees those. */
+void shard_entry_conclude(shard_entry *entry, kith_status status, const kith_err *err);
+/* And frees the entry. */
+void shard_entry_finish(shard_entry *entry, kith_status status, const kith_err *err);
+/* UNKNOWN_OUTCOME to those of the queue whose deadline has passed. */
+void shard_queue_expire(kith_shard *shard, const shard_queue *queue);
+/* The first in flight with this request id is the entry, where there is none yet. */
+void shard_in_flight_put(kith_shard *shard, shard_entry *entry);
+/* Writes have stopped for good: health and the gate say so. */
+void shard_fail(kith_shard *shard, kith_status status, kith_err *err);
+
+/* --- shard_replica.c: nothing here is called for a shard that is not replicated --- */
+
+/* Makes the write the next entry. Any status but OK: nothing was done. */
+kith_status shard_replica_admit(kith_shard *shard, shard_entry *entry, kith_err *err);
+/* The log has answered. */
+void shard_replica_logged(kith_shard *shard, shard_entry *entry);
+/* Committed and durable. */
+uint64_t shard_replica_ready(const kith_shard *shard);
+/* The entry is freed: the tail forgets it. */
+void shard_replica_forget(kith_shard *shard, const shard_entry *entry);
+/* A round ended: everything up to stored_sequence is visible. */
+void shard_replica_applied(kith_shard *shard);
+/* Someone waits until `deadline_ns`. */
+void shard_replica_deadline(kith_shard *shard, uint64_t deadline_ns);
+void shard_replica_failed(kith_shard *shard);
+void shard_replica_drain_closing(kith_shard *shard);
+void shard_replica_fini(kith_shard *shard);
+
+/* --- shard_replica_recover.c: nor here --- */
+
+kith_status shard_replica_replay(kith_shard *shard, const kith_log_entry *entry, kith_err *err);
+/* Everything up to `sequence` that was replayed is committed. */
+kith_status shard_replica_replay_committed(kith_shard *shard, uint64_t sequence, kith_err *err);
+/* Recovery is over: what the store has is committed, the rest waits for the gate. */
+kith_status shard_replica_start(kith_shard *shard, kith_err *err);
 
 /* --- shard_recover.c --- */
+
+/* Applies the entry; one that is CORRUPT quarantines the shard. */
+kith_status shard_replay_entry(kith_shard *shard, const kith_log_entry *entry, kith_err *err);
 
 /* Files that no manifest names, of the shards that `starting` gives (NULL for others), which are open and not yet
  * started. One look at the folder for all of them: it has the files of thousands. */
@@ -318,7 +396,10 @@ size_t shard_key_point(uint64_t shard_id, const kith_id *id, uint8_t key_out[SHA
 size_t shard_key_prefix(uint64_t shard_id, uint8_t key_out[SHARD_KEY_BYTES_MAX]);
 size_t shard_key_manifest(uint64_t shard_id, uint8_t key_out[SHARD_KEY_BYTES_MAX]);
 size_t shard_key_applied(uint64_t shard_id, uint8_t key_out[SHARD_KEY_BYTES_MAX]);
+size_t shard_key_floor(uint64_t shard_id, uint8_t key_out[SHARD_KEY_BYTES_MAX]);
 bool shard_applied_decode(const uint8_t *value, size_t bytes, uint64_t *sequence_out, uint64_t *epoch_out);
+/* There while a copy of the shard is being installed. */
+size_t shard_key_install(uint64_t shard_id, uint8_t key_out[SHARD_KEY_BYTES_MAX]);
 size_t shard_key_tombstone(
     uint64_t shard_id, uint64_t segment_id, uint32_t row, uint8_t key_out[SHARD_KEY_BYTES_MAX]);
 size_t shard_key_window(uint64_t shard_id, uint32_t slot, uint8_t key_out[SHARD_KEY_BYTES_MAX]);
@@ -329,6 +410,8 @@ kith_status shard_manifest_decode(const void *data, size_t bytes, uint64_t shard
 /* Zero segments where there is none yet. */
 kith_status shard_manifest_read(
     kith_store *store, uint64_t shard_id, kith_arena *arena, shard_manifest *manifest_out, kith_err *err);
+/* CORRUPT when the mark of an install is there. */
+kith_status shard_install_mark_check(kith_shard_node *node, uint64_t shard_id, kith_err *err);
 void shard_manifest_put(kith_shard *shard, kith_store_batch *batch, const shard_manifest *manifest);
 void shard_applied_put(kith_shard *shard, kith_store_batch *batch);
 void shard_tombstone_put(kith_shard *shard, kith_store_batch *batch, uint64_t segment_id, uint32_t row);

@@ -4,6 +4,9 @@
  *   points  shard u64be, order key of the point's id     -> u64 sequence, payload
  *   meta    shard u64be, 'A'                             -> u64 applied sequence, u64 epoch of that entry (before
  *                                                           replication: none, which is 1)
+ *           shard u64be, 'I'                             -> nothing: a copy is being installed (shard_snapshot.h)
+ *           shard u64be, 'L'                             -> u64: what the node's log has of the shard up to this entry
+ *                                                           is not the shard's (a snapshot replaced it)
  *           shard u64be, 'M'                             -> manifest (below)
  *           shard u64be, 'T', segment u64be, row u32be   -> nothing: the row of the sealed segment is dead
  *           shard u64be, 'W', slot u32be                 -> a remembered request (shard_request_window.h)
@@ -44,8 +47,16 @@ size_t shard_key_manifest(uint64_t shard_id, uint8_t key_out[SHARD_KEY_BYTES_MAX
     return key_of_kind(shard_id, 'M', key_out);
 }
 
+size_t shard_key_install(uint64_t shard_id, uint8_t key_out[SHARD_KEY_BYTES_MAX]) {
+    return key_of_kind(shard_id, 'I', key_out);
+}
+
 size_t shard_key_applied(uint64_t shard_id, uint8_t key_out[SHARD_KEY_BYTES_MAX]) {
     return key_of_kind(shard_id, 'A', key_out);
+}
+
+size_t shard_key_floor(uint64_t shard_id, uint8_t key_out[SHARD_KEY_BYTES_MAX]) {
+    return key_of_kind(shard_id, 'L', key_out);
 }
 
 static void store_u32_be(uint8_t *out, uint32_t value) {
@@ -132,6 +143,19 @@ kith_status shard_manifest_read(
     }
     kith_buf_fini(&value);
     return status;
+}
+
+kith_status shard_install_mark_check(kith_shard_node *node, uint64_t shard_id, kith_err *err) {
+    uint8_t key[SHARD_KEY_BYTES_MAX];
+    kith_buf value;
+    kith_buf_init(&value);
+    size_t key_bytes = shard_key_install(shard_id, key);
+    kith_status status = kith_store_get(node->store, KITH_STORE_META, key, key_bytes, &value, err);
+    kith_buf_fini(&value);
+    if (status == KITH_NOT_FOUND) return KITH_OK;
+    if (status != KITH_OK) return status;
+    return kith_err_set(
+        err, KITH_CORRUPT, "an install of shard %llu was cut off", (unsigned long long)shard_id);
 }
 
 void shard_manifest_put(kith_shard *shard, kith_store_batch *batch, const shard_manifest *manifest) {

@@ -7,6 +7,8 @@
  * the store has already are applied to memory alone (the growing segment is nowhere else); later ones to
  * both. Then what files are named by nobody can go.
  *
+ * A shard with the mark of an install is what a crash left of one: neither the old shard nor the copy.
+ *
  * A fault in what is on the disk does not keep the node from starting: the shard is quarantined, says CORRUPT
  * and the file's name, replays nothing, and so trims nothing of the log. */
 #include <stdio.h>
@@ -42,6 +44,7 @@ static kith_shard *shard_create(const kith_shard_options *options) {
     kith_arena_init(&shard->round.arena);
     shard->window = shard_window_create(options->node->request_window);
     shard->in_flight = kith_map_create(64);
+    shard->replicated = options->replicated;
     shard->seal.shard = shard;
     shard->merge.shard = shard;
     shard->merge.is_merge = true;
@@ -117,6 +120,20 @@ static kith_status applied_read(kith_shard *shard, kith_err *err) {
     return status == KITH_NOT_FOUND ? KITH_OK : status;
 }
 
+static kith_status floor_read(kith_shard *shard, kith_err *err) {
+    uint8_t key[SHARD_KEY_BYTES_MAX];
+    kith_buf value;
+    kith_buf_init(&value);
+    size_t key_bytes = shard_key_floor(shard->id, key);
+    kith_status status = kith_store_get(shard->node->store, KITH_STORE_META, key, key_bytes, &value, err);
+    if (status == KITH_OK && value.bytes != 8)
+        status = kith_err_set(err, KITH_CORRUPT, "log floor of shard %llu has %zu bytes; 8 are due",
+            (unsigned long long)shard->id, value.bytes);
+    if (status == KITH_OK) shard->replica.floor = kith_load_u64(value.data);
+    kith_buf_fini(&value);
+    return status == KITH_NOT_FOUND ? KITH_OK : status;
+}
+
 static kith_status segments_open(kith_shard *shard, const shard_manifest *manifest, kith_err *err) {
     for (uint32_t i = 0; i < manifest->segment_count; i++) {
         kith_status status = segment_open(shard, manifest->segment_ids[i], err);
@@ -129,16 +146,20 @@ static kith_status state_read(kith_shard *shard, kith_err *err) {
     shard_manifest manifest;
     kith_arena arena;
     kith_arena_init(&arena);
-    kith_status status = shard_manifest_read(shard->node->store, shard->id, &arena, &manifest, err);
+    kith_status status = shard_install_mark_check(shard->node, shard->id, err);
+    if (status == KITH_OK)
+        status = shard_manifest_read(shard->node->store, shard->id, &arena, &manifest, err);
     if (status != KITH_OK) goto fini_arena;
     shard->next_segment_id = manifest.next_segment_id;
     atomic_store_explicit(&shard->sealed_sequence, manifest.sealed_sequence, memory_order_relaxed);
     shard->frozen_sequence = shard->applied_sequence = shard->last_sequence = manifest.sealed_sequence;
     status = applied_read(shard, err);
+    shard->replica.stored_epoch = shard->applied_epoch;
     if (status == KITH_OK && shard->stored_sequence < manifest.sealed_sequence)
         status = kith_err_set(err, KITH_CORRUPT,
             "shard %llu is sealed up to entry %llu but applied up to %llu", (unsigned long long)shard->id,
             (unsigned long long)manifest.sealed_sequence, (unsigned long long)shard->stored_sequence);
+    if (status == KITH_OK && shard->replicated) status = floor_read(shard, err);
     if (status == KITH_OK) status = segments_open(shard, &manifest, err);
     if (status == KITH_OK) status = shard_walk_window(shard->node->store, shard->id, window_read, shard, err);
 fini_arena:
@@ -185,19 +206,17 @@ static void replay_remember(
     shard_window_put(shard->window, &op->request_id, &result);
 }
 
-static kith_status replay_apply(kith_shard *shard, const kith_log_entry *entry, kith_err *err) {
+static kith_status replay_op(kith_shard *shard, const kith_log_entry *entry, kith_err *err) {
     kith_op op;
     uint32_t next_point = 0, points_changed = 0;
     bool stored = entry->sequence <= shard->stored_sequence;
+    if (entry->bytes == 0) return KITH_OK; /* it begins an epoch */
     kith_status status =
         kith_op_decode(entry->data, entry->bytes, &shard->schema, &shard->round.arena, &op, err);
     if (status != KITH_OK) return status;
     status = shard_apply_op(
         shard, &op, entry->sequence, stored ? NULL : shard->round.batch, &next_point, &points_changed, err);
     if (status != KITH_OK) return status;
-    shard->applied_sequence = shard->last_sequence = entry->sequence;
-    shard->applied_epoch = entry->epoch;
-    shard->growing_op_bytes += entry->bytes;
     if (stored)
         kith_arena_reset(&shard->round.arena);
     else
@@ -205,10 +224,18 @@ static kith_status replay_apply(kith_shard *shard, const kith_log_entry *entry, 
     return KITH_OK;
 }
 
-kith_status kith_shard_replay(kith_shard *shard, const kith_log_entry *entry, kith_err *err) {
+static kith_status replay_apply(kith_shard *shard, const kith_log_entry *entry, kith_err *err) {
+    kith_status status = replay_op(shard, entry, err);
+    if (status != KITH_OK) return status;
+    shard->applied_sequence = entry->sequence;
+    shard->applied_epoch = entry->epoch;
+    if (shard->last_sequence < entry->sequence) shard->last_sequence = entry->sequence;
+    shard->growing_op_bytes += entry->bytes;
+    return KITH_OK;
+}
+
+kith_status shard_replay_entry(kith_shard *shard, const kith_log_entry *entry, kith_err *err) {
     kith_err fault = {0};
-    if (shard_health_check(shard, &fault) != KITH_OK) return KITH_OK;
-    if (entry->sequence <= shard->applied_sequence) return KITH_OK; /* sealed */
     kith_status status = replay_apply(shard, entry, &fault);
     shard->round.replay_bytes += entry->bytes;
     if (status == KITH_OK && shard->round.replay_bytes > REPLAY_BATCH_BYTES_MAX) {
@@ -224,6 +251,14 @@ kith_status kith_shard_replay(kith_shard *shard, const kith_log_entry *entry, ki
     if (status != KITH_OK)
         return kith_err_set(err, status, "replay shard %llu: %s", (unsigned long long)shard->id, fault.text);
     return KITH_OK;
+}
+
+kith_status kith_shard_replay(kith_shard *shard, const kith_log_entry *entry, kith_err *err) {
+    kith_err fault;
+    if (shard_health_check(shard, &fault) != KITH_OK) return KITH_OK;
+    if (shard->replicated) return shard_replica_replay(shard, entry, err);
+    if (entry->sequence <= shard->applied_sequence) return KITH_OK; /* sealed */
+    return shard_replay_entry(shard, entry, err);
 }
 
 /* --- start --- */
@@ -287,14 +322,16 @@ kith_status kith_shard_start(kith_shard *shard, kith_err *err) {
     kith_err fault;
     shard->started = true;
     if (shard_health_check(shard, &fault) != KITH_OK) return KITH_OK;
-    kith_status status = replay_store(shard, err);
+    kith_status status = shard->replicated ? shard_replica_start(shard, err) : KITH_OK;
+    if (status == KITH_OK && shard_health_check(shard, &fault) != KITH_OK) return KITH_OK;
+    if (status == KITH_OK) status = replay_store(shard, err);
     if (status != KITH_OK)
         return kith_err_wrap(err, status, "start shard %llu", (unsigned long long)shard->id);
     kith_arena_reset(&shard->round.arena);
-    if (shard->last_sequence < shard->stored_sequence) {
+    if (shard->applied_sequence < shard->stored_sequence) {
         kith_err_set(&fault, KITH_CORRUPT, "the store has entry %llu of shard %llu, the log ends at %llu",
             (unsigned long long)shard->stored_sequence, (unsigned long long)shard->id,
-            (unsigned long long)shard->last_sequence);
+            (unsigned long long)shard->applied_sequence);
         quarantine(shard, &fault);
         return KITH_OK;
     }

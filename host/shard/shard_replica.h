@@ -3,8 +3,11 @@
  * the gate's (host/replica).
  *
  * Entries of the log behind the committed one may be cut off again. So recovery applies only what is known to be committed: what
- * is sealed or stored, and what a commit note in the log reaches (kith_shard_node_note); the rest waits, in memory, for the gate to say
+ * is sealed or stored, and what a commit note in the log reaches (shard_note.h); the rest waits, in memory, for the gate to say
  * so. An entry of zero bytes begins an epoch and changes nothing.
+ *
+ * Epoch 1 is that of entries written without a gate: they were acknowledged when they were durable, so they are committed. A gate's
+ * epochs are greater.
  *
  * In the log of a node, a later entry of a stream supersedes every earlier one with the same or a greater sequence.
  *

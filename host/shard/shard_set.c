@@ -30,6 +30,7 @@ struct kith_shard_set {
     void (*opened)(void *ctx, uint64_t shard_id, kith_shard *shard); /* may be NULL */
     void *opened_ctx;
     kith_mutex mutex;
+    bool recovered;         /* a start was complete */
     kith_map *by_id;        /* shard id -> set_entry; those in the table */
     kith_map *by_shard;     /* address -> set_entry; also those held past their drop */
     uint32_t closing_count; /* shards whose close has not ended, and one while close() runs */
@@ -42,6 +43,7 @@ kith_shard_set *kith_shard_set_create(kith_shard_node *node) {
     kith_shard_set *set = kith_alloc_zero(sizeof *set);
     set->node = node;
     set->eraser = shard_eraser_create(node);
+    node->notes = shard_notes_create();
     kith_mutex_init(&set->mutex, KITH_RANK_SHARD_SET);
     set->by_id = kith_map_create(64);
     set->by_shard = kith_map_create(64);
@@ -79,26 +81,40 @@ static void insert(kith_shard_set *set, uint64_t shard_id, kith_shard *shard) {
 }
 
 kith_status kith_shard_set_open(
-    kith_shard_set *set, uint64_t shard_id, const kith_schema *schema, kith_err *err) {
+    kith_shard_set *set, uint64_t shard_id, const kith_schema *schema, bool replicated, kith_err *err) {
     kith_shard *shard;
     kith_mutex_lock(&set->mutex);
     bool is_open = find_locked(set, shard_id) != NULL;
     kith_mutex_unlock(&set->mutex);
     if (is_open) return kith_err_set(err, KITH_EXISTS, "shard %llu is open", (unsigned long long)shard_id);
     kith_status status = kith_shard_open(
-        &(kith_shard_options){.node = set->node, .shard_id = shard_id, .schema = schema}, &shard, err);
+        &(kith_shard_options){
+            .node = set->node, .shard_id = shard_id, .schema = schema, .replicated = replicated},
+        &shard, err);
     if (status != KITH_OK) return status;
     insert(set, shard_id, shard);
     if (set->opened) set->opened(set->opened_ctx, shard_id, shard);
     return KITH_OK;
 }
 
-kith_status kith_shard_set_replay(void *ctx, const kith_log_entry *entry, kith_err *err) {
-    kith_shard_set *set = ctx;
+static kith_shard *replaying_find(kith_shard_set *set, uint64_t shard_id) {
     kith_mutex_lock(&set->mutex);
-    set_entry *found = find_locked(set, entry->stream);
+    set_entry *found = find_locked(set, shard_id);
     kith_shard *shard = found ? found->shard : NULL;
     kith_mutex_unlock(&set->mutex);
+    return shard;
+}
+
+static kith_status noted(void *ctx, uint64_t shard_id, uint64_t committed, kith_err *err) {
+    kith_shard *shard = replaying_find(ctx, shard_id);
+    return shard && shard->replicated ? shard_replica_replay_committed(shard, committed, err) : KITH_OK;
+}
+
+kith_status kith_shard_set_replay(void *ctx, const kith_log_entry *entry, kith_err *err) {
+    kith_shard_set *set = ctx;
+    if (entry->stream == KITH_LOG_STREAM_NOTES)
+        return shard_notes_replay(set->node->notes, entry, noted, set, err);
+    kith_shard *shard = replaying_find(set, entry->stream);
     return shard ? kith_shard_replay(shard, entry, err) : KITH_OK;
 }
 
@@ -127,6 +143,10 @@ static kith_shard *unstarted_find(void *ctx, uint64_t shard_id) {
     return shard;
 }
 
+kith_shard *kith_shard_set_unstarted(kith_shard_set *set, uint64_t shard_id) {
+    return unstarted_find(set, shard_id);
+}
+
 static kith_status entry_start(kith_shard_set *set, set_entry *entry, kith_err *err) {
     kith_status status = kith_shard_start(entry->shard, err);
     if (status != KITH_OK) return status;
@@ -134,6 +154,13 @@ static kith_status entry_start(kith_shard_set *set, set_entry *entry, kith_err *
     entry->started = true;
     kith_mutex_unlock(&set->mutex);
     return KITH_OK;
+}
+
+/* Once: later starts find notes of this life in the log. */
+static void notes_replayed(kith_shard_set *set) {
+    if (set->recovered) return;
+    set->recovered = true;
+    shard_notes_replayed(set->node->notes, set->node->log);
 }
 
 kith_status kith_shard_set_start(kith_shard_set *set, kith_err *err) {
@@ -144,6 +171,7 @@ kith_status kith_shard_set_start(kith_shard_set *set, kith_err *err) {
     for (uint32_t i = 0; status == KITH_OK && i < count; i++)
         status = entry_start(set, entries[i], err);
     kith_free(entries);
+    if (status == KITH_OK) notes_replayed(set);
     return status;
 }
 
@@ -311,6 +339,8 @@ void kith_shard_set_destroy(kith_shard_set *set) {
     kith_map_destroy(set->by_id);
     kith_map_destroy(set->by_shard);
     shard_eraser_destroy(set->eraser);
+    shard_notes_release(set->node->notes);
+    set->node->notes = NULL;
     kith_mutex_fini(&set->mutex);
     kith_free(set);
 }

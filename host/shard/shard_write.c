@@ -17,7 +17,7 @@
 
 /* --- queues --- */
 
-static void queue_push(shard_queue *queue, shard_entry *entry) {
+void shard_queue_push(shard_queue *queue, shard_entry *entry) {
     entry->next = NULL;
     if (queue->last)
         queue->last->next = entry;
@@ -40,6 +40,15 @@ static void request_key(const kith_request_id *request_id, uint8_t key_out[KEY_B
     memcpy(key_out + 16, &request_id->number, 8);
 }
 
+void shard_in_flight_put(kith_shard *shard, shard_entry *entry) {
+    uint8_t key[KEY_BYTES];
+    uint64_t found;
+    if (!shard_request_is_named(&entry->request_id)) return;
+    request_key(&entry->request_id, key);
+    if (!kith_map_get(shard->in_flight, key, KEY_BYTES, &found))
+        kith_map_put(shard->in_flight, key, KEY_BYTES, (uintptr_t)entry);
+}
+
 static void in_flight_remove(kith_shard *shard, const shard_entry *entry) {
     uint8_t key[KEY_BYTES];
     uint64_t found;
@@ -48,8 +57,9 @@ static void in_flight_remove(kith_shard *shard, const shard_entry *entry) {
     kith_map_remove(shard->in_flight, key, KEY_BYTES);
 }
 
-static void entry_free(shard_entry *entry) {
+void shard_entry_free(shard_entry *entry) {
     kith_shard *shard = entry->shard;
+    if (entry->in_tail) shard_replica_forget(shard, entry);
     if (!entry->over_queue_limit)
         atomic_fetch_sub_explicit(&shard->queued_bytes, entry->op_bytes, memory_order_relaxed);
     kith_free(entry->op_copy);
@@ -57,7 +67,7 @@ static void entry_free(shard_entry *entry) {
     shard_use_release(shard);
 }
 
-static void entry_answer(
+void shard_entry_answer(
     shard_entry *entry, kith_status status, const kith_write_result *result, const kith_err *err) {
     kith_shard_write *write = entry->write;
     if (!write) return;
@@ -65,20 +75,24 @@ static void entry_answer(
     write->done(write, status, status == KITH_OK ? result : NULL, status == KITH_OK ? NULL : err);
 }
 
-/* Answers the entry and the repeats that wait for it. */
-static void entry_finish(shard_entry *entry, kith_status status, const kith_err *err) {
+void shard_entry_conclude(shard_entry *entry, kith_status status, const kith_err *err) {
     in_flight_remove(entry->shard, entry);
     kith_write_result again = entry->result;
     again.repeated = true;
     shard_entry *waiter = entry->waiters;
-    entry_answer(entry, status, &entry->result, err);
+    entry->waiters = NULL;
+    shard_entry_answer(entry, status, &entry->result, err);
     while (waiter) {
         shard_entry *next = waiter->next;
-        entry_answer(waiter, status, &again, err);
-        entry_free(waiter);
+        shard_entry_answer(waiter, status, &again, err);
+        shard_entry_free(waiter);
         waiter = next;
     }
-    entry_free(entry);
+}
+
+void shard_entry_finish(shard_entry *entry, kith_status status, const kith_err *err) {
+    shard_entry_conclude(entry, status, err);
+    shard_entry_free(entry);
 }
 
 /* --- admission --- */
@@ -135,8 +149,8 @@ static bool entry_is_repeat(kith_shard *shard, shard_entry *entry) {
     if (!shard_request_is_named(&entry->request_id)) return false;
     if (shard_window_find(shard->window, &entry->request_id, &entry->result)) {
         entry->result.repeated = true;
-        entry_answer(entry, KITH_OK, &entry->result, NULL);
-        entry_free(entry);
+        shard_entry_answer(entry, KITH_OK, &entry->result, NULL);
+        shard_entry_free(entry);
         return true;
     }
     request_key(&entry->request_id, key);
@@ -147,6 +161,7 @@ static bool entry_is_repeat(kith_shard *shard, shard_entry *entry) {
     shard_entry *first = (shard_entry *)(uintptr_t)found;
     entry->next = first->waiters;
     first->waiters = entry;
+    if (shard->replicated) shard_replica_deadline(shard, entry->deadline_ns);
     return true;
 }
 
@@ -160,6 +175,21 @@ static void log_done(kith_log_append *append, kith_status status, const kith_err
     kith_executor_post(entry->shard->node->owner, &entry->task);
 }
 
+void shard_entry_append_init(shard_entry *entry) {
+    entry->append = (kith_log_append){
+        .entry = {.stream = entry->shard->id, .data = entry->op, .bytes = entry->op_bytes}, .done = log_done};
+}
+
+/* Without a gate: the shard itself says what is next. */
+static void entry_append(kith_shard *shard, shard_entry *entry) {
+    uint64_t sequence = ++shard->last_sequence;
+    entry->result = (kith_write_result){.epoch = SHARD_EPOCH, .sequence = sequence};
+    entry->append.entry.epoch = SHARD_EPOCH;
+    entry->append.entry.sequence = sequence;
+    shard_queue_push(&shard->pending, entry);
+    kith_store_log_append(shard->node->log, &entry->append);
+}
+
 static void entry_admit(kith_task *task) {
     shard_entry *entry = (shard_entry *)((char *)task - offsetof(shard_entry, task));
     kith_shard *shard = entry->shard;
@@ -170,19 +200,15 @@ static void entry_admit(kith_task *task) {
             ? kith_err_set(&err, KITH_CLOSED, "shard %llu is closing", (unsigned long long)shard->id)
             : admission_check(shard, entry, &err);
     if (status != KITH_OK) {
-        entry_finish(entry, status, &err);
+        shard_entry_finish(entry, status, &err);
         return;
     }
-    uint64_t sequence = ++shard->last_sequence;
-    entry->result = (kith_write_result){.epoch = SHARD_EPOCH, .sequence = sequence};
-    entry->append = (kith_log_append){.entry = {.stream = shard->id,
-                                          .epoch = SHARD_EPOCH,
-                                          .sequence = sequence,
-                                          .data = entry->op,
-                                          .bytes = entry->op_bytes},
-        .done = log_done};
-    queue_push(&shard->pending, entry);
-    kith_store_log_append(shard->node->log, &entry->append);
+    if (!shard->replicated) {
+        entry_append(shard, entry);
+        return;
+    }
+    status = shard_replica_admit(shard, entry, &err);
+    if (status != KITH_OK) shard_entry_finish(entry, status, &err);
 }
 
 static void write_closed(kith_task *task) {
@@ -207,6 +233,7 @@ void kith_shard_write_start(kith_shard *shard, kith_shard_write *write) {
     entry->write = write;
     entry->op = write->op;
     entry->op_bytes = write->op_bytes;
+    shard_entry_append_init(entry);
     entry->request_id = write->request_id;
     entry->deadline_ns = write->deadline_ns;
     uint64_t queued = atomic_fetch_add_explicit(&shard->queued_bytes, write->op_bytes, memory_order_relaxed);
@@ -228,12 +255,18 @@ static kith_status unlogged_status(shard_entry *entry) {
 
 static void entry_logged(kith_task *task) {
     shard_entry *entry = (shard_entry *)((char *)task - offsetof(shard_entry, task));
+    if (entry->shard->replicated) {
+        shard_replica_logged(entry->shard, entry);
+        return;
+    }
     entry->logged = true;
     shard_apply_post(entry->shard);
 }
 
-static bool head_is_ready(const kith_shard *shard) {
-    return shard->pending.first && shard->pending.first->logged;
+bool shard_head_is_ready(const kith_shard *shard) {
+    const shard_entry *head = shard->pending.first;
+    if (!head || !head->logged) return false;
+    return !shard->replicated || head->result.sequence <= shard_replica_ready(shard);
 }
 
 /* Takes what is durable from the head of the queue; what the log refused is answered. False: nothing to
@@ -242,13 +275,13 @@ static bool round_begin(kith_shard *shard) {
     shard_round *round = &shard->round;
     size_t bytes = 0;
     uint32_t count = 0;
-    while (head_is_ready(shard) && bytes < SHARD_ROUND_BYTES_MAX && count < SHARD_ROUND_COUNT_MAX) {
+    while (shard_head_is_ready(shard) && bytes < SHARD_ROUND_BYTES_MAX && count < SHARD_ROUND_COUNT_MAX) {
         shard_entry *entry = queue_pop(&shard->pending);
         if (entry->status != KITH_OK) {
-            entry_finish(entry, unlogged_status(entry), &entry->err);
+            shard_entry_finish(entry, unlogged_status(entry), &entry->err);
             continue;
         }
-        queue_push(&round->entries, entry);
+        shard_queue_push(&round->entries, entry);
         bytes += entry->op_bytes;
         count++;
     }
@@ -265,7 +298,7 @@ static void round_entry_applied(kith_shard *shard, shard_entry *entry) {
     shard->applied_epoch = entry->result.epoch;
     shard->growing_op_bytes += entry->op_bytes;
     shard_window_entry_put(shard, round->batch, &entry->request_id, &entry->result);
-    if (round->op.kind == KITH_OP_UPSERT)
+    if (entry->op_bytes > 0 && round->op.kind == KITH_OP_UPSERT)
         SHARD_COUNT(shard, points_upserted, round->points_changed);
     else
         SHARD_COUNT(shard, points_deleted, round->points_changed);
@@ -275,18 +308,23 @@ static void round_entry_applied(kith_shard *shard, shard_entry *entry) {
     round->points_changed = 0;
 }
 
+static kith_status round_entry_apply(kith_shard *shard, const shard_entry *entry, kith_err *err) {
+    shard_round *round = &shard->round;
+    kith_status status = KITH_OK;
+    if (entry->op_bytes == 0) return KITH_OK; /* it begins an epoch */
+    if (!round->op_decoded)
+        status = kith_op_decode(entry->op, entry->op_bytes, &shard->schema, &round->arena, &round->op, err);
+    if (status != KITH_OK) return status;
+    round->op_decoded = true;
+    return shard_apply_op(shard, &round->op, entry->result.sequence, round->batch, &round->next_point,
+        &round->points_changed, err);
+}
+
 static kith_status round_apply(kith_shard *shard, kith_err *err) {
     shard_round *round = &shard->round;
     while (round->current) {
         shard_entry *entry = round->current;
-        kith_status status = KITH_OK;
-        if (!round->op_decoded)
-            status =
-                kith_op_decode(entry->op, entry->op_bytes, &shard->schema, &round->arena, &round->op, err);
-        if (status != KITH_OK) return status;
-        round->op_decoded = true;
-        status = shard_apply_op(shard, &round->op, entry->result.sequence, round->batch, &round->next_point,
-            &round->points_changed, err);
+        kith_status status = round_entry_apply(shard, entry, err);
         if (status != KITH_OK) return status;
         round_entry_applied(shard, entry);
     }
@@ -317,7 +355,8 @@ static void round_finish(kith_shard *shard) {
     }
     shard_publish(shard);
     while (answered.first)
-        entry_finish(queue_pop(&answered), KITH_OK, NULL);
+        shard_entry_finish(queue_pop(&answered), KITH_OK, NULL);
+    if (shard->replicated) shard_replica_applied(shard);
 }
 
 /* --- stalls --- */
@@ -326,20 +365,23 @@ static void round_finish(kith_shard *shard) {
 static void entry_expire(kith_shard *shard, shard_entry *entry) {
     kith_err err;
     if (!entry->write || kith_env_now_ns(shard->node->env) < entry->deadline_ns) return;
-    if (!entry->applied && !entry->op_copy) {
+    if (!entry->applied && !entry->op_copy && !entry->in_tail) {
         entry->op_copy = kith_alloc(entry->op_bytes);
         memcpy(entry->op_copy, entry->op, entry->op_bytes);
         entry->op = entry->op_copy;
         if (entry == shard->round.current) shard->round.op_decoded = false;
     }
-    kith_status status = kith_err_set(&err, KITH_UNKNOWN_OUTCOME,
-        "the write is durable in the log, but the deadline passed while it waited for space to be applied");
-    entry_answer(entry, status, NULL, &err);
+    kith_status status = kith_err_set(&err, KITH_UNKNOWN_OUTCOME, "%s",
+        shard->replicated
+            ? "the write is in the log, but the deadline passed before it was committed and applied"
+            : "the write is durable in the log, but the deadline passed while it waited for space to be "
+              "applied");
+    shard_entry_answer(entry, status, NULL, &err);
 }
 
-static void queue_expire(kith_shard *shard, const shard_queue *queue) {
+void shard_queue_expire(kith_shard *shard, const shard_queue *queue) {
     for (shard_entry *entry = queue->first; entry; entry = entry->next) {
-        if (entry->logged && entry->status == KITH_OK) entry_expire(shard, entry);
+        if (shard->replicated || (entry->logged && entry->status == KITH_OK)) entry_expire(shard, entry);
         for (shard_entry *waiter = entry->waiters; waiter; waiter = waiter->next)
             entry_expire(shard, waiter);
     }
@@ -348,8 +390,8 @@ static void queue_expire(kith_shard *shard, const shard_queue *queue) {
 static void stall_timer_run(kith_task *task) {
     kith_shard *shard = (kith_shard *)((char *)task - offsetof(kith_shard, stall_timer.task));
     shard->stall_armed = false;
-    queue_expire(shard, &shard->round.entries);
-    queue_expire(shard, &shard->pending);
+    shard_queue_expire(shard, &shard->round.entries);
+    shard_queue_expire(shard, &shard->pending);
     shard_apply_post(shard);
     shard_use_release(shard);
 }
@@ -376,7 +418,7 @@ static void queue_abandon(shard_queue *queue, const char *why) {
     while (queue->first && queue->first->logged) {
         shard_entry *entry = queue_pop(queue);
         bool kept = entry->status == KITH_OK;
-        entry_finish(entry, kept ? status : unlogged_status(entry), kept ? &err : &entry->err);
+        shard_entry_finish(entry, kept ? status : unlogged_status(entry), kept ? &err : &entry->err);
     }
 }
 
@@ -389,11 +431,12 @@ static void abandon(kith_shard *shard, const char *why) {
     queue_abandon(&shard->pending, why);
 }
 
-static void fail(kith_shard *shard, kith_status status, kith_err *err) {
+void shard_fail(kith_shard *shard, kith_status status, kith_err *err) {
     kith_log_error("shard_stopped", kith_kv_u64("shard", shard->id),
         kith_kv_text("status", kith_status_name(status)), kith_kv_text("error", err->text));
     shard_health_set(shard, status, err->text);
     abandon(shard, err->text);
+    if (shard->replicated) shard_replica_failed(shard);
 }
 
 static bool is_worth_waiting(kith_status status) {
@@ -402,7 +445,7 @@ static bool is_worth_waiting(kith_status status) {
 
 static void apply_failed(kith_shard *shard, kith_status status, kith_err *err) {
     if (!is_worth_waiting(status))
-        fail(shard, status, err);
+        shard_fail(shard, status, err);
     else if (atomic_load(&shard->closing))
         abandon(shard, "the shard closed while it waited for space");
     else
@@ -425,7 +468,7 @@ static void apply_run(kith_task *task) {
             apply_failed(shard, status, &err);
         }
     }
-    if (!shard->round.active && head_is_ready(shard)) shard_apply_post(shard);
+    if (!shard->round.active && shard_head_is_ready(shard)) shard_apply_post(shard);
     shard_use_release(shard);
 }
 
@@ -446,4 +489,5 @@ void shard_write_drain_closing(kith_shard *shard) {
         shard_use_release(shard);
     }
     if (shard->round.active) shard_apply_post(shard);
+    if (shard->replicated) shard_replica_drain_closing(shard);
 }

@@ -161,7 +161,9 @@ static kith_status shards_open(
     shard_node *node, const shard_node_shard *shards, uint32_t shard_count, kith_err *err) {
     kith_status status = KITH_OK;
     for (uint32_t i = 0; i < shard_count && status == KITH_OK; i++) {
-        status = kith_shard_set_open(node->set, shards[i].id, shards[i].schema, err);
+        status = kith_shard_set_open(node->set, shards[i].id, shards[i].schema, shards[i].gate != NULL, err);
+        if (status == KITH_OK && shards[i].gate)
+            kith_shard_gate_set(kith_shard_set_unstarted(node->set, shards[i].id), shards[i].gate);
     }
     return status;
 }

@@ -8,6 +8,7 @@
 
 #include "host/base/thread.h"
 #include "host/shard/shard.h"
+#include "host/shard/shard_replica.h"
 #include "host/shard/shard_set.h"
 #include "tests/sim/sim_env.h"
 
@@ -57,6 +58,7 @@ typedef struct shard_node {
 typedef struct shard_node_shard {
     uint64_t id;
     const kith_schema *schema;
+    const kith_shard_gate *gate; /* NULL: not replicated */
 } shard_node_shard;
 
 /* Makes the world with an empty disk. */

@@ -186,7 +186,7 @@ static void test_drop__of_many_shards_shares_flushes(void **state) {
     begin(&run, &store);
     points_write(&run, 1);
     for (uint64_t id = 100; id < 100 + SHARDS; id++)
-        assert_ok(kith_shard_set_open(run.node.set, id, &schema, &err), &err);
+        assert_ok(kith_shard_set_open(run.node.set, id, &schema, false, &err), &err);
     assert_ok(kith_shard_set_start(run.node.set, &err), &err);
     sim_env_run_for(run.node.sim, 1000 * MS);
     uint64_t flush_count = run.node.flush_count;

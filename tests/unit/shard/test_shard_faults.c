@@ -485,13 +485,13 @@ static void test_drop__erases_keys_files_and_log_and_the_id_can_be_opened_empty(
     assert_null(kith_shard_set_find(run.node.set, 7));
     assert_int_equal(segment_files(&run), 0);
     assert_ok(shard_node_drop(&run.node, 7, &err), &err); /* a repeat after a crash */
-    assert_ok(kith_shard_set_open(run.node.set, 7, &schema, &err), &err);
+    assert_ok(kith_shard_set_open(run.node.set, 7, &schema, false, &err), &err);
     assert_null(kith_shard_set_find(run.node.set, 7)); /* not started */
     assert_ok(kith_shard_set_start(run.node.set, &err), &err);
     run.held = kith_shard_set_find(run.node.set, 7);
     assert_non_null(run.held);
     assert_int_equal(kith_shard_count(run.held), 0);
-    assert_int_equal(kith_shard_set_open(run.node.set, 7, &schema, &err), KITH_EXISTS);
+    assert_int_equal(kith_shard_set_open(run.node.set, 7, &schema, false, &err), KITH_EXISTS);
     fixture_end(&run);
 }
 
