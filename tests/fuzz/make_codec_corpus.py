@@ -52,6 +52,8 @@ HEARTBEAT = (raw(1, NODE_ID) + raw(2, "data-1") + num(3, 2) + raw(4, "10.0.0.1:7
              raw(7, "north") + num(8, 100) + num(9, 1700000000000) + num(10, 9) +
              raw(11, num(1, 5) + num(2, 1) + num(3, 60) + num(4, 1 << 40) + raw(5, "ok")))
 PLACES = num(7, 2) + raw(8, u64(1, 2, 3)) + raw(9, struct.pack("<6I", 3, 4, 4, 0, 3, 4))
+MOVING = (num(7, 2) + raw(8, u64(1, 2, 3)) + raw(9, struct.pack("<9I", 3, 4, 0, 4, 5, 0, 3, 4, 5)) + num(10, 2) +
+          num(11, 3) + raw(12, b"\3\1\5"))
 META = (num(1, 12) + raw(2, "books") + raw(3, FIELD) + num(4, 3) + num(5, 77) + num(6, 1700000000000))
 UUID = "936da01f-9abd-4d9d-80c7-02af85c822a8"
 MEMBER = raw(1, UUID) + raw(2, "a:1") + num(3, 1) + num(4, 1)
@@ -101,6 +103,11 @@ MESSAGES = [
     ("meta_snapshot_nodes", 22, num(1, 2) + num(2, 9) + num(3, 11) + num(4, 13) + num(5, 80) + raw(6, META + PLACES) +
         raw(7, NODE) + num(8, 5) + raw(9, raw(1, CLIENT) + num(2, 7) + num(5, 1) + raw(6, META)) +
         raw(9, raw(1, CLIENT) + num(2, 8) + num(3, 2) + raw(4, "no such collection"))),
+    ("meta_change_shards", 21, num(1, 3) + raw(2, CLIENT) + num(3, 7) + raw(10, raw(1, num(1, 77) + num(2, 5) +
+        raw(3, b"\3\4\5") + num(4, 5)) + raw(1, num(1, 78) + num(2, 9) + num(3, 4) + num(3, 3) + num(4, 1)))),
+    ("meta_update_collection", 21, num(1, 3) + raw(11, num(1, 12) + raw(2, "books") + num(7, 3) + num(10, 2))),
+    ("meta_snapshot_replicas", 22, num(1, 3) + num(2, 9) + num(3, 11) + num(4, 13) + num(5, 80) +
+        raw(6, META + MOVING) + raw(7, NODE) + num(8, 6)),
     ("heartbeat", 23, HEARTBEAT),
     ("heartbeat_reply", 24, num(1, 1) + num(2, 3) + raw(3, NODE_ID) + raw(4, "a:1") + num(5, 9) + raw(6, "a:1") +
         raw(6, "b:2")),
