@@ -1,4 +1,5 @@
 /* Who has a shard: what must be true of it, changes of it, and who follows a primary that is down. */
+#include <stdio.h>
 #include <string.h>
 
 #include "host/base/alloc.h"
@@ -96,13 +97,17 @@ static kith_status primary_check(
 static kith_status change_check(const kith_meta_state *state, const kith_codec_meta_shard_change *change,
     const kith_meta_shard *have, kith_err *err) {
     const kith_meta_shard *wanted = &change->shard;
+    char what[32];
+    snprintf(what, sizeof what, "shard %llu", (unsigned long long)change->shard_id);
     if (have->epoch != wanted->epoch) {
-        return kith_err_set(err, KITH_PRECONDITION, "it has epoch %llu, not %llu",
+        return kith_err_set(err, KITH_PRECONDITION, "%s has epoch %llu, not %llu", what,
             (unsigned long long)have->epoch, (unsigned long long)wanted->epoch);
     }
-    kith_status status = kith_meta_state_replicas_check(state, wanted, KITH_REPLICAS_MAX, "it", err);
-    if (status == KITH_OK) status = kith_meta_state_in_sync_check(wanted, "it", err);
-    return status == KITH_OK ? primary_check(state, have, wanted, err) : status;
+    kith_status status = kith_meta_state_replicas_check(state, wanted, KITH_REPLICAS_MAX, what, err);
+    if (status == KITH_OK) status = kith_meta_state_in_sync_check(wanted, what, err);
+    if (status != KITH_OK) return status;
+    status = primary_check(state, have, wanted, err);
+    return status == KITH_OK ? KITH_OK : kith_err_wrap(err, status, "%s", what);
 }
 
 static void shard_replace(kith_meta_shard *shard, const kith_meta_shard *wanted) {
@@ -121,10 +126,8 @@ static kith_status change_apply(const kith_meta_state *state, const kith_codec_m
             err, KITH_NOT_FOUND, "there is no shard %llu", (unsigned long long)change->shard_id);
     }
     kith_status status = change_check(state, change, have, err);
-    if (status != KITH_OK)
-        return kith_err_wrap(err, status, "shard %llu", (unsigned long long)change->shard_id);
-    shard_replace(have, &change->shard);
-    return KITH_OK;
+    if (status == KITH_OK) shard_replace(have, &change->shard);
+    return status;
 }
 
 /* The first refusal is the answer when nothing was done; who sees that something was looks at the map. */

@@ -273,7 +273,7 @@ static void test_meta_shards__change_by_compare_and_set_on_the_epoch(void **unus
     wanted.epoch = 2;
     shard_is(shard_of("c", 0), wanted);
     wanted.epoch = 1;
-    change_refused(1, wanted, KITH_PRECONDITION, "shard 1: it has epoch 2, not 1");
+    change_refused(1, wanted, KITH_PRECONDITION, "shard 1 has epoch 2, not 1");
     change_refused(9, wanted, KITH_NOT_FOUND, "there is no shard 9");
     assert_ptr_equal(kith_meta_state_shard(&state, 1), shard_of("c", 0));
     assert_null(kith_meta_state_shard(&state, 9));
@@ -292,21 +292,21 @@ static void test_meta_shards__may_not_become_unsound(void **unused) {
     shard_make(4, (kith_meta_shard){.replica_count = 2, .replicas = {1, 2}});
     assert_int_equal(apply(register_command(4, KITH_NODE_QUERY)), KITH_OK);
     kith_meta_shard wanted = {.epoch = 1, .in_sync = 1};
-    change_refused(1, wanted, KITH_INVALID, "shard 1: it has 0 replicas, not 1..7");
+    change_refused(1, wanted, KITH_INVALID, "shard 1 has 0 replicas, not 1..7");
     wanted = (kith_meta_shard){.epoch = 1, .replica_count = 2, .in_sync = 1, .replicas = {1, 9}};
-    change_refused(1, wanted, KITH_PRECONDITION, "shard 1: it.replicas[1]: there is no node 9");
+    change_refused(1, wanted, KITH_PRECONDITION, "shard 1.replicas[1]: there is no node 9");
     wanted.replicas[1] = 5;
-    change_refused(1, wanted, KITH_INVALID,
-        "shard 1: it.replicas[1]: node 5 (\"n4\") is a query node and holds no shards");
+    change_refused(
+        1, wanted, KITH_INVALID, "shard 1.replicas[1]: node 5 (\"n4\") is a query node and holds no shards");
     wanted.replicas[1] = 1;
-    change_refused(1, wanted, KITH_INVALID, "shard 1: it.replicas[1]: node 1 (\"n0\") is named twice");
+    change_refused(1, wanted, KITH_INVALID, "shard 1.replicas[1]: node 1 (\"n0\") is named twice");
     wanted.replicas[1] = 2;
     wanted.in_sync = 2;
     change_refused(
-        1, wanted, KITH_INVALID, "shard 1: it: in_sync 0x2 is not of 2 replicas with the primary among them");
+        1, wanted, KITH_INVALID, "shard 1: in_sync 0x2 is not of 2 replicas with the primary among them");
     wanted.in_sync = 5;
     change_refused(
-        1, wanted, KITH_INVALID, "shard 1: it: in_sync 0x5 is not of 2 replicas with the primary among them");
+        1, wanted, KITH_INVALID, "shard 1: in_sync 0x5 is not of 2 replicas with the primary among them");
 }
 
 static void test_meta_shards__primaries_were_in_sync_and_are_up(void **unused) {
@@ -364,7 +364,7 @@ static void test_meta_shards__changes_of_one_command_stand_each_for_itself(void 
     assert_int_equal(shard_of("b", 2)->epoch, 2);
     assert_int_equal(shard_of("c", 0)->epoch, 1);
     assert_int_equal(shard_of("c", 1)->epoch, 2); /* once: the second names the old epoch */
-    refused(changes_command(changes, 4), KITH_PRECONDITION, "shard 5: it has epoch 2, not 1");
+    refused(changes_command(changes, 4), KITH_PRECONDITION, "shard 5 has epoch 2, not 1");
 }
 
 /* --- failover --- */
