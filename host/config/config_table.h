@@ -61,6 +61,11 @@
     X(election_timeout_ms, U32, 400, 50, 10000, CLUSTER, RESTART,                                            \
         "A coordinator that hears nothing from the leader for one to two times this long stands for "        \
         "election.")                                                                                         \
+    X(replica_replace_after_ms, U32, 600000, 1000, 604800000, CLUSTER, RESTART,                              \
+        "Copies of shards on a data node that is down for this long are made anew on other nodes.")          \
+    X(rebalance_moves_max, U32, 2, 0, 64, CLUSTER, RESTART,                                                  \
+        "Shards that are copied to a data node at once, to replace copies that were lost, to empty a node "  \
+        "that drains and to even out; 0: nothing is moved.")                                                 \
     X(node_ping_ms, U32, 500, 50, 10000, NODE, RESTART,                                                      \
         "How often connected nodes ask each other for a "                                                    \
         "sign of life.")                                                                                     \
