@@ -28,6 +28,7 @@ typedef struct erase_round {
     kith_shard_node *node;
     shard_erasure **erasures; /* [count], by rising shard id */
     uint32_t count;
+    bool marks; /* only one: the mark of an install is left in its place */
     kith_arena arena;
     struct erase_path {
         struct erase_path *next;
@@ -84,10 +85,17 @@ static bool keys_are_gone(const erase_round *round) {
     return true;
 }
 
+static void mark_put(kith_store_batch *batch, uint64_t shard_id) {
+    uint8_t key[SHARD_KEY_BYTES_MAX];
+    size_t key_bytes = shard_key_install(shard_id, key);
+    kith_store_batch_put(batch, KITH_STORE_META, key, key_bytes, "", 0);
+}
+
 static kith_status keys_erase(erase_round *round, kith_err *err) {
     if (keys_are_gone(round)) return KITH_OK;
     kith_store_batch *batch = kith_store_batch_create(round->node->store);
     keys_remove(round, batch);
+    if (round->marks) mark_put(batch, round->erasures[0]->shard_id);
     kith_status status = kith_store_write(round->node->store, batch, err);
     kith_store_batch_destroy(batch);
     if (status == KITH_OK) status = kith_store_flush(round->node->store, err);
@@ -124,17 +132,24 @@ static kith_status files_erase(erase_round *round, kith_err *err) {
 }
 
 /* The store first: a shard whose manifest named files that are gone would be corrupt. */
-static kith_status erase(kith_shard_node *node, shard_erasure *first, kith_err *err) {
+static kith_status erase(kith_shard_node *node, shard_erasure *first, bool marks, kith_err *err) {
     erase_round round;
     round_fill(&round, node, first);
+    round.marks = marks;
     kith_status status = keys_erase(&round, err);
     if (status == KITH_OK) status = files_erase(&round, err);
     if (status != KITH_OK) {
-        kith_err_wrap(err, status, "erase %u dropped shards from %llu on", round.count,
+        kith_err_wrap(err, status, "erase %u shards from %llu on", round.count,
             (unsigned long long)round.erasures[0]->shard_id);
     }
     round_fini(&round);
     return status;
+}
+
+kith_status shard_erase_marked(kith_shard_node *node, uint64_t shard_id, kith_err *err) {
+    shard_erasure only = {.shard_id = shard_id};
+    if (node->log) kith_store_log_drop(node->log, shard_id);
+    return erase(node, &only, true, err);
 }
 
 /* --- runs --- */
@@ -205,7 +220,7 @@ static void run(shard_eraser *eraser) {
     kith_mutex_lock(&eraser->mutex);
     shard_erasure *first = take_all_locked(eraser);
     kith_mutex_unlock(&eraser->mutex);
-    kith_status status = erase(eraser->node, first, &err);
+    kith_status status = erase(eraser->node, first, false, &err);
     if (status == KITH_OK)
         erased(eraser, first);
     else

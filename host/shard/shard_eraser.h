@@ -21,6 +21,10 @@ struct shard_erasure {
     shard_erasure *next;
 };
 
+/* At once, for a copy that is going to be installed in its place: the mark of an install comes into the store with the erasure. Waits
+ * for the disk. */
+KITH_CHECK kith_status shard_erase_marked(kith_shard_node *node, uint64_t shard_id, kith_err *err);
+
 shard_eraser *shard_eraser_create(kith_shard_node *node);
 /* The log's entries of the shard are given up at once, so that a store that cannot be written does not keep the
  * log's files too. Exactly one `done`, never before this has returned. */
