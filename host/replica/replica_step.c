@@ -53,6 +53,7 @@ void kith_replica_step_destroy(kith_replica_step *step) {
     if (!step) return;
     kith_replica_positions_fini(&step->log);
     kith_free(step->queue.actions);
+    kith_free(step->pending);
     kith_free(step->flights);
     kith_free(step);
 }

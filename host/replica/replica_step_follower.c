@@ -1,4 +1,5 @@
 /* Following: an append is taken behind an entry that both have, what differs is cut off, and it is answered when it is durable. */
+#include "host/base/alloc.h"
 #include "host/base/assert.h"
 #include "host/replica/replica_step_internal.h"
 
@@ -30,6 +31,14 @@ static void pending_answer(kith_replica_step *step, const replica_pending *pendi
         (kith_replica_reply){
             .outcome = KITH_REPLICA_OK, .epoch = pending->epoch, .matched = matched, .stamp_ns = now_ns});
     kith_replica_step_acknowledge(step, pending->from, now_ns);
+}
+
+static void pending_push(kith_replica_step *step, replica_pending pending) {
+    if (step->pending_count == step->pending_capacity) {
+        step->pending_capacity = step->pending_capacity ? 2 * step->pending_capacity : 8;
+        step->pending = kith_realloc(step->pending, step->pending_capacity * sizeof *step->pending);
+    }
+    step->pending[step->pending_count++] = pending;
 }
 
 void kith_replica_step_pending_answer(kith_replica_step *step, uint64_t now_ns) {
@@ -143,10 +152,10 @@ static void append_take(kith_replica_step *step, uint32_t from, const kith_repli
     }
     entries_take(step, append, token);
     commit_take(step, append->committed);
-    step->pending[step->pending_count++] = (replica_pending){.token = token,
-        .epoch = append->epoch,
-        .from = from,
-        .last = append->previous.sequence + append->entry_count};
+    pending_push(step, (replica_pending){.token = token,
+                           .epoch = append->epoch,
+                           .from = from,
+                           .last = append->previous.sequence + append->entry_count});
     kith_replica_step_pending_answer(step, now_ns);
 }
 

@@ -45,7 +45,7 @@ extern kith_replica_mutant kith_replica_mutant_active;
 
 #define KITH_REPLICA_EPOCHS_MAX        4096u /* whose beginnings are remembered; older entries are as if trimmed */
 #define KITH_REPLICA_BATCH_ENTRIES_MAX 1024u
-#define KITH_REPLICA_SIZES             1024u /* last entries whose bytes are known */
+#define KITH_REPLICA_SIZES             256u  /* last entries whose bytes are known */
 #define KITH_REPLICA_PENDING_MAX       1024u /* appends that wait for the disk */
 #define KITH_REPLICA_STAMPS            64u   /* last answers whose stamp may come back */
 
@@ -154,8 +154,8 @@ struct kith_replica_step {
     uint32_t acked_to;
     uint32_t rival;  /* the last primary that is another node */
     bool rival_sure; /* all configs since are known, each led by this node, nobody has left the ISR */
-    uint32_t pending_count;
-    replica_pending pending[KITH_REPLICA_PENDING_MAX];
+    replica_pending *pending; /* [pending_count] in the order they came */
+    uint32_t pending_count, pending_capacity;
 
     /* actions */
     replica_queue queue;
