@@ -8,6 +8,7 @@
 #include "host/base/text.h"
 #include "tests/lib/test_lib.h"
 #include "tests/sim/sim_cluster.h"
+#include "tests/sim/sim_data.h"
 #include "tests/sim/sim_history.h"
 
 #define STEPS_DEFAULT   25u
@@ -21,15 +22,18 @@ typedef struct settings {
     uint64_t from, seeds, crashes, steps;
     bool trace;
     bool one; /* only the history that --fault and --at name */
-    bool node, cluster;
+    bool node, cluster, data;
     bool trace_network;
-    uint64_t fault, at, crash_mode, again, fail, mutant;
+    uint64_t fault, at, crash_mode, again, fail, mutant, replicas;
 } settings;
 
 typedef struct totals {
     uint64_t histories, violations, crashes, reported, flips, writes, seals, merges, restarts;
     uint64_t clusters;
     sim_cluster_outcome cluster; /* sums */
+    uint64_t datas;
+    sim_data_history_outcome data; /* sums */
+    uint64_t data_reported;
 } totals;
 
 static void violation_print(const sim_history_options *options, const sim_outcome *outcome) {
@@ -149,7 +153,40 @@ static void cluster_seed_do(uint64_t seed, const settings *set, totals *sum) {
     fflush(stdout);
 }
 
+static void data_sum(sim_data_history_outcome *sum, const sim_data_history_outcome *one) {
+    sum->writes += one->writes;
+    sum->acknowledged += one->acknowledged;
+    sum->seen += one->seen;
+    sum->requests += one->requests;
+    sum->failures += one->failures;
+    sum->undecided += one->undecided;
+    sum->flips += one->flips;
+    counts_sum(&sum->counts, &one->counts);
+    sum->virtual_ms += one->virtual_ms;
+}
+
+static void data_seed_do(uint64_t seed, const settings *set, totals *sum) {
+    sim_data_history_options options = {.seed = seed,
+        .trace = set->trace,
+        .trace_network = set->trace_network,
+        .replicas = (uint32_t)set->replicas,
+        .mutant = (sim_mutant)set->mutant};
+    sim_data_history_outcome outcome;
+    sim_data_history_run(&options, &outcome);
+    sum->histories++;
+    sum->datas++;
+    sum->violations += outcome.violated;
+    sum->data_reported += outcome.reported;
+    data_sum(&sum->data, &outcome);
+    if (!outcome.violated) return;
+    printf("seed %llu (--mode data --from %llu --replicas %llu%s%s): %s\n", (unsigned long long)seed,
+        (unsigned long long)seed, (unsigned long long)set->replicas, set->mutant ? " --mutant " : "",
+        set->mutant ? sim_mutant_name(options.mutant) : "", outcome.text);
+    fflush(stdout);
+}
+
 static void seed_do(uint64_t seed, const settings *set, totals *sum) {
+    if (set->data) data_seed_do(seed, set, sum);
     if (set->cluster) cluster_seed_do(seed, set, sum);
     if (set->node) node_seed_do(seed, set, sum);
 }
@@ -167,15 +204,16 @@ static void one_do(const settings *set, totals *sum) {
 }
 
 static const char usage[] =
-    "kith_sim --from SEED --seeds N [--mode node|cluster] [--trace] [--trace-network]\n"
-    "         node: [--ops N] [--crashes N]   cluster: [--mutant N]\n"
+    "kith_sim --from SEED --seeds N [--mode node|cluster|data] [--trace] [--trace-network]\n"
+    "         node: [--ops N] [--crashes N]   cluster: [--mutant N]   data: [--replicas N] [--mutant N]\n"
     "kith_sim --mode node --from SEED --ops N --fault N --at N [--crash-mode N] [--again N] [--fail N] "
     "[--trace]\n";
 
 static bool mode_read(settings *set, const char *value) {
-    set->node = value && strcmp(value, "cluster") != 0;
-    set->cluster = value && strcmp(value, "node") != 0;
-    return set->node != set->cluster;
+    set->node = value && strcmp(value, "node") == 0;
+    set->cluster = value && strcmp(value, "cluster") == 0;
+    set->data = value && strcmp(value, "data") == 0;
+    return set->node || set->cluster || set->data;
 }
 
 static bool option_read(settings *set, const char *name, const char *value) {
@@ -185,7 +223,7 @@ static bool option_read(settings *set, const char *name, const char *value) {
     } options[] = {{"--from", &set->from}, {"--seeds", &set->seeds}, {"--ops", &set->steps},
         {"--steps", &set->steps}, {"--crashes", &set->crashes}, {"--fault", &set->fault}, {"--at", &set->at},
         {"--crash-mode", &set->crash_mode}, {"--again", &set->again}, {"--fail", &set->fail},
-        {"--mutant", &set->mutant}};
+        {"--mutant", &set->mutant}, {"--replicas", &set->replicas}};
     if (strcmp(name, "--mode") == 0) return mode_read(set, value);
     if (strcmp(name, "--fault") == 0) set->one = true;
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
@@ -235,6 +273,23 @@ static void cluster_print(const totals *sum) {
         (unsigned long long)all->counts.lost);
 }
 
+static void data_print(const totals *sum) {
+    const sim_data_history_outcome *all = &sum->data;
+    printf("%llu data histories in %llu virtual s: %llu writes, %llu acknowledged; %llu requests, %llu "
+           "failed; %llu "
+           "points seen, %llu undecided; %llu of %llu flipped bits reported; %llu deaths, %llu stops, %llu "
+           "cuts, %llu "
+           "transfers; %llu messages, %llu lost\n",
+        (unsigned long long)sum->datas, (unsigned long long)all->virtual_ms / 1000,
+        (unsigned long long)all->writes, (unsigned long long)all->acknowledged,
+        (unsigned long long)all->requests, (unsigned long long)all->failures, (unsigned long long)all->seen,
+        (unsigned long long)all->undecided, (unsigned long long)sum->data_reported,
+        (unsigned long long)all->flips, (unsigned long long)all->counts.crashes,
+        (unsigned long long)all->counts.stops, (unsigned long long)all->counts.cuts,
+        (unsigned long long)all->counts.transfers, (unsigned long long)all->counts.messages,
+        (unsigned long long)all->counts.lost);
+}
+
 int main(int count, char **arguments) {
     settings set = {.from = 1,
         .seeds = 1,
@@ -255,6 +310,7 @@ int main(int count, char **arguments) {
         seed_do(set.from + i, &set, &sum);
     if (set.node) node_print(&sum);
     if (sum.clusters) cluster_print(&sum);
+    if (sum.datas) data_print(&sum);
     printf("%llu histories, %llu violations\n", (unsigned long long)sum.histories,
         (unsigned long long)sum.violations);
     return sum.violations ? 1 : 0;

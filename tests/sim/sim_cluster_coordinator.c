@@ -33,7 +33,7 @@ static void leadership(void *ctx, bool is_leader, uint64_t term, const kith_meta
         is_leader ? ""
         : leader  ? leader->address
                   : "nobody");
-    if (is_leader) sim_check_leader(node->options.check, term, node->options.number);
+    if (is_leader && node->options.check) sim_check_leader(node->options.check, term, node->options.number);
     if (node->coordinator) kith_coordinator_leadership(node->coordinator, is_leader, term, leader);
 }
 

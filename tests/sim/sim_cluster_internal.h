@@ -27,6 +27,8 @@ struct sim_node {
     uint32_t stops_left; /* parts that have not stopped yet */
     uint32_t idle_polls;
     char violation[SIM_NODE_TEXT_BYTES];
+    bool corrupt_allowed;
+    char corruption[SIM_NODE_TEXT_BYTES];
     /* What runs, all NULL while it is off. */
     kith_transport *transport;
     kith_executor *executor, *disk_executor;
@@ -40,11 +42,14 @@ struct sim_node {
     /* Of a member. */
     kith_meta_client *client;
     kith_heartbeat *heartbeat;
+    struct sim_data_part *data; /* of a data node, for as long as the machine is there */
 };
 
 kith_node_id sim_node_id(uint32_t number);
 void sim_node_tell(const sim_node *node, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void sim_node_blame(sim_node *node, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* It cannot go on for a reason that is no crash: a violation, unless it says CORRUPT and may. */
+void sim_node_failed(sim_node *node, kith_status status, const kith_err *err, const char *what);
 /* `ctx` is a node: one of the parts that it waits for has stopped. */
 void sim_node_part_stopped(void *ctx);
 /* Shows the judge a map that the node goes by, unless it has seen this version of it. */

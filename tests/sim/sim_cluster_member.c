@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "tests/sim/sim_cluster_internal.h"
+#include "tests/sim/sim_data_node.h"
 
 #define HEARTBEAT_MS 200u
 
@@ -10,6 +11,7 @@ static void changed(void *ctx, const kith_meta_state *state, bool from_file) {
     sim_node_tell(node, "goes by map version %llu%s", (unsigned long long)state->map_version,
         from_file ? ", of its file" : "");
     sim_node_map_show(node, state);
+    if (node->data) sim_data_part_map(node->data, state, from_file);
 }
 
 static void heartbeat_fill(void *ctx, kith_codec_heartbeat *heartbeat_out) {
@@ -21,6 +23,7 @@ static void heartbeat_fill(void *ctx, kith_codec_heartbeat *heartbeat_out) {
     snprintf(heartbeat.node.name, sizeof heartbeat.node.name, "n%u", node->options.number);
     snprintf(
         heartbeat.node.address, sizeof heartbeat.node.address, "%s", sim_node_address(node->options.number));
+    if (node->data) sim_data_part_heartbeat(node->data, &heartbeat);
     *heartbeat_out = heartbeat;
 }
 
@@ -60,15 +63,21 @@ kith_status sim_member_create(sim_node *node, kith_err *err) {
         .coordinator_count = node->options.coordinator_count,
         .changed = changed,
         .ctx = node};
-    node->client = kith_meta_client_create(&options);
-    kith_status status = kith_meta_client_load(node->client, err);
+    kith_status status = node->data ? sim_data_part_open(node->data, err) : KITH_OK;
     if (status != KITH_OK) return status;
+    node->client = kith_meta_client_create(&options);
+    status = kith_meta_client_load(node->client, err);
+    if (status == KITH_OK && node->data) status = sim_data_part_recover(node->data, err);
+    if (status != KITH_OK) return status;
+    if (node->data) sim_data_part_serve(node->data);
     heartbeat_create(node, coordinators);
     kith_heartbeat_start(node->heartbeat);
     return KITH_OK;
 }
 
 void sim_member_stop(sim_node *node) {
+    if (node->data) sim_data_part_stop(node->data);
+    if (!node->client) return;
     node->stops_left++;
     kith_meta_client_stop(node->client, sim_node_part_stopped, node);
     if (!node->heartbeat) return;
@@ -81,4 +90,5 @@ void sim_member_destroy(sim_node *node) {
     kith_meta_client_destroy(node->client);
     node->heartbeat = NULL;
     node->client = NULL;
+    if (node->data) sim_data_part_close(node->data);
 }

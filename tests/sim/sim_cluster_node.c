@@ -6,6 +6,7 @@
 
 #include "host/base/alloc.h"
 #include "host/base/assert.h"
+#include "tests/sim/sim_data_node.h"
 
 #define IN_FLIGHT  64u
 #define IDLE_POLLS 4u /* after everything has stopped: late tasks of requests and timers */
@@ -52,8 +53,25 @@ void sim_node_blame(sim_node *node, const char *format, ...) {
     snprintf(node->violation, sizeof node->violation, "%s: %s", sim_node_address(node->options.number), text);
 }
 
+void sim_node_failed(sim_node *node, kith_status status, const kith_err *err, const char *what) {
+    sim_node_tell(node, "%s: %s", what, err->text);
+    if (status == KITH_CORRUPT && node->corrupt_allowed) {
+        snprintf(node->corruption, sizeof node->corruption, "%.500s", err->text);
+    } else {
+        sim_node_blame(node, "%s: %.250s", what, err->text);
+    }
+}
+
+void sim_node_corrupt_allow(sim_node *node) {
+    node->corrupt_allowed = true;
+}
+
+const char *sim_node_corruption(const sim_node *node) {
+    return node->corruption[0] ? node->corruption : NULL;
+}
+
 void sim_node_map_show(sim_node *node, const kith_meta_state *state) {
-    if (state->map_version == node->shown_version) return;
+    if (!node->options.check || state->map_version == node->shown_version) return;
     kith_buf buf;
     kith_buf_init(&buf);
     const kith_meta_fsm view = {.state = *state}; /* borrowed, to be encoded */
@@ -87,12 +105,14 @@ sim_node *sim_node_create(const sim_node_options *options) {
     node->id = sim_node_id(options->number);
     node->host = kith_transport_sim_host(options->network, sim_node_address(options->number));
     lies_set(node);
+    if (options->data && !options->is_coordinator) node->data = sim_data_part_create(node, options->data);
     return node;
 }
 
 void sim_node_destroy(sim_node *node) {
     if (!node) return;
     kith_assert(node->transport == NULL);
+    sim_data_part_destroy(node->data);
     sim_env_destroy(node->machine);
     kith_free(node);
 }
@@ -143,7 +163,7 @@ void sim_node_start(sim_node *node) {
         sim_env_restart(node->machine);
     }
     /* A coordinator learns only from others how much of its log counts; a dead disk may have lost a member's last map. */
-    if (node->options.is_coordinator || node->crashed)
+    if (node->options.check && (node->options.is_coordinator || node->crashed))
         sim_check_map_forgotten(node->options.check, node->options.number);
     node->crashed = false;
     node->shown_version = 0;
@@ -152,12 +172,11 @@ void sim_node_start(sim_node *node) {
     kith_status status = parts_start(node, &err);
     node->state = SIM_NODE_RUNNING;
     if (status == KITH_OK) return;
-    sim_node_tell(node, "cannot start: %s", err.text);
     if (sim_env_crashed(node->machine)) {
         sim_node_crash(node, SIM_CRASH_LOSE_ALL, KITH_TRANSPORT_SIM_SILENT); /* in the middle of it */
     } else {
         sim_node_stop(node);
-        sim_node_blame(node, "cannot start: %s", err.text);
+        sim_node_failed(node, status, &err, "cannot start");
     }
 }
 

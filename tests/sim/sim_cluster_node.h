@@ -25,17 +25,30 @@ typedef enum sim_mutant {
 } sim_mutant;
 const char *sim_mutant_name(sim_mutant mutant);
 
+#define SIM_DATA_SHARDS_MAX 64u
+
+/* Of data nodes. */
+typedef struct sim_data_options {
+    uint64_t seed;
+    uint32_t seal_rows;
+    uint64_t seal_idle_ms;
+    uint32_t request_window;
+    uint64_t log_file_bytes, log_retain_bytes;
+    double flush_chance; /* that a write to the store also flushes it */
+} sim_data_options;
+
 typedef struct sim_node_options {
     sim_env *machine; /* taken: destroyed with the node */
     kith_transport_sim_network *network;
-    sim_check *check;
-    uint32_t number; /* for the judge */
+    sim_check *check; /* of metadata; NULL: another judge looks at other things */
+    uint32_t number;  /* for the judge */
     bool is_coordinator;
     bool is_spare; /* a coordinator that is no first member: it waits to be joined */
     /* The first coordinators; every node has this list in its configuration. */
     uint32_t coordinator_count;
     uint32_t snapshot_threshold;
-    bool one_executor; /* everything on one thread, or the disk apart */
+    bool one_executor;            /* everything on one thread, or the disk apart */
+    const sim_data_options *data; /* members are data nodes; NULL: they have only heartbeats and the map */
     sim_mutant mutant;
     void (*tell)(void *ctx, const char *text); /* may be NULL */
     void *ctx;
@@ -67,6 +80,10 @@ void sim_node_pause(sim_node *node, bool paused);
 bool sim_node_is_paused(const sim_node *node);
 /* NULL: none. */
 const char *sim_node_violation(const sim_node *node);
+/* A bit of its disk was flipped: it may say CORRUPT from then on. */
+void sim_node_corrupt_allow(sim_node *node);
+/* What it said then; NULL: it did not. */
+const char *sim_node_corruption(const sim_node *node);
 /* Moves stopping on, notices a machine that died, shows the judge what changed. */
 void sim_node_poll(sim_node *node);
 

@@ -1,0 +1,207 @@
+/* The history of data: what happens when, and what must be true in the end. */
+#include "tests/sim/sim_data.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/sim/sim_data_check.h"
+#include "tests/sim/sim_data_client.h"
+#include "tests/sim/sim_data_value.h"
+
+#define READY_MS  20000ULL /* from the first start to all collections, at most */
+#define LIVE_MS   15000ULL /* from healing to an acknowledged write of every shard, at most */
+#define SETTLE_MS 40000ULL /* to one map everywhere: as in sim_cluster.c */
+#define IDLE_MS   10000ULL /* for the clients' last requests */
+#define AUDIT_MS  20000ULL
+
+typedef struct sim_data_history {
+    const sim_data_history_options *options;
+    sim_world world;
+    sim_data_options node_options;
+    sim_data_check *check;
+    sim_data_client *client;
+    bool flipped, reported;
+} sim_data_history;
+
+/* --- the phases of a history --- */
+
+/* CORRUPT after a bit was flipped is the right answer, and the end of the history. */
+static void corruption_look(sim_data_history *history) {
+    sim_world *world = &history->world;
+    const char *text = sim_data_client_corruption(history->client);
+    for (uint32_t i = 0; i < world->node_count && !text; i++)
+        text = sim_node_corruption(world->nodes[i]);
+    if (!text) return;
+    if (!history->flipped) sim_world_blame(world, "CORRUPT without a flipped bit: %.300s", text);
+    sim_world_tell(world, "the flipped bit is reported: %s", text);
+    history->reported = true;
+    world->over = true;
+}
+
+static void look(void *ctx) {
+    sim_data_history *history = ctx;
+    const char *violation = sim_data_check_violation(history->check);
+    if (!violation) violation = sim_data_client_violation(history->client);
+    if (violation) sim_world_blame(&history->world, "%s", violation);
+    if (!history->reported) corruption_look(history);
+}
+
+/* Until `is_so`, or it is a violation. */
+static void await(sim_data_history *history, bool (*is_so)(const sim_data_history *history), uint64_t ms,
+    const char *otherwise) {
+    sim_world *world = &history->world;
+    uint64_t end_ms = sim_world_now_ms(world) + ms;
+    while (!world->over && !is_so(history)) {
+        if (sim_world_now_ms(world) > end_ms)
+            sim_world_blame(world, "%s within %llu ms", otherwise, (unsigned long long)ms);
+        sim_world_run_for(world, 20 * SIM_MS);
+    }
+}
+
+static bool is_ready(const sim_data_history *history) {
+    return sim_data_client_is_ready(history->client);
+}
+
+static bool is_idle(const sim_data_history *history) {
+    return sim_data_client_is_idle(history->client);
+}
+
+static void preparation(sim_data_history *history) {
+    sim_data_client_prepare(history->client);
+    await(history, is_ready, READY_MS, "the collections could not be created");
+    sim_data_client_start(history->client);
+    sim_world_run_for(&history->world, (100 + sim_world_below(&history->world, 500)) * SIM_MS);
+}
+
+static void recovery(sim_data_history *history) {
+    sim_world *world = &history->world;
+    if (world->over) return;
+    sim_world_heal(world);
+    uint64_t healed_ns = kith_env_now_ns(world->env), end_ms = sim_world_now_ms(world) + LIVE_MS;
+    while (!world->over && !sim_data_client_is_served(history->client, healed_ns)) {
+        if (sim_world_now_ms(world) > end_ms)
+            sim_world_blame(
+                world, "not every shard was written and searched within %llu ms of healing", LIVE_MS);
+        sim_world_run_for(world, 20 * SIM_MS);
+    }
+}
+
+static void settling(sim_data_history *history) {
+    sim_world *world = &history->world;
+    sim_data_client_stop(history->client);
+    await(history, is_idle, IDLE_MS, "a request of a client did not end");
+    sim_world_one_map_await(world, SETTLE_MS);
+    if (world->over) return;
+    sim_data_client_audit(history->client);
+    await(history, is_idle, AUDIT_MS, "the audit did not end");
+    if (world->over) return;
+    sim_data_check_finish(history->check);
+    look(history);
+}
+
+/* --- set-up --- */
+
+static void node_options_draw(sim_data_history *history) {
+    sim_world *world = &history->world;
+    history->node_options = (sim_data_options){.seed = history->options->seed,
+        .seal_rows = 8 + (uint32_t)sim_world_below(world, 30),
+        .seal_idle_ms = 200 + sim_world_below(world, 3000),
+        .request_window = 512,
+        .log_file_bytes = 1024ULL << sim_world_below(world, 5),
+        .flush_chance = sim_world_below(world, 2) ? 0.05 : 0};
+}
+
+static void node_create(sim_data_history *history, uint32_t number, bool one_executor) {
+    sim_node_options options = sim_world_node_options(&history->world, history->options->seed, number);
+    options.snapshot_threshold = 64;
+    options.one_executor = one_executor;
+    options.mutant = history->options->mutant;
+    options.data = &history->node_options;
+    history->world.nodes[number] = sim_node_create(&options);
+}
+
+static void client_create(sim_data_history *history) {
+    static const char *addresses[SIM_COORDINATORS_MAX];
+    sim_world *world = &history->world;
+    for (uint32_t i = 0; i < world->coordinator_count; i++)
+        addresses[i] = sim_node_address(i);
+    sim_data_client_options options = {.env = world->env,
+        .network = world->network,
+        .address = "client:7442",
+        .coordinators = addresses,
+        .coordinator_count = world->coordinator_count,
+        .collection_count = 1 + (uint32_t)sim_world_below(world, SIM_DATA_COLLECTIONS_MAX),
+        .point_count = 8 + (uint32_t)sim_world_below(world, 32),
+        .shard_counts = {1 + (uint32_t)sim_world_below(world, 3), 1 + (uint32_t)sim_world_below(world, 2)},
+        .dim = 2 + (uint32_t)sim_world_below(world, SIM_DATA_DIM_MAX - 1),
+        .replication_factor = history->options->replicas,
+        .seed = history->options->seed,
+        .tell = world->trace ? sim_world_tell_text : NULL,
+        .ctx = world};
+    history->check = sim_data_check_create(options.collection_count, options.point_count);
+    options.check = history->check;
+    history->client = sim_data_client_create(&options);
+}
+
+static void setup(sim_data_history *history) {
+    sim_world *world = &history->world;
+    sim_world_init(world, history->options->seed, 0x64617461 /* "data" */, history->options->trace,
+        history->options->trace_network);
+    world->look = look;
+    world->ctx = history;
+    world->coordinator_count = sim_world_below(world, 4) ? 3 : 1;
+    world->node_count = world->coordinator_count + 3 + (uint32_t)sim_world_below(world, 2);
+    bool one_executor = sim_world_below(world, 2);
+    sim_world_weights_draw(world);
+    node_options_draw(history);
+    sim_world_hosts_make(world);
+    client_create(history);
+    for (uint32_t i = 0; i < world->node_count; i++)
+        node_create(history, i, one_executor);
+    for (uint32_t i = 0; i < world->node_count; i++)
+        sim_world_node_start(world, i);
+}
+
+/* --- the end --- */
+
+static void outcome_fill(const sim_data_history *history, sim_data_history_outcome *outcome) {
+    outcome->writes = sim_data_check_write_count(history->check);
+    outcome->acknowledged = sim_data_check_done_count(history->check);
+    outcome->seen = sim_data_check_seen_count(history->check);
+    outcome->undecided = sim_data_check_undecided_count(history->check);
+    outcome->requests = sim_data_client_request_count(history->client);
+    outcome->failures = sim_data_client_failure_count(history->client);
+    outcome->flips = history->flipped;
+    outcome->virtual_ms = sim_world_now_ms(&history->world);
+}
+
+static bool client_is_idle(void *ctx) {
+    return is_idle(ctx);
+}
+
+static void teardown(sim_data_history *history, sim_data_history_outcome *outcome) {
+    sim_data_client_stop(history->client);
+    sim_data_client_disconnect(history->client);
+    bool closed = sim_world_close(&history->world, client_is_idle, history);
+    outcome->counts = history->world.counts;
+    outcome->violated = history->world.text[0];
+    outcome->reported = history->reported && !outcome->violated;
+    snprintf(outcome->text, sizeof outcome->text, "%s", history->world.text);
+    if (!closed) return; /* it is left as it is: the violation says so */
+    sim_data_client_destroy(history->client);
+    sim_world_fini(&history->world);
+    sim_data_check_destroy(history->check);
+}
+
+void sim_data_history_run(const sim_data_history_options *options, sim_data_history_outcome *outcome_out) {
+    *outcome_out = (sim_data_history_outcome){0};
+    sim_data_history history = {.options = options};
+    setup(&history);
+    sim_world_run_for(&history.world, 300 * SIM_MS);
+    preparation(&history);
+    sim_world_trouble(&history.world, 800 + sim_world_below(&history.world, 2500));
+    recovery(&history);
+    settling(&history);
+    outcome_fill(&history, outcome_out);
+    teardown(&history, outcome_out);
+}

@@ -1,0 +1,31 @@
+/* One history of the data of a simulated cluster: coordinators, data nodes with log, store and shards, clients that write and read
+ * points through a query node's own stack; a network and disks that fail as the seed decides; then everything is healed, must
+ * serve again within bounded time, and sim_data_check.h judges what was answered.
+ *
+ * Threads: one. A history is a function of its options. */
+#ifndef KITH_TESTS_SIM_SIM_DATA_H
+#define KITH_TESTS_SIM_SIM_DATA_H
+
+#include "tests/sim/sim_world.h"
+
+typedef struct sim_data_history_options {
+    uint64_t seed;
+    bool trace;
+    bool trace_network; /* every message too */
+    uint32_t replicas;  /* of each shard; 0: as the seed has it */
+    sim_mutant mutant;  /* a fault built into the nodes, which must be found */
+} sim_data_history_options;
+
+typedef struct sim_data_history_outcome {
+    bool violated;
+    bool reported;  /* a flipped bit was reported as CORRUPT */
+    char text[500]; /* of the violation */
+    uint64_t writes, acknowledged, seen, requests, failures, undecided;
+    uint64_t flips;
+    sim_world_counts counts;
+    uint64_t virtual_ms;
+} sim_data_history_outcome;
+
+void sim_data_history_run(const sim_data_history_options *options, sim_data_history_outcome *outcome_out);
+
+#endif

@@ -1,0 +1,249 @@
+#include "tests/sim/sim_data_node.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/base/alloc.h"
+#include "host/base/assert.h"
+#include "host/base/map.h"
+#include "host/query/query_serve.h"
+#include "tests/sim/sim_cluster_internal.h"
+
+#define DIR_LOG      "/data/log"
+#define DIR_SEGMENTS "/data/segments"
+#define SEARCHES     2u /* threads */
+#define SECOND_NS    1000000000ULL
+
+struct sim_data_part {
+    sim_node *node;
+    sim_data_options options;
+    kith_store_sim_disk *disk;
+    uint64_t *given; /* [given_count] ids of shards, rising: what the map gives this node */
+    uint32_t given_count;
+    /* While it is on. */
+    kith_executor *owner, *search, *background, *log_executor;
+    kith_store *store;
+    kith_store_log *log;
+    kith_shard_node shared;
+    kith_shard_set *shards;
+    kith_query_serve *serve;
+    kith_map *log_streams; /* those that the log had entries of when it was opened */
+    bool recovered;
+};
+
+/* Every flush fails on a machine that is dead: what it wrote last is lost. */
+static kith_status before_flush(void *ctx, kith_err *err) {
+    const sim_data_part *part = ctx;
+    if (sim_env_crashed(part->node->machine)) return kith_err_set(err, KITH_IO, "crashed");
+    return KITH_OK;
+}
+
+sim_data_part *sim_data_part_create(sim_node *node, const sim_data_options *options) {
+    sim_data_part *part = kith_alloc_zero(sizeof *part);
+    part->node = node;
+    part->options = *options;
+    part->disk = kith_store_sim_disk_create(
+        options->seed + node->options.number, options->flush_chance, before_flush, part);
+    return part;
+}
+
+void sim_data_part_destroy(sim_data_part *part) {
+    if (!part) return;
+    kith_assert(part->shards == NULL);
+    kith_store_sim_disk_destroy(part->disk);
+    kith_free(part->given);
+    kith_free(part);
+}
+
+/* --- start --- */
+
+static kith_status executors_create(sim_data_part *part, kith_err *err) {
+    kith_env *env = part->node->env;
+    kith_status status = kith_executor_create(env, "owner", 1, &part->owner, err);
+    if (status == KITH_OK) status = kith_executor_create(env, "search", SEARCHES, &part->search, err);
+    if (status == KITH_OK) status = kith_executor_create(env, "background", 1, &part->background, err);
+    if (status == KITH_OK) status = kith_executor_create(env, "log", 1, &part->log_executor, err);
+    return status;
+}
+
+static void shared_fill(sim_data_part *part) {
+    const sim_data_options *options = &part->options;
+    part->shared = (kith_shard_node){.env = part->node->env,
+        .segment_dir = DIR_SEGMENTS,
+        .store = part->store,
+        .owner = part->owner,
+        .search = part->search,
+        .background = part->background,
+        .compute = kith_compute_ref(),
+        .seal_bytes = 1 << 20,
+        .seal_rows = options->seal_rows,
+        .seal_idle_ns = options->seal_idle_ms * 1000000ULL,
+        .merge_bytes_max = 1 << 20,
+        .request_window = options->request_window,
+        .read_slice_points = 8,
+        .write_queue_bytes_max = 1 << 20};
+}
+
+kith_status sim_data_part_open(sim_data_part *part, kith_err *err) {
+    kith_status status = kith_dir_make(part->node->env, DIR_SEGMENTS, err);
+    if (status == KITH_OK) status = executors_create(part, err);
+    if (status == KITH_OK) status = kith_store_sim_open(part->disk, &part->store, err);
+    if (status != KITH_OK) return status;
+    shared_fill(part);
+    part->shards = kith_shard_set_create(&part->shared);
+    part->log_streams = kith_map_create(16);
+    part->given_count = 0;
+    part->recovered = false;
+    return KITH_OK;
+}
+
+static kith_status entry_replay(void *ctx, const kith_log_entry *entry, kith_err *err) {
+    sim_data_part *part = ctx;
+    kith_map_put(part->log_streams, &entry->stream, sizeof entry->stream, 0);
+    return kith_shard_set_replay(part->shards, entry, err);
+}
+
+kith_status sim_data_part_recover(sim_data_part *part, kith_err *err) {
+    const kith_store_log_options options = {.env = part->node->env,
+        .dir = DIR_LOG,
+        .executor = part->log_executor,
+        .file_bytes = part->options.log_file_bytes,
+        .retain_bytes = part->options.log_retain_bytes,
+        .pending_bytes_max = 1 << 20,
+        .replay = entry_replay,
+        .replay_ctx = part};
+    kith_status status = kith_store_log_open(&options, &part->log, err);
+    if (status != KITH_OK) return status;
+    part->shared.log = part->log;
+    status = kith_shard_set_start(part->shards, err);
+    part->recovered = status == KITH_OK;
+    return status;
+}
+
+void sim_data_part_serve(sim_data_part *part) {
+    part->serve = kith_query_serve_create(&(kith_query_serve_options){
+        .env = part->node->env,
+        .transport = part->node->transport,
+        .shards = part->shards,
+        .meta = kith_meta_client_meta(part->node->client),
+        .search = part->search,
+        .write = part->owner,
+    });
+}
+
+/* --- which shards --- */
+
+static bool shard_is_on(const kith_meta_shard *shard, uint32_t number) {
+    for (uint32_t i = 0; i < shard->replica_count; i++) {
+        if (shard->replicas[i] == number) return true;
+    }
+    return false;
+}
+
+static bool is_given(const uint64_t *given, uint32_t count, uint64_t shard_id) {
+    for (uint32_t i = 0; i < count; i++) {
+        if (given[i] == shard_id) return true;
+    }
+    return false;
+}
+
+/* Entries of a shard that was not open when the log was read went by. */
+static bool replay_was_missed(const sim_data_part *part, uint64_t shard_id) {
+    uint64_t unused;
+    if (!part->recovered || !kith_map_get(part->log_streams, &shard_id, sizeof shard_id, &unused))
+        return false;
+    kith_shard *shard = kith_shard_set_find(part->shards, shard_id);
+    if (shard) kith_shard_set_release(part->shards, shard);
+    return !shard;
+}
+
+static void shard_open(sim_data_part *part, uint64_t shard_id, const kith_schema *schema) {
+    kith_err err;
+    if (replay_was_missed(part, shard_id)) {
+        sim_node_blame(
+            part->node, "shard %llu was not open when the log was read", (unsigned long long)shard_id);
+        return;
+    }
+    kith_status status = kith_shard_set_open(part->shards, shard_id, schema, false, &err);
+    if (status == KITH_OK && part->recovered) status = kith_shard_set_start(part->shards, &err);
+    if (status == KITH_OK || status == KITH_EXISTS || sim_env_crashed(part->node->machine)) return;
+    sim_node_failed(part->node, status, &err, "a shard does not open");
+}
+
+static void collection_open(sim_data_part *part, const kith_meta_collection *collection, uint32_t number,
+    uint64_t *given, uint32_t *count) {
+    for (uint32_t i = 0; collection->shards && i < collection->collection.shard_count; i++) {
+        uint64_t shard_id = collection->collection.shard_id_first + i;
+        if (!shard_is_on(&collection->shards[i], number)) continue;
+        kith_assert(*count < SIM_DATA_SHARDS_MAX);
+        given[(*count)++] = shard_id;
+        shard_open(part, shard_id, &collection->collection.schema);
+    }
+}
+
+static void dropped(void *ctx, kith_status status, const kith_err *err) {
+    (void)ctx, (void)status, (void)err;
+}
+
+static void shards_drop(sim_data_part *part, const uint64_t *before, uint32_t before_count) {
+    for (uint32_t i = 0; i < before_count; i++) {
+        if (is_given(part->given, part->given_count, before[i])) continue;
+        kith_map_remove(part->log_streams, &before[i], sizeof before[i]);
+        kith_shard_set_drop(part->shards, before[i], dropped, NULL);
+    }
+}
+
+void sim_data_part_map(sim_data_part *part, const kith_meta_state *state, bool from_file) {
+    const kith_node *self = kith_meta_state_node_of_id(state, &part->node->id);
+    if (!self) return; /* not registered yet: nothing is said of this node's shards */
+    uint64_t *before = part->given;
+    uint32_t before_count = part->given_count;
+    part->given = kith_alloc_array(SIM_DATA_SHARDS_MAX, sizeof *part->given);
+    part->given_count = 0;
+    for (uint32_t i = 0; i < state->collection_count; i++)
+        collection_open(part, state->collections[i], self->number, part->given, &part->given_count);
+    if (!from_file) shards_drop(part, before, before_count);
+    kith_free(before);
+}
+
+/* --- what others see of it --- */
+
+void sim_data_part_heartbeat(const sim_data_part *part, kith_codec_heartbeat *heartbeat) {
+    heartbeat->shards = part->given_count;
+    for (uint32_t i = 0; i < part->given_count; i++) {
+        kith_shard *shard = kith_shard_set_find(part->shards, part->given[i]);
+        if (!shard) continue;
+        kith_shard_stats stats;
+        kith_shard_stats_read(shard, &stats);
+        heartbeat->points += stats.points;
+        heartbeat->vector_bytes += stats.vector_bytes;
+        kith_shard_set_release(part->shards, shard);
+    }
+}
+
+/* --- the end --- */
+
+void sim_data_part_stop(sim_data_part *part) {
+    if (!part->shards) return;
+    part->node->stops_left++;
+    kith_shard_set_close(part->shards, sim_node_part_stopped, part->node);
+}
+
+void sim_data_part_close(sim_data_part *part) {
+    kith_store_log_close(part->log);
+    kith_executor_destroy(part->log_executor);
+    kith_executor_destroy(part->search);
+    kith_executor_destroy(part->background);
+    kith_executor_destroy(part->owner);
+    kith_query_serve_destroy(part->serve);
+    kith_shard_set_destroy(part->shards);
+    kith_shard_node_fini(&part->shared);
+    if (part->log_streams) kith_map_destroy(part->log_streams);
+    kith_store_close(part->store);
+    part->owner = part->search = part->background = part->log_executor = NULL;
+    part->serve = NULL;
+    part->shards = NULL;
+    part->log = NULL;
+    part->log_streams = NULL;
+    part->store = NULL;
+}
