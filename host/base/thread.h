@@ -17,6 +17,7 @@ typedef enum kith_lock_rank {
     KITH_RANK_META = 20,
     KITH_RANK_QUERY = 30,
     KITH_RANK_TRANSPORT = 40,
+    KITH_RANK_REPLICA = 45,
     KITH_RANK_SHARD_SET = 50,
     KITH_RANK_SHARD = 60,
     KITH_RANK_STORE = 70,

@@ -1,0 +1,251 @@
+/* Copies of shards for those that lack too much: each is taken once and read in pieces, by its id, until nobody has asked for it for
+ * a while. */
+#include "host/base/alloc.h"
+#include "host/base/log.h"
+#include "host/replica/replica_internal.h"
+
+/* A copy holds the files of the moment at which it was taken, so there are few, and none for long. */
+#define SOURCES_MAX    4u
+#define SOURCE_IDLE_NS (60000 * MS_NS)
+#define SOURCE_LOOK_NS (15000 * MS_NS)
+
+struct replica_source {
+    replica_source *next;
+    uint64_t id, shard_id;
+    kith_node_id reader;
+    kith_shard_snapshot *snapshot;
+    uint64_t used_ns;
+    bool is_busy; /* one piece at a time */
+};
+
+typedef struct source_begin {
+    kith_shard_snapshot_begin begin;
+    kith_replica_set *set;
+    kith_transport_request *request;
+    kith_codec_fetch_request fetch;
+} source_begin;
+
+static void refuse(
+    kith_replica_set *set, kith_transport_request *request, kith_status status, const kith_err *err) {
+    kith_transport_reply(request, set->options.transport, status, NULL, 0, err);
+}
+
+/* --- the table --- */
+
+static void sources_free(replica_source *source) {
+    while (source) {
+        replica_source *next = source->next;
+        kith_shard_snapshot_end(source->snapshot);
+        kith_free(source);
+        source = next;
+    }
+}
+
+/* Those that are of no use any more, taken out. `reader` and `shard_id`: who begins anew. */
+static replica_source *sources_take_locked(
+    kith_replica_set *set, uint64_t before_ns, const kith_node_id *reader, uint64_t shard_id) {
+    replica_source *taken = NULL, **link = &set->sources;
+    while (*link) {
+        replica_source *source = *link;
+        bool anew = reader && source->shard_id == shard_id &&
+                    memcmp(source->reader.bytes, reader->bytes, sizeof reader->bytes) == 0;
+        if (source->is_busy || !(anew || source->used_ns < before_ns)) {
+            link = &source->next;
+            continue;
+        }
+        *link = source->next;
+        source->next = taken;
+        taken = source;
+        set->source_count--;
+    }
+    return taken;
+}
+
+static void sources_look(kith_task *task) {
+    kith_replica_set *set =
+        (kith_replica_set *)(void *)((char *)task - offsetof(kith_replica_set, sources_timer.task));
+    uint64_t now_ns = replica_now_ns(set);
+    kith_mutex_lock(&set->sources_mutex);
+    uint64_t before_ns = set->sources_stopped      ? UINT64_MAX
+                         : now_ns > SOURCE_IDLE_NS ? now_ns - SOURCE_IDLE_NS
+                                                   : 0;
+    replica_source *taken = sources_take_locked(set, before_ns, NULL, 0);
+    bool again = set->sources && !set->sources_stopped;
+    set->sources_timed = again;
+    kith_mutex_unlock(&set->sources_mutex);
+    sources_free(taken);
+    if (!again) return;
+    set->sources_timer.due_ns = now_ns + SOURCE_LOOK_NS;
+    kith_timer_start(&set->sources_timer);
+}
+
+static void source_add(kith_replica_set *set, replica_source *source) {
+    kith_mutex_lock(&set->sources_mutex);
+    source->id = ++set->source_id;
+    source->next = set->sources;
+    set->sources = source;
+    set->source_count++;
+    bool first = !set->sources_timed;
+    set->sources_timed = true;
+    kith_mutex_unlock(&set->sources_mutex);
+    if (!first) return;
+    set->sources_timer = (kith_timer){.task = {.run = sources_look},
+        .executor = set->options.node->background,
+        .due_ns = replica_now_ns(set) + SOURCE_LOOK_NS};
+    kith_timer_start(&set->sources_timer);
+}
+
+/* NULL: there is none. Busy until source_done. */
+static replica_source *source_use(kith_replica_set *set, const kith_codec_fetch_request *fetch) {
+    kith_mutex_lock(&set->sources_mutex);
+    replica_source *source = set->sources;
+    while (source && (source->id != fetch->snapshot_id || source->shard_id != fetch->shard_id))
+        source = source->next;
+    if (source && (source->is_busy || set->sources_stopped)) source = NULL;
+    if (source) source->is_busy = true;
+    kith_mutex_unlock(&set->sources_mutex);
+    return source;
+}
+
+static void source_done(kith_replica_set *set, replica_source *source) {
+    kith_mutex_lock(&set->sources_mutex);
+    source->is_busy = false;
+    source->used_ns = replica_now_ns(set);
+    replica_source *taken = set->sources_stopped ? sources_take_locked(set, UINT64_MAX, NULL, 0) : NULL;
+    kith_mutex_unlock(&set->sources_mutex);
+    sources_free(taken);
+}
+
+/* --- pieces --- */
+
+static void piece_reply(kith_replica_set *set, kith_transport_request *request,
+    const kith_codec_fetch_request *fetch, replica_source *source) {
+    kith_err err;
+    kith_buf bytes;
+    kith_codec_fetch_reply reply = {.snapshot_id = source->id, .offset = fetch->offset};
+    void *data = kith_alloc(fetch->bytes_max);
+    kith_shard_snapshot_describe(source->snapshot, &reply.epoch, &reply.sequence, &reply.total_bytes);
+    kith_status status =
+        kith_shard_snapshot_read(source->snapshot, fetch->offset, data, fetch->bytes_max, &reply.bytes, &err);
+    if (status == KITH_OK) {
+        kith_buf_init(&bytes);
+        reply.data = data;
+        kith_codec_fetch_reply_encode(&reply, &bytes);
+        kith_transport_reply(request, set->options.transport, KITH_OK, bytes.data, bytes.bytes, NULL);
+        kith_buf_fini(&bytes);
+    } else {
+        refuse(set, request, status, &err);
+    }
+    kith_free(data);
+}
+
+/* On the background executor. */
+static void source_began(kith_shard_snapshot_begin *begin, kith_status status, kith_shard_snapshot *snapshot,
+    const kith_err *err) {
+    source_begin *own = (source_begin *)begin;
+    kith_replica_set *set = own->set;
+    if (status == KITH_OK) {
+        replica_source *source = kith_alloc_zero(sizeof *source);
+        source->shard_id = own->fetch.shard_id;
+        source->reader = own->request->from;
+        source->snapshot = snapshot;
+        source->is_busy = true;
+        source_add(set, source);
+        piece_reply(set, own->request, &own->fetch, source);
+        source_done(set, source);
+    } else {
+        refuse(set, own->request, status, err);
+    }
+    kith_free(own);
+}
+
+/* --- begin --- */
+
+static kith_status may_begin(
+    kith_replica_set *set, const kith_transport_request *request, uint64_t shard_id, kith_err *err) {
+    kith_mutex_lock(&set->sources_mutex);
+    replica_source *taken = sources_take_locked(set, 0, &request->from, shard_id);
+    bool is_full = set->source_count >= SOURCES_MAX, is_stopped = set->sources_stopped;
+    kith_mutex_unlock(&set->sources_mutex);
+    sources_free(taken);
+    if (is_stopped) return kith_err_set(err, KITH_CLOSED, "this node is shutting down");
+    if (is_full) return kith_err_set(err, KITH_BUSY, "%u copies of shards are being read", SOURCES_MAX);
+    return KITH_OK;
+}
+
+static kith_status source_begin_start(kith_replica_set *set, kith_transport_request *request,
+    const kith_codec_fetch_request *fetch, kith_err *err) {
+    kith_status status = may_begin(set, request, fetch->shard_id, err);
+    if (status != KITH_OK) return status;
+    kith_shard *shard = kith_shard_set_find(set->options.shards, fetch->shard_id);
+    if (!shard) {
+        return kith_err_set(
+            err, KITH_STALE_MAP, "shard %llu is not on this node", (unsigned long long)fetch->shard_id);
+    }
+    status = kith_shard_health(shard, err);
+    if (status == KITH_OK) {
+        source_begin *own = kith_alloc_zero(sizeof *own);
+        *own =
+            (source_begin){.begin = {.done = source_began}, .set = set, .request = request, .fetch = *fetch};
+        kith_log_info("shard_copied", kith_kv_u64("shard", fetch->shard_id));
+        kith_shard_snapshot_begin_start(shard, &own->begin);
+    }
+    kith_shard_set_release(set->options.shards, shard);
+    return status;
+}
+
+void replica_fetch_handle(void *ctx, kith_transport_request *request) {
+    kith_replica_set *set = ctx;
+    kith_codec_fetch_request fetch;
+    kith_err err;
+    kith_status status = kith_codec_fetch_request_decode(request->bytes, request->byte_count, &fetch, &err);
+    if (status == KITH_OK && fetch.snapshot_id == 0) {
+        status = source_begin_start(set, request, &fetch, &err);
+        if (status == KITH_OK) return;
+    }
+    if (status != KITH_OK) {
+        refuse(set, request, status, &err);
+        return;
+    }
+    replica_source *source = source_use(set, &fetch);
+    if (!source) {
+        kith_err_set(&err, KITH_NOT_FOUND, "copy %llu of shard %llu is not held",
+            (unsigned long long)fetch.snapshot_id, (unsigned long long)fetch.shard_id);
+        refuse(set, request, KITH_NOT_FOUND, &err);
+        return;
+    }
+    piece_reply(set, request, &fetch, source);
+    source_done(set, source);
+}
+
+static void sources_end_run(kith_task *task) {
+    kith_replica_set *set =
+        (kith_replica_set *)(void *)((char *)task - offsetof(kith_replica_set, sources_task));
+    kith_mutex_lock(&set->sources_mutex);
+    replica_source *taken = sources_take_locked(set, UINT64_MAX, NULL, 0);
+    kith_mutex_unlock(&set->sources_mutex);
+    sources_free(taken);
+    kith_executor_post(set->owner, &set->sources_ended_task);
+}
+
+static void sources_ended(kith_task *task) {
+    kith_replica_set *set =
+        (kith_replica_set *)(void *)((char *)task - offsetof(kith_replica_set, sources_ended_task));
+    replica_unuse(set, NULL);
+}
+
+void replica_sources_stop(kith_replica_set *set) {
+    kith_mutex_lock(&set->sources_mutex);
+    set->sources_stopped = true;
+    bool timed = set->sources_timed;
+    kith_mutex_unlock(&set->sources_mutex);
+    if (timed) (void)kith_timer_cancel(&set->sources_timer); /* if it runs, it sees the mark */
+    replica_use(set, NULL);
+    set->sources_task.run = sources_end_run;
+    set->sources_ended_task.run = sources_ended;
+    kith_executor_post(set->options.node->background, &set->sources_task);
+}
+
+void replica_sources_end(kith_replica_set *set) {
+    sources_free(set->sources);
+}

@@ -1,0 +1,197 @@
+/* The replicas of a data node inside; private to host/replica/replica_*.c (the step machine has its own).
+ *
+ * Threads: the shards' owner executor, except where it says so. */
+#ifndef KITH_REPLICA_REPLICA_INTERNAL_H
+#define KITH_REPLICA_REPLICA_INTERNAL_H
+
+#include "host/base/arena.h"
+#include "host/base/map.h"
+#include "host/base/thread.h"
+#include "host/codec/codec_replica.h"
+#include "host/replica/replica.h"
+#include "host/shard/shard_replica.h"
+#include "host/shard/shard_snapshot.h"
+
+#define MS_NS UINT64_C(1000000)
+
+typedef struct replica replica;
+typedef struct replica_sending replica_sending;
+typedef struct replica_receipt replica_receipt;
+typedef struct replica_change replica_change;
+typedef struct replica_install replica_install;
+typedef struct replica_source replica_source;
+typedef struct replica_compare replica_compare;
+
+/* What any thread may see of a replica; under the set's mutex. Shown before anything that follows from it is told to others: a
+ * reader that looks after a write was acknowledged finds it in `needed`. */
+typedef struct replica_shown {
+    bool is_open, is_installing;
+    kith_replica_status status;
+    uint64_t needed; /* a read that sees all up to it sees all that was acknowledged before */
+    uint64_t applied;
+} replica_shown;
+
+struct replica {
+    kith_replica_set *set;
+    uint64_t shard_id;
+    replica *previous, *next; /* in the set */
+    kith_task link_task;
+    kith_shard_gate gate;
+    kith_shard *shard;       /* held; NULL before its start, while it is replaced, and once it was let go */
+    kith_replica_step *step; /* NULL until the shard has started and a map names it */
+    kith_replica_config config; /* the newest; epoch 0: none */
+    bool let_go, is_acting;
+    uint32_t uses; /* of what is under way and comes back to it */
+    uint64_t applied, due_ns;
+    replica_sending *sendings; /* under way, to be cancelled */
+    replica_receipt *receipts; /* not answered yet */
+    kith_replica_wait *waits;
+    uint64_t waits_due_ns;
+    bool is_queued;             /* for a proposal, of `wanted` */
+    uint64_t handed_over_epoch; /* the last that was to be handed over */
+    replica *queue_next;
+    kith_replica_config wanted;
+    replica_install *install;
+    uint32_t install_from; /* number of the node; 0: no install is due */
+    uint64_t compare_due_ns;
+    replica_compare *compare;
+    replica_shown shown;
+    uint64_t admitted_bytes, admitted_count; /* to tell how much a lag of entries is */
+};
+
+/* A node as a message finds it. */
+typedef struct replica_node {
+    uint32_t number;
+    kith_node_id id;
+    char address[KITH_NODE_ADDRESS_BYTES_MAX + 1];
+} replica_node;
+
+struct kith_replica_set {
+    kith_replica_set_options options;
+    kith_env *env;
+    kith_executor *owner;
+    /* A lock, not a message: every read looks a replica up from its own thread and must not wait for the owner. Held for a look-up and
+     * a copy. Guards: */
+    kith_mutex mutex;
+    kith_map *by_id; /* shard id -> replica */
+    /* The rest is the owner's. */
+    replica *replicas;
+    uint32_t self; /* number of this node; 0: not known yet */
+    uint32_t node_count;
+    replica_node *nodes; /* by rising number */
+    kith_timer timer;
+    uint64_t timer_due_ns; /* UINT64_MAX: not armed */
+    kith_codec_append_entry
+        *entries;       /* [KITH_CODEC_APPEND_ENTRIES_MAX] of the append that is being written */
+    uint32_t under_way; /* calls, reads and proposals that come back */
+    bool stopped;
+    void (*stop_done)(void *ctx);
+    void *stop_ctx;
+    kith_task stop_task;
+    /* proposals (replica_propose.c) */
+    replica *queue_first, *queue_last;
+    uint32_t changes_in_flight;
+    uint64_t propose_not_before_ns, propose_backoff_ns;
+    kith_task pump_task;
+    bool pump_posted;
+    kith_meta_wait pull;
+    kith_task pull_task;
+    bool pulling;
+    uint64_t pull_not_before_ns;
+    bool pull_again;
+    /* installs: one at once (replica_install.c) */
+    replica *installing;
+    /* snapshots that others read (replica_fetch.c); the background executor's, under sources_mutex */
+    kith_mutex sources_mutex;
+    replica_source *sources;
+    uint64_t source_id;
+    uint32_t source_count;
+    bool sources_stopped, sources_timed;
+    kith_timer sources_timer;
+    kith_task sources_task, sources_ended_task;
+    /* hand-over (replica_hand_over.c) */
+    uint64_t hand_over_due_ns, hand_over_deadline_ns; /* UINT64_MAX: none */
+    void (*hand_over_done)(void *ctx, uint32_t left);
+    void *hand_over_ctx;
+    kith_task hand_over_task;
+    uint32_t comparing; /* shards whose digests are being compared */
+};
+
+/* --- replica.c --- */
+
+static inline uint64_t replica_now_ns(const kith_replica_set *set) {
+    return kith_env_now_ns(set->env);
+}
+/* NULL when there is none. */
+replica *replica_find(kith_replica_set *set, uint64_t shard_id);
+const replica_node *replica_node_of(const kith_replica_set *set, uint32_t number);
+/* 0: not known. */
+uint32_t replica_number_of(const kith_replica_set *set, const kith_node_id *id);
+/* Something was told to its step machine: shows it, and carries out what follows. */
+void replica_after_event(replica *own);
+/* Counts what comes back to the set, and to the replica (may be NULL), on the owner. */
+void replica_use(kith_replica_set *set, replica *own);
+void replica_unuse(kith_replica_set *set, replica *own);
+/* The set's timer fires at `due_ns` at the latest. */
+void replica_timer_want(kith_replica_set *set, uint64_t due_ns);
+/* Shows what any thread may see. */
+void replica_show(replica *own);
+/* Takes the shard once it has started. True: it has a step machine. */
+bool replica_begin(replica *own);
+
+/* --- replica_send.c --- */
+
+void replica_send(replica *own, const kith_replica_action *action);
+void replica_sendings_cancel(replica *own);
+
+/* --- replica_receive.c --- */
+
+void replica_append_handle(void *ctx, kith_transport_request *request);
+void replica_receipt_append(replica *own, const kith_replica_action *action);
+void replica_receipt_answer(replica *own, const kith_replica_action *action);
+/* Those that wait are told to come again. */
+void replica_receipts_refuse(replica *own);
+
+/* --- replica_propose.c --- */
+
+void replica_propose(replica *own, const kith_replica_config *wanted);
+void replica_propose_tick(kith_replica_set *set, uint64_t now_ns);
+uint64_t replica_propose_due_ns(const kith_replica_set *set);
+void replica_propose_forget(replica *own);
+void replica_pull_map(kith_replica_set *set);
+
+/* --- replica_wait.c --- */
+
+void replica_waits_applied(replica *own);
+void replica_waits_tick(replica *own, uint64_t now_ns);
+void replica_waits_end(replica *own, kith_status status, const char *why);
+
+/* --- replica_fetch.c --- */
+
+/* On the background executor. */
+void replica_fetch_handle(void *ctx, kith_transport_request *request);
+/* Those that are held end, on the background executor, and so does what is read at this moment. */
+void replica_sources_stop(kith_replica_set *set);
+/* When nothing runs any more. */
+void replica_sources_end(kith_replica_set *set);
+
+/* --- replica_install.c --- */
+
+/* The step machine wants a copy of what `peer` has. */
+void replica_install_want(replica *own, uint32_t peer);
+/* Another may begin. */
+void replica_install_next(kith_replica_set *set);
+void replica_install_stop(kith_replica_set *set);
+
+/* --- replica_hand_over.c --- */
+
+/* At UINT64_MAX it ends. */
+void replica_hand_over_tick(kith_replica_set *set, uint64_t now_ns);
+
+/* --- replica_compare.c --- */
+
+void replica_digest_handle(void *ctx, kith_transport_request *request);
+void replica_compare_tick(replica *own, uint64_t now_ns);
+void replica_compare_stop(replica *own);
+
+#endif
