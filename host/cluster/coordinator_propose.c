@@ -90,11 +90,16 @@ static bool needs_placement(const kith_meta_state *state, const kith_codec_meta_
 /* --- who may change a shard --- */
 
 /* The metadata see only that the epoch is right; who asks is known here. Where nodes have no credentials everybody is
- * believed, as with heartbeats. */
+ * believed, as with heartbeats.
+ *
+ * A refusal tells the asker that its change will never take place, also not by an earlier attempt of the same proposal. That is
+ * certain only of epochs that this coordinator has seen; one that lags behind, or was deposed and does not know it, leaves
+ * the rest to the log. */
 static kith_status changer_check(const kith_meta_state *state, const kith_node_id *from,
     const kith_codec_meta_shard_change *change, kith_err *err) {
     const kith_meta_shard *shard = kith_meta_state_shard(state, change->shard_id);
     if (!shard || shard->replica_count == 0 || kith_node_id_is_none(from)) return KITH_OK;
+    if (change->shard.epoch > shard->epoch) return KITH_OK;
     const kith_node *primary = kith_meta_state_node(state, shard->replicas[0]);
     if (kith_node_id_equal(&primary->id, from)) return KITH_OK;
     const kith_node *node = kith_meta_state_node_of_id(state, from);

@@ -539,6 +539,12 @@ static void test_coordinator__only_its_primary_changes_a_shard(void **unused) {
         primary->said.name, other->said.name);
     assert_string_equal(message, wanted);
     assert_int_equal(all.log.proposed, proposed);
+    /* An epoch that is not known here yet: only the log can tell. */
+    changes[0].shard.epoch = 2;
+    assert_int_equal(propose(&all, other, &command, &changed, message), KITH_PRECONDITION);
+    assert_string_equal(message, "shard 1 has epoch 1, not 2");
+    assert_int_equal(all.log.proposed, proposed + 1);
+    changes[0].shard.epoch = 1;
     /* What is for it to say is done, the rest is not. */
     command.change_count = 2;
     command.request_id = (kith_request_id){.client = {7}, .number = 1};
