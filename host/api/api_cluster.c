@@ -153,6 +153,7 @@ static void status_done(
     }
     if (reply && reply->map_version > own.map_version) own.map_version = reply->map_version;
     if (status == KITH_OK) {
+        own.copying = reply->copying;
         own.nodes = nodes_of_leader(run, reply);
         own.node_count = reply->node_count;
     } else {

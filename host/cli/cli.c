@@ -204,10 +204,10 @@ static const kith_cli_command commands[] = {
         "Stop the node first: one that runs reports again. Refused while shards are on it.\n\n"
         "  kith cluster leave data-3\n",
         kith_cli_cluster_leave},
-    {"cluster drain", "NODE", 1, 1, "give a data node no new shards", drain_options,
-        "Says how many shards remain on it. Those stay where they are: this version of kith cannot move "
-        "shards\n"
-        "yet; drop their collections, or leave the node in.\n\n"
+    {"cluster drain", "NODE", 1, 1, "move the shards of a data node to others", drain_options,
+        "Answers at once with how many shards are left on it; repeat it, or look at kith cluster status, "
+        "until there\n"
+        "are none. Then kith cluster leave takes it out. A shard stays where no other node may hold it.\n\n"
         "  kith cluster drain data-3\n  kith cluster drain data-3 --off\n",
         kith_cli_cluster_drain},
     {"cluster up", "", 0, 0, "start a cluster on this machine, for trying it out", up_options,

@@ -60,6 +60,18 @@ static void append_summary(kith_buf *out, const kith_codec_cluster_status *clust
     if (cluster->problem[0]) kith_buf_append_format(out, "PROBLEM: %s\n", cluster->problem);
 }
 
+/* What is under way until every shard has its copies where they should be; nothing where they are. */
+static void append_copying(kith_buf *out, const kith_codec_copying *copying) {
+    if (copying->behind + copying->moving + copying->waiting > 0) {
+        kith_buf_append_format(out, "copies of shards: %u not in sync, %u moving, %u still to be made\n",
+            copying->behind, copying->moving, copying->waiting);
+    }
+    if (copying->short_count == 0) return;
+    append_count(out, copying->short_count, "shard");
+    kith_buf_append_format(out, " %s more copies than there are data nodes for them\n",
+        copying->short_count == 1 ? "wants" : "want");
+}
+
 static void append_coordinators(kith_buf *out, const kith_codec_cluster_status *cluster) {
     if (cluster->member_count == 0) return;
     kith_cli_table table;
@@ -115,6 +127,7 @@ int kith_cli_cluster_status(kith_cli *cli) {
     if (status != KITH_CLI_OK) return status;
     kith_buf_init(&text);
     append_summary(&text, &cluster);
+    append_copying(&text, &cluster.copying);
     append_coordinators(&text, &cluster);
     uint32_t down_count = append_ill(&text, &cluster);
     if (cli->json) {
@@ -299,7 +312,10 @@ int kith_cli_cluster_drain(kith_cli *cli) {
     kith_buf_append_format(
         &cli->out, "%s %s; ", now->node.name, off ? "may get new shards again" : "gets no new shards");
     append_count(&cli->out, (uint32_t)now->shards, "shard");
-    kith_buf_append_format(&cli->out, " %s on it%s\n", now->shards == 1 ? "is" : "are",
-        now->shards && !off ? "; this version cannot move shards yet" : "");
+    bool one = now->shards == 1;
+    kith_buf_append_format(&cli->out, " %s %son it", one ? "is" : "are", off ? "" : "left ");
+    if (!off && now->shards > 0)
+        kith_buf_append_format(&cli->out, " and %s to other nodes", one ? "moves" : "move");
+    kith_buf_append_text(&cli->out, "\n");
     return KITH_CLI_OK;
 }

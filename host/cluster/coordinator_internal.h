@@ -119,6 +119,8 @@ void coordinator_rebalance_fini(kith_coordinator *coordinator);
 void coordinator_rebalance_leads(kith_coordinator *coordinator); /* from now on, or no more */
 void coordinator_rebalance(kith_coordinator *coordinator); /* decides and proposes, when it is time to */
 
+kith_codec_copying coordinator_copying(const kith_coordinator *coordinator); /* what is left */
+
 /* --- coordinator_propose.c, coordinator_status.c --- */
 
 void coordinator_proposed(void *ctx, kith_transport_request *request);

@@ -86,6 +86,15 @@ void coordinator_rebalance(kith_coordinator *coordinator) {
     propose(coordinator);
 }
 
+kith_codec_copying coordinator_copying(const kith_coordinator *coordinator) {
+    kith_rebalance_report left;
+    kith_rebalance_tell(coordinator->rebalance, &left);
+    return (kith_codec_copying){.behind = left.behind_count,
+        .moving = left.moving_count,
+        .waiting = left.waiting_count,
+        .short_count = left.short_count};
+}
+
 void coordinator_rebalance_leads(kith_coordinator *coordinator) {
     kith_rebalance_reset(coordinator->rebalance);
     coordinator->rebalance_due_ns = 0;

@@ -60,6 +60,7 @@ static void status_answer(kith_coordinator *coordinator, kith_transport_request 
         .leader_id = coordinator->leader.id,
         .leader_address = coordinator->leader.address,
     };
+    if (coordinator->leading) reply.copying = coordinator_copying(coordinator);
     reply.members = members_of(&report, &arena, &reply.member_count);
     reply.nodes = nodes_of(coordinator, &arena, &reply.node_count);
     kith_codec_coordinator_reply_encode(&reply, &bytes);

@@ -48,7 +48,7 @@ typedef struct kith_rebalance_changes {
 /* What is left to do, as the last step saw it. */
 typedef struct kith_rebalance_report {
     uint32_t behind_count;  /* replicas that are not in sync */
-    uint32_t moving_count;  /* replicas that are being brought up in another's place, or wait for it to go */
+    uint32_t moving_count;  /* replicas above the factor: one goes when those that are wanted are in sync */
     uint32_t waiting_count; /* replicas that are wanted and not there yet */
     uint32_t short_count;   /* shards for whose replicas there are not nodes enough */
 } kith_rebalance_report;

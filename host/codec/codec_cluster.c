@@ -300,6 +300,15 @@ static void coordinator_node_encode(const kith_codec_coordinator_node *node, kit
     kith_wire_close(buf, mark);
 }
 
+static void copying_encode(const kith_codec_copying *copying, kith_buf *buf) {
+    size_t mark = kith_wire_open(buf, 10);
+    kith_wire_u64(buf, 1, copying->behind);
+    kith_wire_u64(buf, 2, copying->moving);
+    kith_wire_u64(buf, 3, copying->waiting);
+    kith_wire_u64(buf, 4, copying->short_count);
+    kith_wire_close(buf, mark);
+}
+
 void kith_codec_coordinator_reply_encode(const kith_codec_coordinator_reply *reply, kith_buf *buf) {
     kith_wire_u64(buf, 1, reply->term);
     kith_wire_u64(buf, 2, reply->map_version);
@@ -312,6 +321,7 @@ void kith_codec_coordinator_reply_encode(const kith_codec_coordinator_reply *rep
         coordinator_node_encode(&reply->nodes[i], buf);
     id_encode(&reply->self_id, 8, buf);
     kith_wire_u64(buf, 9, reply->fresh);
+    copying_encode(&reply->copying, buf);
 }
 
 /* A member may be known by its Raft number alone, as one that has not been heard since this coordinator started. */
@@ -367,6 +377,12 @@ kith_status kith_codec_coordinator_reply_decode(const void *data, size_t bytes, 
         .term = message->term,
         .map_version = message->map_version,
         .applied_index = message->applied_index};
+    if (message->copying) {
+        reply.copying = (kith_codec_copying){.behind = message->copying->behind,
+            .moving = message->copying->moving,
+            .waiting = message->copying->waiting,
+            .short_count = message->copying->short_};
+    }
     kith_status status = id_decode(message->leader_id, "leader_id", true, &reply.leader_id, err);
     if (status == KITH_OK) {
         status = address_decode(

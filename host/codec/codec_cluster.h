@@ -78,6 +78,10 @@ typedef struct kith_codec_coordinator_node {
     kith_codec_heartbeat heartbeat; /* node.draining and node.down are set */
     uint64_t silent_ms;
 } kith_codec_coordinator_node;
+/* What is left to do until every shard has its copies where they should be (cluster.proto). */
+typedef struct kith_codec_copying {
+    uint32_t behind, moving, waiting, short_count;
+} kith_codec_copying;
 typedef struct kith_codec_coordinator_reply {
     kith_node_id self_id; /* who answers */
     bool fresh;           /* it is of no cluster yet */
@@ -88,6 +92,7 @@ typedef struct kith_codec_coordinator_reply {
     uint32_t member_count;                        /* 0..KITH_COORDINATORS_MAX */
     const kith_codec_coordinator_node *nodes;     /* [node_count] */
     uint32_t node_count;                          /* 0..KITH_NODES_MAX */
+    kith_codec_copying copying;                   /* the leader's; zero elsewhere */
 } kith_codec_coordinator_reply;
 void kith_codec_coordinator_reply_encode(const kith_codec_coordinator_reply *reply, kith_buf *buf);
 KITH_CHECK kith_status kith_codec_coordinator_reply_decode(const void *data, size_t bytes, kith_arena *arena,

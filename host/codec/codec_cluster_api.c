@@ -203,6 +203,10 @@ void kith_codec_cluster_status_encode(const kith_codec_cluster_status *status, k
     members_encode(status->members, status->member_count, 7, buf);
     for (uint32_t i = 0; i < status->node_count; i++)
         node_encode(&status->nodes[i], 8, buf);
+    kith_wire_u64(buf, 9, status->copying.behind);
+    kith_wire_u64(buf, 10, status->copying.moving);
+    kith_wire_u64(buf, 11, status->copying.waiting);
+    kith_wire_u64(buf, 12, status->copying.short_count);
 }
 
 static kith_status status_nodes_decode(const Kith__V1__ClusterStatusResponse *message, kith_arena *arena,
@@ -224,6 +228,10 @@ kith_status kith_codec_cluster_status_decode(
     if (!message) return KITH_INTERNAL;
     kith_codec_cluster_status own = {
         .standalone = message->standalone, .map_version = message->map_version, .term = message->term};
+    own.copying = (kith_codec_copying){.behind = message->copies_behind,
+        .moving = message->copies_moving,
+        .waiting = message->copies_waiting,
+        .short_count = message->shards_short};
     kith_status status = id_decode(message->leader_id, "leader_id", &own.leader_id, err);
     if (status == KITH_OK)
         status = text_decode(message->leader_address, "leader_address", arena, &own.leader_address, err);

@@ -21,6 +21,7 @@ typedef struct kith_codec_cluster_status {
     uint32_t member_count;
     const kith_codec_coordinator_node *nodes; /* [node_count] */
     uint32_t node_count;
+    kith_codec_copying copying;
 } kith_codec_cluster_status;
 
 typedef struct kith_codec_cluster_replica {

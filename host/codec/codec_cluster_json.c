@@ -106,6 +106,10 @@ void kith_codec_cluster_status_json(const kith_codec_cluster_status *status, kit
     id_append(buf, "leader_id", &status->leader_id);
     text_append(buf, "leader_address", status->leader_address);
     text_append(buf, "problem", status->problem);
+    u64_append(buf, "copies_behind", status->copying.behind);
+    u64_append(buf, "copies_moving", status->copying.moving);
+    u64_append(buf, "copies_waiting", status->copying.waiting);
+    u64_append(buf, "shards_short", status->copying.short_count);
     members_append(status->members, status->member_count, buf);
     nodes_append(status, buf);
     kith_buf_append_text(buf, "}");

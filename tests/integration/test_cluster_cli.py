@@ -258,7 +258,7 @@ def test_a_lost_node_is_named_in_answers(up, bin_dir, folder, name):
 def test_a_drained_node_gets_no_new_shards(cluster, folder, name):
     fill(cluster, name, folder)
     text = cluster.kith("cluster", "drain", "data-2").stdout
-    assert text == "data-2 gets no new shards; 2 shards are on it; this version cannot move shards yet\n"
+    assert text == "data-2 gets no new shards; 2 shards are left on it and move to other nodes\n"
     assert cluster.node("data-2")["draining"]
     cluster.kith("create", name + ".b", "--dim", 2, "--metric", "l2", "--shards", 3)
     places = cluster.json("cluster", "shards", name + ".b")["collections"][0]["shards"]

@@ -227,7 +227,9 @@ static void test_codec_cluster_api__json_is_what_scripts_rely_on(void **state) {
     kith_codec_cluster_status_json(&status, &own->buf);
     assert_string_equal(text_of(&own->buf), "{\"standalone\": true, \"map_version\": 0, \"term\": 0, "
                                             "\"leader_id\": \"\", \"leader_address\": \"\", "
-                                            "\"problem\": \"\", \"coordinators\": [], \"nodes\": []}");
+                                            "\"problem\": \"\", \"copies_behind\": 0, \"copies_moving\": 0, "
+                                            "\"copies_waiting\": 0, \"shards_short\": 0, "
+                                            "\"coordinators\": [], \"nodes\": []}");
     kith_buf_clear(&own->buf);
     kith_codec_cluster_nodes_json(&status, &own->buf);
     assert_string_equal(text_of(&own->buf), "{\"map_version\": 0, \"problem\": \"\", \"nodes\": []}");
