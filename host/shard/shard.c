@@ -45,6 +45,7 @@ static void close_run(kith_task *task) {
     kith_shard *shard = (kith_shard *)((char *)task - offsetof(kith_shard, close_task));
     shard_write_drain_closing(shard);
     shard_maintain_cancel(shard);
+    shard_digests_cancel(shard);
     shard_use_release(shard); /* that of the open shard */
 }
 

@@ -1,70 +1,13 @@
-/* Whole-shard checks: the digest that equal replicas share, and the walk that compares every structure with
- * every other. On the owner. */
+/* The walk that compares every structure of a shard with every other. On the owner. */
 #include <string.h>
 
 #include "host/base/bitset.h"
 #include "host/base/bytes.h"
-#include "host/base/hash.h"
 #include "host/shard/shard_internal.h"
-
-/* --- digest --- */
-
-static kith_status payload_append(
-    kith_shard *shard, const kith_id *id, kith_buf *scratch, kith_buf *out, kith_err *err) {
-    uint8_t key[SHARD_KEY_BYTES_MAX];
-    size_t key_bytes = shard_key_point(shard->id, id, key);
-    kith_status status = kith_store_get(shard->node->store, KITH_STORE_POINTS, key, key_bytes, scratch, err);
-    if (status == KITH_NOT_FOUND)
-        return kith_err_set(err, KITH_CORRUPT, "a live point of shard %llu is not in the store",
-            (unsigned long long)shard->id);
-    if (status != KITH_OK) return status;
-    if (scratch->bytes > 8) kith_buf_append(out, scratch->data + 8, scratch->bytes - 8);
-    return KITH_OK;
-}
-
-static kith_status row_digest(kith_shard *shard, const kith_segment *segment, uint32_t row, kith_buf *bytes,
-    kith_buf *scratch, uint64_t *digest, kith_err *err) {
-    uint8_t canonical[KITH_ID_CANONICAL_BYTES_MAX];
-    kith_id id = kith_segment_row_id(segment, row);
-    kith_buf_clear(bytes);
-    kith_buf_append(bytes, canonical, kith_id_encode(&id, canonical));
-    kith_buf_u64(bytes, kith_segment_row_sequence(segment, row));
-    for (uint32_t f = 0; f < shard->schema.field_count; f++) {
-        const void *vector = kith_segment_row_vector(segment, f, row);
-        kith_buf_u8(bytes, vector != NULL);
-        if (vector) kith_buf_append(bytes, vector, kith_field_vector_bytes(&shard->schema.fields[f]));
-    }
-    kith_status status = payload_append(shard, &id, scratch, bytes, err);
-    if (status == KITH_OK) *digest += kith_hash64(bytes->data, bytes->bytes);
-    return status;
-}
 
 static bool part_row_is_live(const shard_view_part *part, uint32_t row) {
     return !part->dead || !kith_bitset_get(part->dead->words, row);
 }
-
-kith_status kith_shard_digest(kith_shard *shard, uint64_t *digest_out, kith_err *err) {
-    kith_buf bytes, scratch;
-    uint64_t digest = 0;
-    kith_status status = shard_health_check(shard, err);
-    if (status != KITH_OK) return status;
-    const shard_view *view = kith_hazard_current(shard->view_cell);
-    kith_buf_init(&bytes);
-    kith_buf_init(&scratch);
-    for (uint32_t p = 0; p < view->part_count && status == KITH_OK; p++) {
-        const shard_view_part *part = &view->parts[p];
-        for (uint32_t row = 0; row < part->row_count && status == KITH_OK; row++) {
-            if (part_row_is_live(part, row))
-                status = row_digest(shard, part->segment, row, &bytes, &scratch, &digest, err);
-        }
-    }
-    kith_buf_fini(&bytes);
-    kith_buf_fini(&scratch);
-    if (status == KITH_OK) *digest_out = digest;
-    return status;
-}
-
-/* --- validate --- */
 
 typedef struct shard_checking {
     kith_shard *shard;

@@ -194,6 +194,8 @@ typedef struct shard_batch {
     float *block;
 } shard_batch;
 
+typedef struct shard_digesting shard_digesting;
+
 struct kith_shard {
     kith_shard_node *node;
     uint64_t id;
@@ -254,6 +256,7 @@ struct kith_shard {
     uint64_t idle_due_ns;
     bool freeze_wanted;
     kith_shard_job *jobs;
+    shard_digesting *digests_waiting; /* for their entry */
 };
 
 /* --- shard.c --- */
@@ -454,6 +457,14 @@ kith_status shard_batch_check(const shard_batch *batch, const shard_view *view, 
  * `lists` [query_count], borrowed. The shard may be gone afterwards. */
 void shard_batch_end(const shard_batch *batch, shard_view *view, kith_status status, const kith_hits *lists,
     const kith_err *err);
+
+/* --- shard_digest.c --- */
+
+/* A round is to end at this entry. */
+bool shard_digests_want(const kith_shard *shard, uint64_t sequence);
+/* A round ended. */
+void shard_digests_applied(kith_shard *shard);
+void shard_digests_cancel(kith_shard *shard);
 
 /* --- shard_read.c --- */
 

@@ -284,6 +284,7 @@ static bool round_begin(kith_shard *shard) {
         shard_queue_push(&round->entries, entry);
         bytes += entry->op_bytes;
         count++;
+        if (shard_digests_want(shard, entry->result.sequence)) break;
     }
     round->active = count > 0;
     round->current = round->entries.first;
@@ -357,6 +358,7 @@ static void round_finish(kith_shard *shard) {
     while (answered.first)
         shard_entry_finish(queue_pop(&answered), KITH_OK, NULL);
     if (shard->replicated) shard_replica_applied(shard);
+    shard_digests_applied(shard);
 }
 
 /* --- stalls --- */
