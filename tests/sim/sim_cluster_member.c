@@ -66,6 +66,7 @@ kith_status sim_member_create(sim_node *node, kith_err *err) {
     kith_status status = node->data ? sim_data_part_open(node->data, err) : KITH_OK;
     if (status != KITH_OK) return status;
     node->client = kith_meta_client_create(&options);
+    if (node->data) sim_data_part_replicate(node->data);
     status = kith_meta_client_load(node->client, err);
     if (status == KITH_OK && node->data) status = sim_data_part_recover(node->data, err);
     if (status != KITH_OK) return status;
@@ -75,7 +76,9 @@ kith_status sim_member_create(sim_node *node, kith_err *err) {
     return KITH_OK;
 }
 
-void sim_member_stop(sim_node *node) {
+static void parts_stop(void *ctx) {
+    sim_node *node = ctx;
+    sim_node_part_stopped(node); /* the hand-over */
     if (node->data) sim_data_part_stop(node->data);
     if (!node->client) return;
     node->stops_left++;
@@ -83,6 +86,16 @@ void sim_member_stop(sim_node *node) {
     if (!node->heartbeat) return;
     node->stops_left++;
     kith_heartbeat_stop(node->heartbeat, sim_node_part_stopped, node);
+}
+
+/* In good order only while it serves: a dead one, or one that has not come up, has nothing to hand over. */
+void sim_member_stop(sim_node *node) {
+    node->stops_left++;
+    if (node->data && node->heartbeat && !node->crashed) {
+        sim_data_part_hand_over(node->data, parts_stop, node);
+    } else {
+        parts_stop(node);
+    }
 }
 
 void sim_member_destroy(sim_node *node) {

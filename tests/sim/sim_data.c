@@ -108,6 +108,7 @@ static void node_options_draw(sim_data_history *history) {
         .seal_idle_ms = 200 + sim_world_below(world, 3000),
         .request_window = 512,
         .log_file_bytes = 1024ULL << sim_world_below(world, 5),
+        .digest_interval_ms = 500,
         .flush_chance = sim_world_below(world, 2) ? 0.05 : 0};
 }
 
@@ -135,6 +136,7 @@ static void client_create(sim_data_history *history) {
         .shard_counts = {1 + (uint32_t)sim_world_below(world, 3), 1 + (uint32_t)sim_world_below(world, 2)},
         .dim = 2 + (uint32_t)sim_world_below(world, SIM_DATA_DIM_MAX - 1),
         .replication_factor = history->options->replicas,
+        .min_in_sync = history->options->replicas > 1 ? 1 + (uint32_t)sim_world_below(world, 2) : 1,
         .seed = history->options->seed,
         .tell = world->trace ? sim_world_tell_text : NULL,
         .ctx = world};

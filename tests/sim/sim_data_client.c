@@ -182,6 +182,8 @@ void sim_data_create_attempt(sim_data_slot *slot) {
             .schema = {.field_count = 1,
                 .fields = {{.dim = options->dim, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F32}}},
             .shard_count = options->shard_counts[slot->client->created],
+            .replication_factor = options->replication_factor,
+            .min_in_sync = options->min_in_sync,
             .done = created};
     kith_status status = kith_api_collection_create(slot->client->api, &slot->call.collection, &err);
     if (status != KITH_OK) created(&slot->call.collection, status, NULL, 0, &err);

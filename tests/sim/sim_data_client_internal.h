@@ -56,6 +56,8 @@ typedef struct sim_data_slot {
     bool tainted;        /* an attempt of the write may have been carried out */
     sim_data_batch batch;
     uint32_t collection, count; /* of a read */
+    sim_data_read read;
+    kith_read_token tokens[SIM_DATA_TOKENS]; /* of `batch`, with SIM_DATA_TOKEN */
     uint32_t points[SIM_DATA_POINTS_MAX];
     kith_id ids[SIM_DATA_POINTS_MAX];
     char name[8];

@@ -7,12 +7,14 @@
 #include "host/base/assert.h"
 #include "host/base/map.h"
 #include "host/query/query_serve.h"
+#include "host/replica/replica.h"
 #include "tests/sim/sim_cluster_internal.h"
 
 #define DIR_LOG      "/data/log"
 #define DIR_SEGMENTS "/data/segments"
 #define SEARCHES     2u /* threads */
 #define SECOND_NS    1000000000ULL
+#define HAND_OVER_NS (1 * SECOND_NS) /* at most */
 
 struct sim_data_part {
     sim_node *node;
@@ -26,7 +28,10 @@ struct sim_data_part {
     kith_store_log *log;
     kith_shard_node shared;
     kith_shard_set *shards;
+    kith_replica_set *replicas;
     kith_query_serve *serve;
+    void (*handed_over)(void *ctx);
+    void *handed_over_ctx;
     kith_map *log_streams; /* those that the log had entries of when it was opened */
     bool recovered;
 };
@@ -97,6 +102,25 @@ kith_status sim_data_part_open(sim_data_part *part, kith_err *err) {
     return KITH_OK;
 }
 
+static void shard_opened(void *ctx, uint64_t shard_id, kith_shard *shard) {
+    kith_replica_set_attach(((sim_data_part *)ctx)->replicas, shard_id, shard);
+}
+
+void sim_data_part_replicate(sim_data_part *part) {
+    const sim_node *node = part->node;
+    part->replicas = kith_replica_set_create(&(kith_replica_set_options){.env = node->env,
+        .transport = node->transport,
+        .node = &part->shared,
+        .shards = part->shards,
+        .life = node->executor,
+        .meta = kith_meta_client_meta(node->client),
+        .self = node->id,
+        .lease_ns = SIM_TIMEOUT_MS * 1000000ULL / 4,
+        .append_inflight_bytes_max = 1 << 16,
+        .digest_interval_ns = part->options.digest_interval_ms * 1000000ULL});
+    kith_shard_set_on_open(part->shards, shard_opened, part);
+}
+
 static kith_status entry_replay(void *ctx, const kith_log_entry *entry, kith_err *err) {
     sim_data_part *part = ctx;
     kith_map_put(part->log_streams, &entry->stream, sizeof entry->stream, 0);
@@ -159,12 +183,13 @@ static bool replay_was_missed(const sim_data_part *part, uint64_t shard_id) {
 
 static void shard_open(sim_data_part *part, uint64_t shard_id, const kith_schema *schema) {
     kith_err err;
+    if (kith_replica_set_installs(part->replicas, shard_id)) return;
     if (replay_was_missed(part, shard_id)) {
         sim_node_blame(
             part->node, "shard %llu was not open when the log was read", (unsigned long long)shard_id);
         return;
     }
-    kith_status status = kith_shard_set_open(part->shards, shard_id, schema, false, &err);
+    kith_status status = kith_shard_set_open(part->shards, shard_id, schema, true, &err);
     if (status == KITH_OK && part->recovered) status = kith_shard_set_start(part->shards, &err);
     if (status == KITH_OK || status == KITH_EXISTS || sim_env_crashed(part->node->machine)) return;
     sim_node_failed(part->node, status, &err, "a shard does not open");
@@ -202,6 +227,7 @@ void sim_data_part_map(sim_data_part *part, const kith_meta_state *state, bool f
     part->given_count = 0;
     for (uint32_t i = 0; i < state->collection_count; i++)
         collection_open(part, state->collections[i], self->number, part->given, &part->given_count);
+    kith_replica_set_map(part->replicas, state);
     if (!from_file) shards_drop(part, before, before_count);
     kith_free(before);
 }
@@ -223,10 +249,31 @@ void sim_data_part_heartbeat(const sim_data_part *part, kith_codec_heartbeat *he
 
 /* --- the end --- */
 
+static void handed_over(void *ctx, uint32_t left) {
+    sim_data_part *part = ctx;
+    sim_node_tell(part->node, "hands over: %u shards are left", left);
+    part->handed_over(part->handed_over_ctx);
+}
+
+void sim_data_part_hand_over(sim_data_part *part, void (*done)(void *ctx), void *ctx) {
+    part->handed_over = done;
+    part->handed_over_ctx = ctx;
+    kith_replica_set_hand_over(
+        part->replicas, kith_env_now_ns(part->node->env) + HAND_OVER_NS, handed_over, part);
+}
+
+static void replicas_stopped(void *ctx) {
+    sim_data_part *part = ctx;
+    kith_shard_set_close(part->shards, sim_node_part_stopped, part->node);
+}
+
 void sim_data_part_stop(sim_data_part *part) {
     if (!part->shards) return;
     part->node->stops_left++;
-    kith_shard_set_close(part->shards, sim_node_part_stopped, part->node);
+    if (part->replicas)
+        kith_replica_set_stop(part->replicas, replicas_stopped, part);
+    else
+        replicas_stopped(part);
 }
 
 void sim_data_part_close(sim_data_part *part) {
@@ -236,12 +283,14 @@ void sim_data_part_close(sim_data_part *part) {
     kith_executor_destroy(part->background);
     kith_executor_destroy(part->owner);
     kith_query_serve_destroy(part->serve);
+    kith_replica_set_destroy(part->replicas);
     kith_shard_set_destroy(part->shards);
     kith_shard_node_fini(&part->shared);
     if (part->log_streams) kith_map_destroy(part->log_streams);
     kith_store_close(part->store);
     part->owner = part->search = part->background = part->log_executor = NULL;
     part->serve = NULL;
+    part->replicas = NULL;
     part->shards = NULL;
     part->log = NULL;
     part->log_streams = NULL;

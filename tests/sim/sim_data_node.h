@@ -1,7 +1,7 @@
 /* What a data node has beside what every member has: log, store, shards, and what answers requests for them; a twin of
  * host/role/data.c and data_node.c on the simulated world, where nothing waits and the store is a simulated one.
  *
- * Life, each time the node is on: open -> map (of its file) -> recover -> serve -> maps -> stop -> close. The store's disk lives as
+ * Life, each time the node is on: open -> replicate -> map (of its file) -> recover -> serve -> maps -> (hand_over) -> stop -> close. The store's disk lives as
  * long as the machine.
  *
  * Threads: one, the simulator's. */
@@ -19,11 +19,15 @@ sim_data_part *sim_data_part_create(sim_node *node, const sim_data_options *opti
 void sim_data_part_destroy(sim_data_part *part); /* accepts NULL; only when off */
 
 kith_status sim_data_part_open(sim_data_part *part, kith_err *err);
+/* The node has its meta client. */
+void sim_data_part_replicate(sim_data_part *part);
 /* The node goes by this map. */
 void sim_data_part_map(sim_data_part *part, const kith_meta_state *state, bool from_file);
 kith_status sim_data_part_recover(sim_data_part *part, kith_err *err);
 void sim_data_part_serve(sim_data_part *part);
 void sim_data_part_heartbeat(const sim_data_part *part, kith_codec_heartbeat *heartbeat);
+/* Before a stop in good order: what it leads goes to others, as far as that can be done in time. `done` when it is over. */
+void sim_data_part_hand_over(sim_data_part *part, void (*done)(void *ctx), void *ctx);
 /* Counts in the node's stops_left what is still to stop. */
 void sim_data_part_stop(sim_data_part *part);
 /* Also what an open has left half done. */

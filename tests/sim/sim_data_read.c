@@ -7,16 +7,47 @@ static void seen_tell(sim_data_slot *slot, uint32_t point, uint64_t value) {
     sim_data_client *client = slot->client;
     const sim_data_seen seen = {.collection = slot->collection,
         .point = point,
-        .read = SIM_DATA_IN_SYNC,
+        .read = slot->read,
+        .write = slot->batch.number,
         .value = value,
         .begin_ns = slot->begin_ns,
         .end_ns = sim_data_now_ns(client)};
     sim_data_check_seen(client->options.check, &seen);
 }
 
+/* What the read shall promise: usually nothing is said of it. */
+static void read_draw(sim_data_slot *slot) {
+    sim_data_client *client = slot->client;
+    uint64_t choice = sim_data_below(client, 10);
+    slot->read = choice < 6   ? SIM_DATA_IN_SYNC
+                 : choice < 8 ? SIM_DATA_PRIMARY
+                 : choice < 9 ? SIM_DATA_ANY
+                              : SIM_DATA_TOKEN;
+    if (slot->read != SIM_DATA_TOKEN) return;
+    slot->read = SIM_DATA_IN_SYNC;
+    if (client->known_count == 0) return;
+    slot->batch = client->known[sim_data_below(client, client->known_count)];
+    if (slot->batch.collection == slot->collection) slot->read = SIM_DATA_TOKEN;
+}
+
+static kith_read_promise promise(sim_data_slot *slot) {
+    static const kith_read_consistency reads[] = {[SIM_DATA_IN_SYNC] = KITH_READ_IN_SYNC,
+        [SIM_DATA_PRIMARY] = KITH_READ_PRIMARY,
+        [SIM_DATA_ANY] = KITH_READ_ANY,
+        [SIM_DATA_TOKEN] = KITH_READ_TOKEN};
+    const sim_data_batch *batch = &slot->batch;
+    if (slot->read != SIM_DATA_TOKEN) return (kith_read_promise){.read = reads[slot->read]};
+    for (uint32_t i = 0; i < batch->token_count; i++)
+        slot->tokens[i] = (kith_read_token){.shard_id = batch->tokens[i].shard_id,
+            .epoch = batch->tokens[i].epoch,
+            .sequence = batch->tokens[i].sequence};
+    return (kith_read_promise){
+        .read = KITH_READ_TOKEN, .tokens = slot->tokens, .token_count = batch->token_count};
+}
+
 static void failed(sim_data_slot *slot, kith_status status, const kith_err *err) {
-    sim_data_tell(slot->client, "client: a read of %s: %s: %s", sim_data_collection_name(slot->collection),
-        kith_status_name(status), err->text);
+    sim_data_tell(slot->client, "client: a read (%d) of %s: %s: %s", (int)slot->read,
+        sim_data_collection_name(slot->collection), kith_status_name(status), err->text);
     if (sim_data_may_retry(slot, status, err)) {
         sim_data_sleep(slot, 2, 40);
     } else {
@@ -47,8 +78,8 @@ static void points_take(sim_data_slot *slot, const kith_api_point *points, uint3
     for (uint32_t i = 0; i < slot->count; i++) {
         bool there = at < count && kith_id_compare(&points[at].id, &slot->ids[i]) == 0;
         uint64_t value = there ? point_value(client, &points[at++]) : 0;
-        sim_data_tell(client, "client: point %u of %s has value %llu", slot->points[i],
-            sim_data_collection_name(slot->collection), (unsigned long long)value);
+        sim_data_tell(client, "client: point %u of %s has value %llu (read %d)", slot->points[i],
+            sim_data_collection_name(slot->collection), (unsigned long long)value, (int)slot->read);
         seen_tell(slot, slot->points[i], value);
     }
     if (at < count) sim_data_blame(client, "a read by id brings a point that was not asked for");
@@ -71,7 +102,9 @@ void sim_data_get_begin(sim_data_slot *slot) {
     slot->kind = SIM_DATA_GET;
     slot->collection = (uint32_t)sim_data_below(client, client->options.collection_count);
     slot->count = 1 + (uint32_t)sim_data_below(client, 8);
+    read_draw(slot);
     uint32_t first = (uint32_t)sim_data_below(client, client->options.point_count);
+    if (slot->read == SIM_DATA_TOKEN) first = slot->batch.points[0];
     for (uint32_t i = 0; i < slot->count; i++) {
         slot->points[i] = (first + i) % client->options.point_count;
         slot->ids[i] = sim_data_id(slot->points[i]);
@@ -90,6 +123,7 @@ void sim_data_get_attempt(sim_data_slot *slot) {
         .id_count = slot->count,
         .with_payload = true,
         .with_vectors = true,
+        .promise = promise(slot),
         .done = got};
     kith_status status = kith_api_get(slot->client->api, &slot->call.points, &err);
     if (status != KITH_OK) failed(slot, status, &err);
@@ -141,6 +175,7 @@ void sim_data_search_begin(sim_data_slot *slot) {
     sim_data_client *client = slot->client;
     slot->kind = SIM_DATA_SEARCH;
     slot->collection = (uint32_t)sim_data_below(client, client->options.collection_count);
+    read_draw(slot);
     sim_data_search_attempt(slot);
 }
 
@@ -157,6 +192,7 @@ void sim_data_search_attempt(sim_data_slot *slot) {
         .queries = (const uint8_t *)slot->vectors,
         .queries_bytes = slot->client->options.dim * sizeof(float),
         .k = SIM_DATA_POINTS_MAX + 1,
+        .promise = promise(slot),
         .done = found};
     kith_status status = kith_api_search(slot->client->api, &slot->call.search, &err);
     if (status != KITH_OK) failed(slot, status, &err);
