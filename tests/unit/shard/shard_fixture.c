@@ -35,8 +35,13 @@ void fixture_close(fixture *run) {
 }
 
 void fixture_begin(fixture *run, shard_node_options options, const kith_schema *schema) {
+    fixture_begin_gated(run, options, schema, NULL);
+}
+
+void fixture_begin_gated(
+    fixture *run, shard_node_options options, const kith_schema *schema, const kith_shard_gate *gate) {
     memset(run, 0, sizeof *run);
-    run->shard = (shard_node_shard){.id = 7, .schema = schema};
+    run->shard = (shard_node_shard){.id = 7, .schema = schema, .gate = gate};
     run->workload =
         (shard_workload){.schema = schema, .id_count = 150, .points_max = 12, .missing_chance = 0.1};
     kith_rng_init(&run->workload.rng, options.seed);

@@ -17,6 +17,9 @@ typedef struct fixture {
 /* Small segments, so that seals and merges are frequent. */
 shard_node_options fixture_options(shard_node_world world);
 void fixture_begin(fixture *run, shard_node_options options, const kith_schema *schema);
+/* As one replica, behind `gate`. */
+void fixture_begin_gated(
+    fixture *run, shard_node_options options, const kith_schema *schema, const kith_shard_gate *gate);
 void fixture_open(fixture *run);
 void fixture_close(fixture *run);
 void fixture_end(fixture *run);

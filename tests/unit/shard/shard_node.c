@@ -145,7 +145,8 @@ static kith_status log_open(shard_node *node, const char *path, kith_err *err) {
         .dir = path,
         .executor = node->log_executor,
         .file_bytes = node->options.log_file_bytes,
-        .pending_bytes_max = 64 << 20,
+        .pending_bytes_max =
+            node->options.log_pending_bytes_max ? node->options.log_pending_bytes_max : 64 << 20,
         .replay = kith_shard_set_replay,
         .replay_ctx = node->set};
     return kith_store_log_open(&options, &node->log, err);

@@ -31,6 +31,7 @@ typedef struct shard_node_options {
     uint64_t write_queue_bytes_max;
     uint64_t disk_reserve_bytes;
     uint64_t log_file_bytes;
+    uint64_t log_pending_bytes_max; /* 0: more than any test has */
     double flush_chance;
     kith_status (*before_flush)(
         void *ctx, kith_err *err); /* NULL: the node's own, which fails once it has crashed */
