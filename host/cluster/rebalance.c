@@ -43,12 +43,25 @@ static void shard_count(kith_rebalance *rebalance, const rebalance_shard *shard)
     rebalance->report.short_count += shard->wanted->count < shard->factor;
 }
 
+static void shard_see(step *own, const kith_meta_shard *is, uint32_t place) {
+    rebalance_led *led = &own->rebalance->led[place];
+    if (led->primary == is->replicas[0]) return;
+    *led = (rebalance_led){.primary = is->replicas[0], .since_ns = own->now_ns};
+}
+
 /* --- changes --- */
 
 static void change_add(step *own, uint64_t id, const kith_meta_shard *next) {
     kith_assert(own->changes->count < KITH_REBALANCE_CHANGES_MAX);
     own->changes->changes[own->changes->count++] =
         (kith_codec_meta_shard_change){.shard_id = id, .shard = *next};
+}
+
+/* A primary that is new has to hear from all that were in sync under the one before, or to wait for as long as these might answer
+ * reads: writers would feel it if one of them were dropped now. */
+static bool has_taken_over(const step *own, uint32_t place) {
+    uint64_t led_ns = own->now_ns - own->rebalance->led[place].since_ns;
+    return led_ns >= own->rebalance->options.handover_interval_ns;
 }
 
 /* Changes that need no place on a node. */
@@ -81,9 +94,10 @@ static void need_note(step *own, const rebalance_shard *shard, uint64_t id) {
     own->needs[own->need_count++] = found;
 }
 
-static void shard_step(step *own, const rebalance_shard *shard, uint64_t id) {
+static void shard_step(step *own, const rebalance_shard *shard, uint64_t id, uint32_t place) {
     if (own->changes->count == KITH_REBALANCE_CHANGES_MAX) return;
-    if (!end(own, shard, id) && !hand_back(own, shard, id)) need_note(own, shard, id);
+    if (has_taken_over(own, place) && (end(own, shard, id) || hand_back(own, shard, id))) return;
+    need_note(own, shard, id);
 }
 
 /* --- new replicas --- */
@@ -128,10 +142,12 @@ static void shards_step(step *own, const kith_meta_state *state, bool count_only
             const kith_placement_replicas *wanted = &own->rebalance->wanted[place];
             if (is->replica_count == 0) continue;
             rebalance_shard shard = rebalance_shard_of(own->rebalance, &of->collection, is, wanted);
-            if (count_only)
+            if (count_only) {
+                shard_see(own, is, place);
                 shard_count(own->rebalance, &shard);
-            else if (wanted->count > 0)
-                shard_step(own, &shard, of->collection.shard_id_first + s);
+            } else if (wanted->count > 0) {
+                shard_step(own, &shard, of->collection.shard_id_first + s, place);
+            }
         }
     }
 }
@@ -180,6 +196,7 @@ void kith_rebalance_reset(kith_rebalance *rebalance) {
     kith_rebalance_options options = rebalance->options;
     kith_free(rebalance->nodes);
     kith_free(rebalance->wanted);
+    kith_free(rebalance->led);
     *rebalance = (kith_rebalance){.options = options};
 }
 
@@ -187,5 +204,6 @@ void kith_rebalance_destroy(kith_rebalance *rebalance) {
     if (!rebalance) return;
     kith_free(rebalance->nodes);
     kith_free(rebalance->wanted);
+    kith_free(rebalance->led);
     kith_free(rebalance);
 }

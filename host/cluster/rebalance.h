@@ -16,8 +16,8 @@
  *      comes anew counts that time anew.
  *   4. Order: shards that lack replicas, the fewest in sync first; then nodes that are to be emptied; then, when nothing has
  *      changed for settle_ns, balance. Neither of the last two touches a shard that is not wholly in sync.
- *   5. Primaries go back to where placement wants them one at a time, handover_interval_ns apart: each costs its shard's writers a
- *      short pause.
+ *   5. Primaries go back to where placement wants them one at a time, handover_interval_ns apart: each costs its shard's
+ *      writers a short pause. What a new primary waits for, its replicas, is not changed for as long.
  *   6. A shard that wants more replicas than there are nodes for them keeps all it has.
  *
  * Threads: one at a time. Ownership: create/destroy. A step over 8,192 shards of 3 replicas on 100 nodes takes 12 ms when it
@@ -32,8 +32,8 @@ typedef struct kith_rebalance kith_rebalance;
 typedef struct kith_rebalance_options {
     uint64_t replace_after_ns;
     uint64_t settle_ns;
-    uint64_t handover_interval_ns;
-    uint32_t moves_max; /* 0: nothing is ever changed */
+    uint64_t handover_interval_ns; /* and so long a new primary is left alone */
+    uint32_t moves_max;            /* 0: nothing is ever changed */
 } kith_rebalance_options;
 
 #define KITH_REBALANCE_CHANGES_MAX 256u /* of one step */

@@ -14,6 +14,11 @@ typedef struct rebalance_node {
     uint32_t sending_count;   /* new replicas that its primaries bring up */
 } rebalance_node;
 
+typedef struct rebalance_led {
+    uint32_t primary;
+    uint64_t since_ns; /* as this leader saw it, or began to look */
+} rebalance_led;
+
 struct kith_rebalance {
     kith_rebalance_options options;
     uint32_t node_count;
@@ -23,6 +28,7 @@ struct kith_rebalance {
     uint64_t fingerprint; /* of what the plan was made from */
     uint32_t shard_count;
     kith_placement_replicas *wanted; /* [shard_count] in the order of the state; of no replicas: left alone */
+    rebalance_led *led;              /* [shard_count] likewise */
     uint64_t handover_due_ns;
     kith_rebalance_report report;
 };

@@ -150,6 +150,8 @@ static void wanted_make(kith_rebalance *rebalance, const kith_meta_state *state)
         rebalance->shard_count += state->collections[i]->collection.shard_count;
     kith_free(rebalance->wanted);
     rebalance->wanted = kith_alloc_zero((rebalance->shard_count + 1) * sizeof *rebalance->wanted);
+    kith_free(rebalance->led);
+    rebalance->led = kith_alloc_zero((rebalance->shard_count + 1) * sizeof *rebalance->led);
 }
 
 /* What placement refuses stays as it is. */

@@ -1153,7 +1153,7 @@ static void test_coordinator__moves_go_on_under_the_next_leader(void **unused) {
     run_ms(&all, 1500);
     assert_int_equal(all.fsm.state.map_version, version);
     lead(&all, true);
-    run_ms(&all, 3000);
+    run_ms(&all, 6000);
     assert_int_equal(replicas_on(&all, &all.nodes[0]), 0);
     fixture_teardown(&all);
 }

@@ -554,6 +554,23 @@ static void test_rebalance__primaries_go_back_one_at_a_time(void **unused) {
     world_free(of);
 }
 
+static void test_rebalance__new_primary_is_left_alone_while_it_takes_over(void **unused) {
+    (void)unused;
+    world *of = world_make(test_seed(17), 3, 1);
+    collection_create(of, 3, 1, 1);
+    run_s(of, 10);
+    of->catch_up_s = 1; /* at once */
+    node_drain(of, of->state.collections[0]->shards[0].replicas[0], true);
+    while (of->handovers == 0)
+        step(of);
+    run_s(of, PRIMARIES_S);
+    assert_int_equal(of->drops, 0);
+    run_s(of, 2);
+    assert_int_equal(of->drops, 1);
+    check_whole(of);
+    world_free(of);
+}
+
 static void test_rebalance__shard_of_the_most_replicas_makes_room_first(void **unused) {
     (void)unused;
     world *of = world_make(test_seed(11), 8, 1);
@@ -728,6 +745,7 @@ int main(void) {
         cmocka_unit_test(test_rebalance__shard_for_which_nodes_are_too_few_keeps_what_it_has),
         cmocka_unit_test(test_rebalance__shard_in_danger_goes_before_a_drained_node),
         cmocka_unit_test(test_rebalance__primaries_go_back_one_at_a_time),
+        cmocka_unit_test(test_rebalance__new_primary_is_left_alone_while_it_takes_over),
         cmocka_unit_test(test_rebalance__shard_of_the_most_replicas_makes_room_first),
         cmocka_unit_test(test_rebalance__no_moves_allowed_is_none_made),
         cmocka_unit_test(test_rebalance__node_that_flaps_moves_nothing),
