@@ -454,8 +454,7 @@ static kith_status whole_check(const kith_shard_install *install, kith_err *err)
     return misfit(install, "rows that live in no point", err);
 }
 
-/* After the files and the other keys, in the order in which a crash may keep them. */
-static kith_status manifest_write(kith_shard_install *install, kith_err *err) {
+static void manifest_put(kith_shard_install *install) {
     uint8_t key[SHARD_KEY_BYTES_MAX];
     kith_buf value;
     const shard_snapshot_head *head = &install->head;
@@ -470,8 +469,27 @@ static kith_status manifest_write(kith_shard_install *install, kith_err *err) {
     size_t key_bytes = shard_key_manifest(install->shard_id, key);
     kith_store_batch_put(install->batch, KITH_STORE_META, key, key_bytes, value.data, value.bytes);
     kith_buf_fini(&value);
-    key_bytes = shard_key_install(install->shard_id, key);
+}
+
+/* Up to the copy's entry the log has those of what was here before, if any. */
+static void floor_put(kith_shard_install *install) {
+    uint8_t key[SHARD_KEY_BYTES_MAX], value[8];
+    size_t key_bytes = shard_key_floor(install->shard_id, key);
+    kith_store_u64(value, install->head.sequence);
+    kith_store_batch_put(install->batch, KITH_STORE_META, key, key_bytes, value, sizeof value);
+}
+
+static void mark_remove(kith_shard_install *install) {
+    uint8_t key[SHARD_KEY_BYTES_MAX];
+    size_t key_bytes = shard_key_install(install->shard_id, key);
     kith_store_batch_remove(install->batch, KITH_STORE_META, key, key_bytes);
+}
+
+/* After the files and the other keys: a crash keeps what was written before, or it is not there either. */
+static kith_status end_write(kith_shard_install *install, kith_err *err) {
+    manifest_put(install);
+    floor_put(install);
+    mark_remove(install);
     kith_status status = kith_store_write(install->node->store, install->batch, err);
     return status == KITH_OK ? kith_store_flush(install->node->store, err) : status;
 }
@@ -481,7 +499,7 @@ kith_status kith_shard_install_finish(
     kith_status status = whole_check(install, err);
     if (status == KITH_OK) status = kith_dir_sync(install->node->env, install->node->segment_dir, err);
     if (status == KITH_OK) status = batch_write(install, err);
-    if (status == KITH_OK) status = manifest_write(install, err);
+    if (status == KITH_OK) status = end_write(install, err);
     if (status != KITH_OK) return status;
     install->finished = true;
     *epoch_out = install->head.epoch;

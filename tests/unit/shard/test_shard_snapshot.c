@@ -5,6 +5,7 @@
 #include "host/base/bytes.h"
 #include "host/base/crc32c.h"
 #include "host/base/log.h"
+#include "host/shard/shard_replica.h"
 #include "tests/lib/test_lib.h"
 #include "tests/unit/shard/shard_copy.h"
 #include "tests/unit/shard/shard_fixture.h"
@@ -98,6 +99,13 @@ static uint32_t segment_files(fixture *run) {
     uint32_t count = 0;
     assert_ok(kith_dir_list(run->node.env, run->node.node.segment_dir, file_count, &count, &err), &err);
     return count;
+}
+
+/* The node runs, without the shard open. */
+static void reopen_without_shard(fixture *run) {
+    kith_err err;
+    fixture_close(run);
+    assert_ok(shard_node_open(&run->node, NULL, 0, &err), &err);
 }
 
 /* --- equal --- */
@@ -433,14 +441,106 @@ static void test_install__dropped_after_a_cut_is_gone(void **state) {
     pair_end(&nodes);
 }
 
-/* --- crashes --- */
+/* --- replicas --- */
 
-/* The node runs, without the shard open. */
-static void reopen_without_shard(fixture *run) {
-    kith_err err;
-    fixture_close(run);
-    assert_ok(shard_node_open(&run->node, NULL, 0, &err), &err);
+/* A replica alone: what is durable is committed. */
+typedef struct lone_gate {
+    kith_shard_gate gate;
+    fixture *run;
+    uint64_t epoch, sequence;
+    kith_shard *shard;
+} lone_gate;
+
+static kith_status lone_admit(
+    void *ctx, size_t bytes, uint64_t *epoch_out, uint64_t *sequence_out, kith_err *err) {
+    lone_gate *lone = ctx;
+    (void)bytes, (void)err;
+    *epoch_out = lone->epoch;
+    *sequence_out = ++lone->sequence;
+    return KITH_OK;
 }
+
+static void lone_durable(void *ctx, uint64_t sequence) {
+    lone_gate *lone = ctx;
+    kith_shard_commit(lone->shard, sequence);
+}
+
+static void lone_ignore(void *ctx, uint64_t sequence) {
+    (void)ctx, (void)sequence;
+}
+
+static void lone_failed(void *ctx) {
+    (void)ctx;
+}
+
+/* Opened again, empty, and with a gate. */
+static void lone_open(lone_gate *lone, fixture *run, uint64_t epoch) {
+    *lone = (lone_gate){.gate = {.ctx = lone,
+                            .admit = lone_admit,
+                            .appended = lone_ignore,
+                            .durable = lone_durable,
+                            .applied = lone_ignore,
+                            .failed = lone_failed},
+        .run = run,
+        .epoch = epoch};
+    fixture_close(run);
+    run->shard.gate = &lone->gate;
+    fixture_open(run);
+    lone->shard = run->held;
+}
+
+typedef struct log_look {
+    kith_shard *shard;
+    kith_shard_log_state state;
+} log_look;
+
+static void log_look_run(void *ctx) {
+    log_look *look = ctx;
+    kith_shard_log_state_read(look->shard, &look->state);
+}
+
+static void log_expect(fixture *run, uint64_t first, uint64_t end_epoch, uint64_t end_sequence) {
+    log_look look = {.shard = run->held};
+    shard_node_on_owner(&run->node, log_look_run, &look);
+    assert_int_equal(look.state.first, first);
+    assert_int_equal(look.state.end_epoch, end_epoch);
+    assert_int_equal(look.state.end_sequence, end_sequence);
+    assert_int_equal(look.state.applied, end_sequence);
+}
+
+/* The log of the node still has the entries of what the copy replaced: fewer than the copy has, or more. */
+static void check_stale_log(uint64_t stale_epoch, uint32_t stale_count) {
+    pair nodes;
+    lone_gate from, to;
+    pair_begin(&nodes, SHARD_NODE_SIM, 0);
+    lone_open(&from, &nodes.from, 3);
+    lone_open(&to, &nodes.to, stale_epoch);
+    for (int i = 0; i < 25; i++)
+        fixture_write(&nodes.from);
+    for (uint32_t i = 0; i < stale_count; i++)
+        fixture_write(&nodes.to);
+    bytes_take(&nodes);
+    uint64_t digest = digest_of(&nodes.from);
+    reopen_without_shard(&nodes.to);
+    copy_install(&nodes);
+    for (int i = 0; i < 3; i++) {
+        assert_true(digest_of(&nodes.to) == digest);
+        fixture_close(&nodes.to);
+        fixture_open(&nodes.to);
+        log_expect(&nodes.to, 26, 3, 25);
+    }
+    pair_end(&nodes);
+}
+
+static void test_install__entries_of_what_was_replaced_do_not_come_back(void **state) {
+    (void)state;
+    check_stale_log(2, 20);
+    check_stale_log(2, 25);
+    check_stale_log(2, 40);
+    check_stale_log(3, 25);
+}
+
+/* --- crashes --- */
 
 /* After the crash: what was there before, a mark, or the whole copy. */
 static void check_after_crash(pair *nodes, bool over, uint64_t before, uint64_t copy) {
@@ -514,6 +614,7 @@ int main(void) {
         cmocka_unit_test(test_install__of_another_shard_or_schema_is_corrupt),
         cmocka_unit_test(test_install__points_that_are_not_the_rows_are_corrupt),
         cmocka_unit_test(test_install__dropped_after_a_cut_is_gone),
+        cmocka_unit_test(test_install__entries_of_what_was_replaced_do_not_come_back),
         cmocka_unit_test(test_install__crash_at_every_operation_leaves_a_mark_or_all),
     };
     kith_log_configure(KITH_LOG_ERROR, KITH_LOG_LOGFMT, log_nowhere, NULL);
