@@ -1135,6 +1135,38 @@ static void test_coordinator__drained_node_is_emptied(void **unused) {
     fixture_teardown(&all);
 }
 
+static void test_coordinator__status_says_what_is_left_to_copy(void **unused) {
+    (void)unused;
+    fixture all;
+    fixture_setup(&all, true);
+    for (uint32_t i = 0; i < 3; i++)
+        node_add(&all, KITH_NODE_DATA, "");
+    run_ms(&all, 100);
+    collection_of_six_shards(&all, &all.nodes[0]);
+    drain(&all, &all.nodes[0], true);
+    drain(&all, &all.nodes[1], true);
+    run_ms(&all, 500);
+    kith_arena arena;
+    asked own;
+    kith_codec_coordinator_reply reply;
+    kith_arena_init(&arena);
+    coordinator_ask(&all, KITH_CODEC_COORDINATOR_STATUS, 0, &own);
+    status_decode(&own, &arena, &reply);
+    assert_int_equal(reply.copying.behind, 2); /* as many as may be at once */
+    assert_int_equal(reply.copying.moving, 2);
+    assert_int_equal(reply.copying.waiting, 2);
+    assert_int_equal(reply.copying.short_count, 0);
+    asked_free(&own);
+    drain(&all, &all.nodes[2], true);
+    run_ms(&all, 500);
+    coordinator_ask(&all, KITH_CODEC_COORDINATOR_STATUS, 0, &own);
+    status_decode(&own, &arena, &reply);
+    assert_int_equal(reply.copying.short_count, 6); /* nowhere to go */
+    asked_free(&own);
+    kith_arena_fini(&arena);
+    fixture_teardown(&all);
+}
+
 /* What one leader began the next one ends, and one that does not lead decides nothing. */
 static void test_coordinator__moves_go_on_under_the_next_leader(void **unused) {
     (void)unused;
@@ -1210,6 +1242,7 @@ int main(void) {
         cmocka_unit_test(test_coordinator__restored_snapshot_is_what_it_goes_by),
         cmocka_unit_test(test_coordinator__stop_waits_for_what_is_open_and_answers_closed),
         cmocka_unit_test(test_coordinator__drained_node_is_emptied),
+        cmocka_unit_test(test_coordinator__status_says_what_is_left_to_copy),
         cmocka_unit_test(test_coordinator__moves_go_on_under_the_next_leader),
         cmocka_unit_test(test_coordinator__move_that_was_not_committed_is_decided_again),
     };
