@@ -45,6 +45,8 @@ static kith_shard *shard_create(const kith_shard_options *options) {
     shard->window = shard_window_create(options->node->request_window);
     shard->in_flight = kith_map_create(64);
     shard->replicated = options->replicated;
+    /* Opened without a look at the log, which may have entries that a snapshot replaced. */
+    if (options->node->log) shard->replica.log_greatest = UINT64_MAX;
     shard->seal.shard = shard;
     shard->merge.shard = shard;
     shard->merge.is_merge = true;

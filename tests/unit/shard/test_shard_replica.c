@@ -1,0 +1,407 @@
+/* A shard behind a gate: what the gate decides, what writers hear, what comes back after a restart. */
+#include <string.h>
+
+#include "host/base/alloc.h"
+#include "tests/lib/test_lib.h"
+#include "tests/unit/shard/shard_fixture.h"
+
+#define MS 1000000ULL
+
+static const kith_schema schema = {
+    .field_count = 1, .fields = {{.name = "", .dim = 3, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F32}}};
+static const float vector[3] = {1, 2, 3};
+
+/* A gate that says what the test has it say, and keeps what it is told. */
+typedef struct test_gate {
+    kith_shard_gate gate;
+    fixture run;
+    uint64_t epoch;
+    kith_status refusal; /* OK: it admits */
+    uint64_t appended, durable, applied;
+    uint32_t failures;
+} test_gate;
+
+static kith_status admit(
+    void *ctx, size_t bytes, uint64_t *epoch_out, uint64_t *sequence_out, kith_err *err) {
+    test_gate *own = ctx;
+    kith_shard_log_state state;
+    (void)bytes;
+    if (own->refusal != KITH_OK) return kith_err_set(err, own->refusal, "as the test wants it");
+    kith_shard_log_state_read(own->run.held, &state);
+    *epoch_out = own->epoch;
+    *sequence_out = state.end_sequence + 1;
+    return KITH_OK;
+}
+
+static void appended(void *ctx, uint64_t sequence) {
+    ((test_gate *)ctx)->appended = sequence;
+}
+
+static void durable(void *ctx, uint64_t sequence) {
+    ((test_gate *)ctx)->durable = sequence;
+}
+
+static void applied(void *ctx, uint64_t sequence) {
+    ((test_gate *)ctx)->applied = sequence;
+}
+
+static void failed(void *ctx) {
+    ((test_gate *)ctx)->failures++;
+}
+
+static void begin(test_gate *own) {
+    memset(own, 0, sizeof *own);
+    own->epoch = 2;
+    own->gate = (kith_shard_gate){.ctx = own,
+        .admit = admit,
+        .appended = appended,
+        .durable = durable,
+        .applied = applied,
+        .failed = failed};
+    fixture_begin_gated(&own->run, fixture_options(SHARD_NODE_SIM), &schema, &own->gate);
+}
+
+static void run(test_gate *own) {
+    (void)sim_env_run(own->run.node.sim);
+}
+
+static void commit(test_gate *own, uint64_t sequence) {
+    kith_shard_commit(own->run.held, sequence);
+    run(own);
+}
+
+static kith_op upsert_of(kith_op_point *point, uint64_t id, uint64_t request_number) {
+    kith_op op = {.kind = KITH_OP_UPSERT, .point_count = 1, .points = point};
+    *point =
+        (kith_op_point){.id = kith_id_of_number(id), .field_mask = 1, .vectors = {(const uint8_t *)vector}};
+    if (request_number) memcpy(op.request_id.client, "0123456789abcdef", 16);
+    op.request_id.number = request_number;
+    return op;
+}
+
+static void write_begin(
+    test_gate *own, uint64_t id, uint64_t request_number, uint64_t deadline_ns, shard_node_write *write) {
+    kith_op_point point;
+    kith_op op = upsert_of(&point, id, request_number);
+    shard_node_write_begin(&own->run.node, own->run.held, &schema, &op, deadline_ns, write);
+    run(own);
+}
+
+static void expect(shard_node_write *write, kith_status status) {
+    assert_true(write->done);
+    if (write->status != status)
+        fail_msg(
+            "%s, not %s: %s", kith_status_name(write->status), kith_status_name(status), write->err.text);
+    shard_node_write_fini(write);
+}
+
+/* As another primary's append. */
+static void append(test_gate *own, uint64_t id, uint64_t request_number) {
+    kith_op_point point;
+    kith_op op = upsert_of(&point, id, request_number);
+    kith_shard_log_state state;
+    kith_buf buf;
+    kith_buf_init(&buf);
+    kith_op_encode(&op, &schema, &buf);
+    kith_shard_log_state_read(own->run.held, &state);
+    kith_log_entry entry = {.stream = 7,
+        .epoch = own->epoch,
+        .sequence = state.end_sequence + 1,
+        .data = buf.data,
+        .bytes = buf.bytes};
+    kith_shard_append(own->run.held, &entry, 1);
+    kith_buf_fini(&buf);
+    run(own);
+}
+
+static uint64_t count(test_gate *own) {
+    return kith_shard_count(own->run.held);
+}
+
+static void restart(test_gate *own, bool power_lost) {
+    if (power_lost) sim_env_crash(own->run.node.sim, SIM_CRASH_LOSE_ALL);
+    fixture_close(&own->run);
+    if (power_lost) sim_env_restart(own->run.node.sim);
+    fixture_open(&own->run);
+    run(own);
+}
+
+/* --- writers --- */
+
+static void test_replica__a_write_is_answered_when_it_is_committed_and_applied(void **state) {
+    (void)state;
+    test_gate own;
+    shard_node_write write;
+    begin(&own);
+    write_begin(&own, 1, 5, UINT64_MAX, &write);
+    assert_int_equal(own.appended, 1);
+    assert_int_equal(own.durable, 1);
+    assert_int_equal(own.applied, 0);
+    assert_false(write.done);
+    assert_int_equal(count(&own), 0);
+    commit(&own, 1);
+    assert_int_equal(own.applied, 1);
+    assert_int_equal(count(&own), 1);
+    assert_int_equal(write.result.epoch, 2);
+    assert_int_equal(write.result.sequence, 1);
+    expect(&write, KITH_OK);
+    fixture_end(&own.run);
+}
+
+static void test_replica__what_the_gate_refuses_is_not_done_and_may_begin_anew(void **state) {
+    (void)state;
+    test_gate own;
+    shard_node_write write;
+    begin(&own);
+    own.refusal = KITH_STALE_MAP;
+    write_begin(&own, 1, 5, UINT64_MAX, &write);
+    expect(&write, KITH_STALE_MAP);
+    assert_int_equal(own.appended, 0);
+    own.refusal = KITH_OK;
+    write_begin(&own, 1, 5, UINT64_MAX, &write);
+    commit(&own, 1);
+    assert_false(write.result.repeated);
+    expect(&write, KITH_OK);
+    fixture_end(&own.run);
+}
+
+static void test_replica__past_its_deadline_the_outcome_is_unknown_and_the_entry_lives_on(void **state) {
+    (void)state;
+    test_gate own;
+    shard_node_write write, again;
+    begin(&own);
+    write_begin(&own, 1, 5, kith_env_now_ns(own.run.node.env) + 10 * MS, &write);
+    write_begin(&own, 1, 5, kith_env_now_ns(own.run.node.env) + 20 * MS, &again);
+    sim_env_run_for(own.run.node.sim, 11 * MS);
+    expect(&write, KITH_UNKNOWN_OUTCOME);
+    assert_false(again.done);
+    sim_env_run_for(own.run.node.sim, 11 * MS);
+    expect(&again, KITH_UNKNOWN_OUTCOME);
+    commit(&own, 1);
+    assert_int_equal(count(&own), 1);
+    write_begin(&own, 1, 5, UINT64_MAX, &again);
+    assert_true(again.result.repeated);
+    assert_int_equal(again.result.sequence, 1);
+    expect(&again, KITH_OK);
+    fixture_end(&own.run);
+}
+
+static void test_replica__a_write_that_was_cut_off_is_unknown_and_its_repeat_begins_anew(void **state) {
+    (void)state;
+    test_gate own;
+    shard_node_write write;
+    begin(&own);
+    write_begin(&own, 1, 5, UINT64_MAX, &write);
+    kith_shard_truncate(own.run.held, 1);
+    run(&own);
+    expect(&write, KITH_UNKNOWN_OUTCOME);
+    own.epoch = 3;
+    write_begin(&own, 2, 5, UINT64_MAX, &write);
+    commit(&own, 1);
+    assert_false(write.result.repeated);
+    assert_int_equal(write.result.epoch, 3);
+    expect(&write, KITH_OK);
+    restart(&own, true);
+    commit(&own, 1);
+    assert_int_equal(count(&own), 1);
+    fixture_end(&own.run);
+}
+
+static void test_replica__a_repeat_waits_for_the_entry_of_the_primary_before(void **state) {
+    (void)state;
+    for (int restarted = 0; restarted < 2; restarted++) {
+        test_gate own;
+        shard_node_write write;
+        begin(&own);
+        append(&own, 1, 5);
+        if (restarted) restart(&own, true);
+        write_begin(&own, 1, 5, UINT64_MAX, &write);
+        assert_false(write.done);
+        assert_int_equal(own.appended, 0);
+        commit(&own, 1);
+        assert_true(write.result.repeated);
+        expect(&write, KITH_OK);
+        assert_int_equal(count(&own), 1);
+        fixture_end(&own.run);
+    }
+}
+
+static void test_replica__closing_leaves_what_is_not_committed_to_the_log(void **state) {
+    (void)state;
+    test_gate own;
+    shard_node_write writes[2];
+    kith_shard_log_state log;
+    begin(&own);
+    write_begin(&own, 1, 0, UINT64_MAX, &writes[0]);
+    write_begin(&own, 2, 0, UINT64_MAX, &writes[1]);
+    commit(&own, 1);
+    restart(&own, false);
+    expect(&writes[0], KITH_OK);
+    expect(&writes[1], KITH_UNKNOWN_OUTCOME);
+    kith_shard_log_state_read(own.run.held, &log);
+    assert_int_equal(log.end_sequence, 2);
+    commit(&own, 2);
+    assert_int_equal(count(&own), 2);
+    fixture_end(&own.run);
+}
+
+/* --- the log refuses, or stops --- */
+
+static void test_replica__what_the_log_refuses_is_given_to_it_again(void **state) {
+    (void)state;
+    test_gate own;
+    shard_node_write write, late;
+    begin(&own);
+    sim_env_space_set(own.run.node.sim, 1);
+    write_begin(&own, 1, 0, UINT64_MAX, &write);
+    assert_int_equal(own.appended, 1);
+    assert_int_equal(own.durable, 0);
+    kith_shard_commit(own.run.held, 1); /* the others have it */
+    write_begin(&own, 2, 0, UINT64_MAX, &late);
+    expect(&late, KITH_NO_SPACE);
+    sim_env_run_for(own.run.node.sim, 500 * MS);
+    assert_false(write.done);
+    sim_env_space_set(own.run.node.sim, UINT64_MAX);
+    sim_env_run_for(own.run.node.sim, 200 * MS);
+    expect(&write, KITH_OK);
+    write_begin(&own, 2, 0, UINT64_MAX, &late);
+    commit(&own, 2);
+    expect(&late, KITH_OK);
+    restart(&own, true);
+    commit(&own, 2);
+    assert_int_equal(count(&own), 2);
+    fixture_end(&own.run);
+}
+
+static void test_replica__a_log_that_stops_fails_it_once(void **state) {
+    (void)state;
+    test_gate own;
+    shard_node_write write, late;
+    kith_err err;
+    begin(&own);
+    sim_env_fail_next(own.run.node.sim, SIM_FAIL_SYNC, KITH_IO);
+    write_begin(&own, 1, 0, UINT64_MAX, &write);
+    expect(&write, KITH_UNKNOWN_OUTCOME);
+    append(&own, 2, 0);
+    write_begin(&own, 3, 0, UINT64_MAX, &late);
+    expect(&late, KITH_IO);
+    assert_int_equal(own.failures, 1);
+    assert_int_equal(kith_shard_health(own.run.held, &err), KITH_IO);
+    fixture_end(&own.run);
+}
+
+/* --- restarts --- */
+
+/* The second entry's frame has the note of the first. */
+static void test_replica__only_what_a_note_reaches_is_applied_by_a_restart(void **state) {
+    (void)state;
+    test_gate own;
+    begin(&own);
+    append(&own, 1, 0);
+    commit(&own, 1);
+    append(&own, 2, 0);
+    append(&own, 3, 0);
+    commit(&own, 3);
+    restart(&own, true);
+    assert_int_equal(count(&own), 1);
+    commit(&own, 3);
+    assert_int_equal(count(&own), 3);
+    fixture_end(&own.run);
+}
+
+static void test_replica__an_epoch_start_is_applied_and_changes_nothing(void **state) {
+    (void)state;
+    test_gate own;
+    kith_shard_log_state log;
+    kith_err err;
+    begin(&own);
+    append(&own, 1, 0);
+    kith_shard_epoch_start(own.run.held, 4);
+    own.epoch = 4;
+    append(&own, 2, 0);
+    commit(&own, 3);
+    assert_int_equal(own.applied, 3);
+    assert_int_equal(count(&own), 2);
+    assert_ok(shard_node_seal(&own.run.node, own.run.held, &err), &err);
+    restart(&own, true);
+    kith_shard_log_state_read(own.run.held, &log);
+    assert_int_equal(log.applied, 3);
+    assert_int_equal(log.end_epoch, 4);
+    assert_int_equal(log.first, 1);
+    assert_int_equal(log.epoch_count, 2);
+    assert_int_equal(log.epochs[0], 2);
+    assert_int_equal(log.sequences[0], 1);
+    assert_int_equal(log.epochs[1], 4);
+    assert_int_equal(log.sequences[1], 2);
+    fixture_end(&own.run);
+}
+
+/* Acknowledged when they were durable; and what the log refused left a gap. */
+static void test_replica__entries_of_a_time_without_a_gate_are_committed(void **state) {
+    (void)state;
+    test_gate own;
+    shard_node_write write;
+    kith_shard_log_state log;
+    begin(&own);
+    fixture_close(&own.run);
+    own.run.shard.gate = NULL;
+    fixture_open(&own.run);
+    write_begin(&own, 1, 0, UINT64_MAX, &write);
+    expect(&write, KITH_OK);
+    sim_env_space_set(own.run.node.sim, 1);
+    write_begin(&own, 2, 0, UINT64_MAX, &write);
+    expect(&write, KITH_NO_SPACE);
+    sim_env_space_set(own.run.node.sim, UINT64_MAX);
+    write_begin(&own, 3, 0, UINT64_MAX, &write);
+    expect(&write, KITH_OK);
+    own.run.shard.gate = &own.gate;
+    restart(&own, true);
+    assert_int_equal(count(&own), 2);
+    kith_shard_log_state_read(own.run.held, &log);
+    assert_int_equal(log.first, 3); /* with nothing missing from it on */
+    assert_int_equal(log.end_sequence, 3);
+    append(&own, 4, 0);
+    commit(&own, 4);
+    assert_int_equal(count(&own), 3);
+    fixture_end(&own.run);
+}
+
+/* --- memory --- */
+
+static void test_replica__applied_entries_stay_in_memory_within_a_bound(void **state) {
+    (void)state;
+    test_gate own;
+    kith_log_entry entry;
+    kith_shard_log_state log;
+    begin(&own);
+    for (uint64_t i = 1; i <= 30000; i++) {
+        append(&own, i % 50, 0);
+        if (i % 500 == 0) commit(&own, i);
+    }
+    assert_true(kith_shard_entry(own.run.held, 30000, &entry));
+    assert_true(kith_shard_entry(own.run.held, 25000, &entry));
+    assert_int_equal(entry.sequence, 25000);
+    assert_false(kith_shard_entry(own.run.held, 1000, &entry));
+    assert_false(kith_shard_entry(own.run.held, 30001, &entry));
+    kith_shard_log_state_read(own.run.held, &log);
+    assert_true(log.first <= 25000);
+    fixture_end(&own.run);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_replica__a_write_is_answered_when_it_is_committed_and_applied),
+        cmocka_unit_test(test_replica__what_the_gate_refuses_is_not_done_and_may_begin_anew),
+        cmocka_unit_test(test_replica__past_its_deadline_the_outcome_is_unknown_and_the_entry_lives_on),
+        cmocka_unit_test(test_replica__a_write_that_was_cut_off_is_unknown_and_its_repeat_begins_anew),
+        cmocka_unit_test(test_replica__a_repeat_waits_for_the_entry_of_the_primary_before),
+        cmocka_unit_test(test_replica__closing_leaves_what_is_not_committed_to_the_log),
+        cmocka_unit_test(test_replica__what_the_log_refuses_is_given_to_it_again),
+        cmocka_unit_test(test_replica__a_log_that_stops_fails_it_once),
+        cmocka_unit_test(test_replica__only_what_a_note_reaches_is_applied_by_a_restart),
+        cmocka_unit_test(test_replica__an_epoch_start_is_applied_and_changes_nothing),
+        cmocka_unit_test(test_replica__entries_of_a_time_without_a_gate_are_committed),
+        cmocka_unit_test(test_replica__applied_entries_stay_in_memory_within_a_bound),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
