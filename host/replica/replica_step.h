@@ -14,7 +14,7 @@
  *      only the coordinators change who is primary, to a member of the ISR, add replicas (not in sync), and drop others than the primary,
  *      also such as are in sync (host/cluster/rebalance.h). A process that starts does not lead in an
  *      epoch that it finds: it asks for a new one, because followers may have entries of the old one that it has not.
- *   4. A new primary appends an epoch-start entry, brings the ISR to its log, commits all of it, and waits until no lease of the
+ *   4. A new primary appends an epoch-start entry, brings the ISR to its log, commits all of it at once, and waits until no lease of the
  *      primary before it can be valid; only then does it serve.
  *   5. A follower takes an entry only behind one that is the same on both sides (epoch and sequence); what differs behind that
  *      is cut off, which never reaches a committed entry. It acknowledges only what it knows to be the primary's.
@@ -34,7 +34,7 @@
 
 typedef struct kith_replica_step kith_replica_step;
 
-/* Of an entry in a log. {0, 0}: before the first. */
+/* Of an entry in a log. {0, 0}: before the first. Epoch 0 otherwise: it is committed, and its epoch is forgotten. */
 typedef struct kith_replica_position {
     uint64_t epoch, sequence;
 } kith_replica_position;
@@ -43,6 +43,7 @@ typedef struct kith_replica_step_options {
     uint64_t shard_id;
     uint32_t self;          /* number of this node */
     uint64_t lease_ns;      /* L; clocks drift apart by less than an eighth of it in that time */
+    uint64_t epoch_led_min; /* nobody leads in an epoch below it: who made this one has nobody to wait for */
     uint32_t window;        /* appends on their way to one replica at once */
     size_t batch_bytes_max; /* of entries in one append */
 } kith_replica_step_options;

@@ -74,7 +74,7 @@ static bool previous_is_here(const kith_replica_step *step, const kith_replica_p
     if (previous->sequence <= step->log.committed)
         return true; /* committed entries are the same everywhere */
     if (!kith_replica_positions_epoch(&step->log, previous->sequence, &epoch)) return false;
-    return epoch == previous->epoch || MUTANT(MATCH_BY_SEQUENCE);
+    return (epoch == previous->epoch && epoch > 0) || MUTANT(MATCH_BY_SEQUENCE);
 }
 
 /* Behind which sequence the primary had best try: not within a run of entries of an epoch of which it has another entry there. */
@@ -108,7 +108,8 @@ static uint64_t missing_from(kith_replica_step *step, const kith_replica_append 
         if (epoch == append->entry_epochs[i] || MUTANT(NO_TRUNCATION)) continue;
         kith_assert(sequence > step->verified);
         kith_replica_step_enqueue(step, KITH_REPLICA_TRUNCATE)->first = sequence;
-        kith_replica_positions_truncate(&step->log, sequence);
+        kith_replica_positions_truncate(
+            &step->log, sequence, i > 0 ? append->entry_epochs[i - 1] : append->previous.epoch);
         return sequence;
     }
     return first + append->entry_count;

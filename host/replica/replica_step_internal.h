@@ -67,8 +67,8 @@ bool kith_replica_positions_epoch(const replica_log *log, uint64_t sequence, uin
 /* First entry of the run of one epoch that `sequence` (known) is in, as far as the log reaches back. */
 uint64_t kith_replica_positions_run(const replica_log *log, uint64_t sequence);
 void kith_replica_positions_append(replica_log *log, uint64_t epoch);
-/* Entries from `first` on go. */
-void kith_replica_positions_truncate(replica_log *log, uint64_t first);
+/* Entries from `first` on go; the one before them, which may be trimmed, is of `epoch`. */
+void kith_replica_positions_truncate(replica_log *log, uint64_t first, uint64_t epoch);
 void kith_replica_positions_trim(replica_log *log, uint64_t first);
 /* Nothing is left but that it ends at `end`, all committed. */
 void kith_replica_positions_reset(replica_log *log, kith_replica_position end);

@@ -20,6 +20,7 @@ void kith_replica_step_hold_begin(kith_replica_step *step, bool led_before, uint
     step->hold_by = 0;
     step->hold_ns = step->hold_floor_ns = 0;
     if (step->created && step->config.epoch == 1) return; /* nobody can have been before */
+    if (step->config.epoch == step->options.epoch_led_min && step->fresh_epoch <= step->config.epoch) return;
     if (led_before) {
         step->hold_floor_ns = now_ns + length_ns;
         return;

@@ -68,15 +68,14 @@ void kith_replica_positions_append(replica_log *log, uint64_t epoch) {
     if (begins) epoch_push(log, log->end);
 }
 
-void kith_replica_positions_truncate(replica_log *log, uint64_t first) {
+void kith_replica_positions_truncate(replica_log *log, uint64_t first, uint64_t epoch) {
     kith_assert(first > log->committed); /* it may have been acknowledged */
-    uint64_t last = first - 1, epoch = 0;
-    bool known = kith_replica_positions_epoch(log, last, &epoch);
-    kith_assert(known); /* entries behind the committed one are not trimmed */
+    uint64_t last = first - 1, known = 0;
     while (log->epoch_count > 0 && log->epochs[log->epoch_count - 1].sequence >= first)
         log->epoch_count--;
     log->end = (kith_replica_position){epoch, last};
     log->durable = kith_replica_earlier(log->durable, last);
+    if (!kith_replica_positions_epoch(log, last, &known)) epoch_push(log, log->end);
 }
 
 /* The epoch of the last entry that goes stays known: it is the `previous` of the first that is left. */

@@ -129,8 +129,10 @@ static uint64_t committable(const kith_replica_step *step) {
 
 void kith_replica_step_commit(kith_replica_step *step, uint64_t now_ns) {
     if (!kith_replica_step_leads(step) || kith_replica_step_held(step, now_ns)) return;
-    step->log.committed = kith_replica_later(step->log.committed, committable(step));
-    if (step->log.committed >= step->start) step->served = true;
+    uint64_t committed = committable(step);
+    if (committed < step->start) return;
+    step->log.committed = kith_replica_later(step->log.committed, committed);
+    step->served = true;
 }
 
 /* --- sending --- */
@@ -159,12 +161,13 @@ static bool peer_is_due(const kith_replica_step *step, const replica_peer *peer,
     return !peer->snapshot && peer->committed_sent < step->log.committed;
 }
 
-/* Where the log files still have what follows `next`, and how `previous` is told. */
+/* False: the log files no more have what follows. What is committed is the same everywhere: its epoch may be forgotten. */
 static bool previous_find(
     const kith_replica_step *step, const replica_peer *peer, kith_replica_position *out) {
-    out->sequence = peer->next - 1;
+    *out = (kith_replica_position){.sequence = peer->next - 1};
     if (peer->next < step->log.first) return false;
-    return kith_replica_positions_epoch(&step->log, out->sequence, &out->epoch);
+    return kith_replica_positions_epoch(&step->log, out->sequence, &out->epoch) ||
+           out->sequence <= step->log.committed;
 }
 
 static void action_fill(
