@@ -139,7 +139,9 @@ def test_status_nodes_and_shards(cluster, folder, name):
     matrix = fill(cluster, name, folder)
     status = cluster.json("cluster", "status")
     assert set(status) == {"standalone", "map_version", "term", "leader_id", "leader_address", "problem",
-                           "coordinators", "nodes"}
+                           "coordinators", "nodes", "copies_behind", "copies_moving", "copies_waiting",
+                           "shards_short"}
+    assert status["shards_short"] == status["copies_behind"] == status["copies_moving"] == 0
     assert not status["standalone"] and status["problem"] == "" and status["term"] > 0
     assert {node["name"]: node["role"] for node in status["nodes"]} == {
         "coordinator-1": "coordinator", "coordinator-2": "coordinator", "coordinator-3": "coordinator",
