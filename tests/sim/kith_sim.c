@@ -122,6 +122,7 @@ static void counts_sum(sim_world_counts *sum, const sim_world_counts *one) {
     sum->transfers += one->transfers;
     sum->memberships += one->memberships;
     sum->jumps += one->jumps;
+    sum->flips += one->flips;
     sum->messages += one->messages;
     sum->lost += one->lost;
 }
@@ -160,7 +161,6 @@ static void data_sum(sim_data_history_outcome *sum, const sim_data_history_outco
     sum->requests += one->requests;
     sum->failures += one->failures;
     sum->undecided += one->undecided;
-    sum->flips += one->flips;
     counts_sum(&sum->counts, &one->counts);
     sum->virtual_ms += one->virtual_ms;
 }
@@ -284,7 +284,7 @@ static void data_print(const totals *sum) {
         (unsigned long long)all->writes, (unsigned long long)all->acknowledged,
         (unsigned long long)all->requests, (unsigned long long)all->failures, (unsigned long long)all->seen,
         (unsigned long long)all->undecided, (unsigned long long)sum->data_reported,
-        (unsigned long long)all->flips, (unsigned long long)all->counts.crashes,
+        (unsigned long long)all->counts.flips, (unsigned long long)all->counts.crashes,
         (unsigned long long)all->counts.stops, (unsigned long long)all->counts.cuts,
         (unsigned long long)all->counts.transfers, (unsigned long long)all->counts.messages,
         (unsigned long long)all->counts.lost);

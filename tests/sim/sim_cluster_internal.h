@@ -45,7 +45,6 @@ struct sim_node {
     struct sim_data_part *data; /* of a data node, for as long as the machine is there */
 };
 
-kith_node_id sim_node_id(uint32_t number);
 void sim_node_tell(const sim_node *node, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void sim_node_blame(sim_node *node, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* It cannot go on for a reason that is no crash: a violation, unless it says CORRUPT and may. */

@@ -23,8 +23,8 @@ void sim_node_tell(const sim_node *node, const char *format, ...) {
 }
 
 const char *sim_mutant_name(sim_mutant mutant) {
-    static const char *const names[SIM_MUTANTS] = {
-        "none", "1 term unsynced", "2 log unsynced", "3 names unsynced", "4 disk forgotten"};
+    static const char *const names[SIM_MUTANTS] = {"none", "1 term unsynced", "2 log unsynced",
+        "3 names unsynced", "4 disk forgotten", "5 data unsynced", "6 store unflushed"};
     return names[mutant];
 }
 
@@ -62,8 +62,23 @@ void sim_node_failed(sim_node *node, kith_status status, const kith_err *err, co
     }
 }
 
-void sim_node_corrupt_allow(sim_node *node) {
+bool sim_node_flip(sim_node *node, const char *part) {
+    char path[256];
+    uint64_t offset;
+    if (!sim_env_flip_any(node->machine, part, path, sizeof path, &offset)) return false;
+    sim_node_tell(node, "a bit of %s at %llu is flipped", path, (unsigned long long)offset);
     node->corrupt_allowed = true;
+    return true;
+}
+
+void sim_node_wall_jump(sim_node *node, int64_t ms) {
+    sim_node_tell(node, "the wall clock jumps by %lld ms", (long long)ms);
+    sim_env_wall_jump(node->machine, ms);
+}
+
+bool sim_node_shard_digest(sim_node *node, uint64_t shard_id, uint64_t *digest_out) {
+    if (node->state != SIM_NODE_RUNNING || !node->data) return false;
+    return sim_data_part_digest(node->data, shard_id, digest_out);
 }
 
 const char *sim_node_corruption(const sim_node *node) {
@@ -88,6 +103,9 @@ static void lies_set(const sim_node *node) {
         break;
     case SIM_MUTANT_LOG_UNSYNCED:
         sim_env_lie(node->machine, SIM_FAIL_SYNC, "raft-log");
+        break;
+    case SIM_MUTANT_DATA_UNSYNCED:
+        sim_env_lie(node->machine, SIM_FAIL_SYNC, "/data/log");
         break;
     case SIM_MUTANT_NAMES_UNSYNCED:
         sim_env_lie(node->machine, SIM_FAIL_DIR_SYNC, "");
@@ -245,6 +263,10 @@ static void stopping_poll(sim_node *node) {
         kith_transport_sim_power_set(node->options.network, node->host, KITH_TRANSPORT_SIM_UP);
     node->state = node->removed ? SIM_NODE_GONE : SIM_NODE_OFF;
     sim_node_tell(node, "is off");
+}
+
+const kith_meta_state *sim_node_meta(const sim_node *node) {
+    return node->state == SIM_NODE_RUNNING && node->options.is_coordinator ? &node->fsm.state : NULL;
 }
 
 uint64_t sim_node_map_version(const sim_node *node) {

@@ -17,10 +17,12 @@ typedef struct sim_node sim_node;
 /* Faults built in, to see that they are found. */
 typedef enum sim_mutant {
     SIM_MUTANT_NONE = 0,
-    SIM_MUTANT_TERM_UNSYNCED = 1,  /* the disk lies about syncs of term and vote */
-    SIM_MUTANT_LOG_UNSYNCED = 2,   /* of the Raft log */
-    SIM_MUTANT_NAMES_UNSYNCED = 3, /* of folders: new files vanish */
-    SIM_MUTANT_DISK_FORGOTTEN = 4, /* a coordinator comes back with an empty disk and its old id */
+    SIM_MUTANT_TERM_UNSYNCED = 1,   /* the disk lies about syncs of term and vote */
+    SIM_MUTANT_LOG_UNSYNCED = 2,    /* of the Raft log */
+    SIM_MUTANT_NAMES_UNSYNCED = 3,  /* of folders: new files vanish */
+    SIM_MUTANT_DISK_FORGOTTEN = 4,  /* a coordinator comes back with an empty disk and its old id */
+    SIM_MUTANT_DATA_UNSYNCED = 5,   /* the disk lies about syncs of data nodes' logs */
+    SIM_MUTANT_STORE_UNFLUSHED = 6, /* the store says that it is flushed when it is not */
     SIM_MUTANTS,
 } sim_mutant;
 const char *sim_mutant_name(sim_mutant mutant);
@@ -35,7 +37,7 @@ typedef struct sim_data_options {
     uint32_t request_window;
     uint64_t log_file_bytes, log_retain_bytes;
     uint64_t digest_interval_ms; /* between two comparisons of a shard with its replicas */
-    double flush_chance; /* that a write to the store also flushes it */
+    double flush_chance;         /* that a write to the store also flushes it */
 } sim_data_options;
 
 typedef struct sim_node_options {
@@ -79,11 +81,13 @@ void sim_node_crash_soon(sim_node *node, uint64_t operations, sim_crash_mode mod
 /* SIGSTOP and SIGCONT. */
 void sim_node_pause(sim_node *node, bool paused);
 bool sim_node_is_paused(const sim_node *node);
+/* The node's wall clock jumps. */
+void sim_node_wall_jump(sim_node *node, int64_t ms);
+/* A bit of its disk is flipped, in a file whose path contains `part`; false: there is none. Its CORRUPT is no violation from then on. */
+bool sim_node_flip(sim_node *node, const char *part);
 /* NULL: none. */
 const char *sim_node_violation(const sim_node *node);
-/* A bit of its disk was flipped: it may say CORRUPT from then on. */
-void sim_node_corrupt_allow(sim_node *node);
-/* What it said then; NULL: it did not. */
+/* What it said when it said CORRUPT, and might; NULL: it did not. */
 const char *sim_node_corruption(const sim_node *node);
 /* Moves stopping on, notices a machine that died, shows the judge what changed. */
 void sim_node_poll(sim_node *node);
@@ -99,6 +103,17 @@ void sim_node_leave(sim_node *node, uint32_t number);
 /* What a Raft message says, in words. */
 void sim_raft_message_describe(const void *message, size_t message_bytes, char *text, size_t bytes);
 
+/* --- data nodes --- */
+
+/* Digest of the points of a shard that is started here, after all of it was checked; false: there is none. What is wrong with it is a
+ * violation. */
+bool sim_node_shard_digest(sim_node *node, uint64_t shard_id, uint64_t *digest_out);
+kith_node_id sim_node_id(uint32_t number);
+
+/* --- all --- */
+
+/* What this coordinator has applied; NULL: it is no coordinator, or off. */
+const struct kith_meta_state *sim_node_meta(const sim_node *node);
 /* Version of the map that it goes by; 0: none. */
 uint64_t sim_node_map_version(const sim_node *node);
 /* As this coordinator knows it. */

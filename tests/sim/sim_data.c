@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "host/meta/meta_state.h"
 #include "tests/sim/sim_data_check.h"
 #include "tests/sim/sim_data_client.h"
 #include "tests/sim/sim_data_value.h"
@@ -11,6 +12,7 @@
 #define READY_MS  20000ULL /* from the first start to all collections, at most */
 #define LIVE_MS   15000ULL /* from healing to an acknowledged write of every shard, at most */
 #define SETTLE_MS 40000ULL /* to one map everywhere: as in sim_cluster.c */
+#define WHOLE_MS  60000ULL /* to all copies in sync: a piece of a copy is given 30 s */
 #define IDLE_MS   10000ULL /* for the clients' last requests */
 #define AUDIT_MS  20000ULL
 
@@ -20,7 +22,7 @@ typedef struct sim_data_history {
     sim_data_options node_options;
     sim_data_check *check;
     sim_data_client *client;
-    bool flipped, reported;
+    bool reported;
 } sim_data_history;
 
 /* --- the phases of a history --- */
@@ -32,8 +34,10 @@ static void corruption_look(sim_data_history *history) {
     for (uint32_t i = 0; i < world->node_count && !text; i++)
         text = sim_node_corruption(world->nodes[i]);
     if (!text) return;
-    if (!history->flipped) sim_world_blame(world, "CORRUPT without a flipped bit: %.300s", text);
-    sim_world_tell(world, "the flipped bit is reported: %s", text);
+    if (world->counts.flips == 0)
+        sim_world_blame(world, "CORRUPT without a flipped bit: %.300s", text);
+    else
+        sim_world_tell(world, "the flipped bit is reported: %s", text);
     history->reported = true;
     world->over = true;
 }
@@ -86,10 +90,52 @@ static void recovery(sim_data_history *history) {
     }
 }
 
+/* --- copies --- */
+
+static sim_node *node_of(const sim_world *world, const kith_meta_state *state, uint32_t number) {
+    const kith_node *found = kith_meta_state_node(state, number);
+    for (uint32_t i = 0; found && i < world->node_count; i++) {
+        kith_node_id id = sim_node_id(i);
+        if (kith_node_id_equal(&id, &found->id)) return world->nodes[i];
+    }
+    return NULL;
+}
+
+/* Every replica that is wanted is there, in sync, and has the same points. */
+static bool shard_is_whole(const sim_data_history *history, const kith_meta_state *state,
+    const kith_meta_shard *shard, uint64_t shard_id) {
+    uint32_t wanted = history->options->replicas ? history->options->replicas : 1;
+    uint64_t digest = 0, first = 0;
+    if (shard->replica_count != wanted || shard->in_sync != (1u << wanted) - 1) return false;
+    for (uint32_t i = 0; i < shard->replica_count; i++) {
+        sim_node *node = node_of(&history->world, state, shard->replicas[i]);
+        if (!node || !sim_node_shard_digest(node, shard_id, &digest)) return false;
+        if (i == 0) first = digest;
+        if (digest != first) return false;
+    }
+    return true;
+}
+
+static bool shards_are_whole(const sim_data_history *history) {
+    uint32_t leader = sim_world_leader(&history->world);
+    if (leader == UINT32_MAX) return false;
+    const kith_meta_state *state = sim_node_meta(history->world.nodes[leader]);
+    for (uint32_t i = 0; i < state->collection_count; i++) {
+        const kith_meta_collection *collection = state->collections[i];
+        for (uint32_t j = 0; j < collection->collection.shard_count; j++) {
+            uint64_t shard_id = collection->collection.shard_id_first + j;
+            if (!shard_is_whole(history, state, &collection->shards[j], shard_id)) return false;
+        }
+    }
+    return true;
+}
+
 static void settling(sim_data_history *history) {
     sim_world *world = &history->world;
     sim_data_client_stop(history->client);
     await(history, is_idle, IDLE_MS, "a request of a client did not end");
+    await(history, shards_are_whole, WHOLE_MS,
+        "not every copy of every shard was in sync, with the same points,");
     sim_world_one_map_await(world, SETTLE_MS);
     if (world->over) return;
     sim_data_client_audit(history->client);
@@ -151,6 +197,7 @@ static void setup(sim_data_history *history) {
         history->options->trace_network);
     world->look = look;
     world->ctx = history;
+    world->has_data = true;
     world->coordinator_count = sim_world_below(world, 4) ? 3 : 1;
     world->node_count = world->coordinator_count + 3 + (uint32_t)sim_world_below(world, 2);
     bool one_executor = sim_world_below(world, 2);
@@ -173,7 +220,6 @@ static void outcome_fill(const sim_data_history *history, sim_data_history_outco
     outcome->undecided = sim_data_check_undecided_count(history->check);
     outcome->requests = sim_data_client_request_count(history->client);
     outcome->failures = sim_data_client_failure_count(history->client);
-    outcome->flips = history->flipped;
     outcome->virtual_ms = sim_world_now_ms(&history->world);
 }
 

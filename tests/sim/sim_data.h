@@ -21,7 +21,6 @@ typedef struct sim_data_history_outcome {
     bool reported;  /* a flipped bit was reported as CORRUPT */
     char text[500]; /* of the violation */
     uint64_t writes, acknowledged, seen, requests, failures, undecided;
-    uint64_t flips;
     sim_world_counts counts;
     uint64_t virtual_ms;
 } sim_data_history_outcome;

@@ -385,9 +385,13 @@ static verdict order_search(order *own) {
     return IMPOSSIBLE;
 }
 
-/* The first that could not be placed where most others could. */
+/* Of those that could not be placed where most others could: a read of what must make way for another write, or the first. */
 static const op *culprit(const order *own) {
     const op *found = NULL;
+    for (uint32_t i = 0; i < own->count; i++) {
+        const op *one = &own->ops[i];
+        if (!one->is_write && one->value == own->best.value && !bit_get(own->best.done, i)) return one;
+    }
     for (uint32_t i = 0; i < own->count; i++) {
         const op *one = &own->ops[i];
         if (one->is_optional || bit_get(own->best.done, i)) continue;

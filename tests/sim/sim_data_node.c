@@ -247,6 +247,17 @@ void sim_data_part_heartbeat(const sim_data_part *part, kith_codec_heartbeat *he
     }
 }
 
+bool sim_data_part_digest(sim_data_part *part, uint64_t shard_id, uint64_t *digest_out) {
+    kith_err err;
+    kith_shard *shard = kith_shard_set_find(part->shards, shard_id);
+    if (!shard) return false;
+    kith_status status = kith_shard_validate(shard, &err);
+    if (status == KITH_OK) status = kith_shard_digest(shard, digest_out, &err);
+    kith_shard_set_release(part->shards, shard);
+    if (status != KITH_OK) sim_node_failed(part->node, status, &err, "a shard is not as it must be");
+    return status == KITH_OK;
+}
+
 /* --- the end --- */
 
 static void handed_over(void *ctx, uint32_t left) {

@@ -194,7 +194,11 @@ static uint64_t now_ns(kith_env *env) {
 }
 
 static uint64_t wall_ms(kith_env *env) {
-    return SIM_WALL_START_MS + now_ns(env) / 1000000;
+    return SIM_WALL_START_MS + now_ns(env) / 1000000 + (uint64_t)((sim_env *)env)->wall_ahead_ms;
+}
+
+void sim_env_wall_jump(sim_env *sim, int64_t ms) {
+    sim->wall_ahead_ms += ms;
 }
 
 static void random_bytes(kith_env *env, void *data, size_t bytes) {

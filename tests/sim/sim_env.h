@@ -44,6 +44,9 @@ void sim_env_pause(sim_env *sim, bool paused);
 
 /* --- faults --- */
 
+/* The wall clock of this machine is so much later from now on; `ms` may be below zero. */
+void sim_env_wall_jump(sim_env *sim, int64_t ms);
+
 typedef enum sim_crash_mode {
     SIM_CRASH_KEEP_ALL = 1, /* the process was killed: the kernel still writes everything */
     SIM_CRASH_LOSE_ALL = 2, /* power went: only what was synced */

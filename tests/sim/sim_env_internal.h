@@ -16,6 +16,7 @@ struct sim_env {
     kith_rng rng;  /* random_bytes; the disk has its own, so that what one draws does not move the other */
     sim_disk *disk;
     bool paused;
+    int64_t wall_ahead_ms;
 };
 
 sim_disk *sim_disk_create(uint64_t seed);

@@ -64,13 +64,20 @@ void sim_world_node_start(sim_world *world, uint32_t number) {
     if (violation) sim_world_blame(world, "%s", violation);
 }
 
+static void flip_do(sim_world *world) {
+    static const char *const parts[] = {"/data/segments", "/data/log", "/data/meta"};
+    world->counts.flips += sim_node_flip(world->nodes[world->flip_number], parts[sim_world_below(world, 3)]);
+}
+
 static void node_wake(sim_world *world, uint32_t number) {
     sim_node *node = world->nodes[number];
     if (sim_node_is_paused(node)) {
         sim_world_tell(world, "%s goes on", sim_node_address(number));
         sim_node_pause(node, false);
     }
-    if (sim_node_state_of(node) == SIM_NODE_OFF) sim_world_node_start(world, number);
+    if (sim_node_state_of(node) != SIM_NODE_OFF) return;
+    if (number && number == world->flip_number && world->counts.flips == 0) flip_do(world);
+    sim_world_node_start(world, number);
 }
 
 static void wakes_do(sim_world *world) {

@@ -26,12 +26,15 @@ typedef enum sim_world_fault {
     SIM_WORLD_PAUSE,      /* a machine stands still for a while */
     SIM_WORLD_TRANSFER,   /* of leadership */
     SIM_WORLD_MEMBERSHIP, /* a coordinator joins or leaves */
-    SIM_WORLD_CLOCK,      /* a machine's wall clock jumps */
+    /* Of histories of data only. */
+    SIM_WORLD_LINK,  /* one machine is not heard by another, whichever they are */
+    SIM_WORLD_CLOCK, /* a machine's wall clock jumps */
+    SIM_WORLD_FLIP,  /* a data node dies, and before it comes back one bit of its disk is flipped; once */
     SIM_WORLD_FAULTS,
 } sim_world_fault;
 
 typedef struct sim_world_counts {
-    uint64_t crashes, stops, cuts, transfers, memberships, jumps;
+    uint64_t crashes, stops, cuts, transfers, memberships, jumps, flips;
     uint64_t messages, lost;
 } sim_world_counts;
 
@@ -42,10 +45,12 @@ typedef struct sim_world {
     kith_transport_sim_network *network;
     uint32_t coordinator_count; /* the first nodes; a spare one may follow them */
     bool has_spare;
+    bool has_data; /* members are data nodes */
     uint32_t node_count;
     sim_node *nodes[SIM_WORLD_NODES_MAX];
     uint64_t wake_ns
         [SIM_WORLD_NODES_MAX]; /* when a node that is off or paused comes back; 0: it is not, or is on */
+    uint32_t flip_number; /* of the node of whose disk a bit is flipped before it comes back; 0: of none */
     uint32_t fault_weights[SIM_WORLD_FAULTS];
     sim_world_counts counts;
     bool trace, trace_network;

@@ -137,11 +137,43 @@ static void membership_do(sim_world *world) {
 static void member_do(sim_world *world) {
     uint32_t first = sim_world_member_first(world);
     uint32_t number = first + (uint32_t)sim_world_below(world, world->node_count - first);
-    if (sim_world_below(world, 2)) {
+    if (world->has_data && sim_world_below(world, 3) == 0) {
+        crash_soon_do(world, number);
+    } else if (sim_world_below(world, 2)) {
         crash_do(world, number);
     } else {
         stop_do(world, number);
     }
+}
+
+/* --- of data --- */
+
+static void link_do(sim_world *world) {
+    uint32_t from =
+        (uint32_t)sim_world_below(world, world->node_count + 1); /* the clients' machine is the last */
+    uint32_t to = (uint32_t)sim_world_below(world, world->node_count + 1);
+    bool both = sim_world_below(world, 2);
+    if (from == to) return;
+    kith_transport_sim_cut(world->network, from, to, true);
+    if (both) kith_transport_sim_cut(world->network, to, from, true);
+    world->counts.cuts++;
+    sim_world_tell(world, "host %u is not heard by host %u%s", from, to, both ? ", nor the other way" : "");
+}
+
+static void clock_do(sim_world *world) {
+    sim_node *node = world->nodes[sim_world_below(world, world->node_count)];
+    int64_t ms = (int64_t)sim_world_below(world, 7200000) - 3600000;
+    sim_node_wall_jump(node, ms);
+    world->counts.jumps++;
+}
+
+/* One in a history: two copies may not both be bad. The machine dies for it. */
+static void flip_do(sim_world *world) {
+    uint32_t first = sim_world_member_first(world);
+    uint32_t number = first + (uint32_t)sim_world_below(world, world->node_count - first);
+    if (world->flip_number || sim_node_state_of(world->nodes[number]) != SIM_NODE_RUNNING) return;
+    world->flip_number = number;
+    crash_do(world, number);
 }
 
 static sim_world_fault fault_draw(sim_world *world) {
@@ -192,6 +224,15 @@ void sim_world_fault_do(sim_world *world) {
     case SIM_WORLD_MEMBERSHIP:
         membership_do(world);
         break;
+    case SIM_WORLD_LINK:
+        link_do(world);
+        break;
+    case SIM_WORLD_CLOCK:
+        clock_do(world);
+        break;
+    case SIM_WORLD_FLIP:
+        flip_do(world);
+        break;
     default:
         heal_do(world);
     }
@@ -199,7 +240,8 @@ void sim_world_fault_do(sim_world *world) {
 
 void sim_world_weights_draw(sim_world *world) {
     static const uint32_t weights[] = {0, 0, 1, 2, 6};
-    for (uint32_t i = 0; i < SIM_WORLD_CLOCK; i++)
+    uint32_t count = world->has_data ? SIM_WORLD_FAULTS : SIM_WORLD_LINK;
+    for (uint32_t i = 0; i < count; i++)
         world->fault_weights[i] = weights[sim_world_below(world, 5)];
     if (world->fault_weights[SIM_WORLD_HEAL] == 0) world->fault_weights[SIM_WORLD_HEAL] = 1;
 }
