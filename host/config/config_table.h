@@ -61,6 +61,10 @@
     X(election_timeout_ms, U32, 400, 50, 10000, CLUSTER, RESTART,                                            \
         "A coordinator that hears nothing from the leader for one to two times this long stands for "        \
         "election.")                                                                                         \
+    X(replica_inflight_bytes_max, U64, 32 * KITH_CONFIG_MIB, 256 * KITH_CONFIG_KIB, KITH_CONFIG_GIB, NODE,   \
+        RESTART, "Bytes of writes of one shard that are on their way to one of its copies at once.")         \
+    X(replica_compare_ms, U32, 600000, 0, 604800000, NODE, RESTART,                                          \
+        "How often a data node compares the copies of each shard that it leads with its own; 0: never.")     \
     X(replica_replace_after_ms, U32, 600000, 1000, 604800000, CLUSTER, RESTART,                              \
         "Copies of shards on a data node that is down for this long are made anew on other nodes.")          \
     X(rebalance_moves_max, U32, 2, 0, 64, CLUSTER, RESTART,                                                  \

@@ -7,6 +7,7 @@
 #define KITH_QUERY_QUERY_SERVE_H
 
 #include "host/meta/meta.h"
+#include "host/replica/replica.h"
 #include "host/shard/shard_set.h"
 #include "transport/transport.h"
 
@@ -16,9 +17,10 @@ typedef struct kith_query_serve_options {
     kith_env *env;
     kith_transport *transport;
     kith_shard_set *shards;
-    kith_meta *meta;       /* for askers with a newer map than this node's; NULL: there is only one map */
-    kith_executor *search; /* searches, counts, reads of points */
-    kith_executor *write;  /* hands writes over; cheap, so the shards' own executor will do */
+    kith_meta *meta; /* for askers with a newer map than this node's; NULL: there is only one map */
+    kith_replica_set *replicas; /* NULL: shards have one copy, without a gate */
+    kith_executor *search;      /* searches, counts, reads of points */
+    kith_executor *write;       /* hands writes over; cheap, so the shards' own executor will do */
 } kith_query_serve_options;
 
 /* Registers the handlers. */

@@ -218,12 +218,13 @@ static kith_status request_fits(const search_run *run, const kith_shard *shard, 
         err, KITH_INVALID, "queries have dim %u, the shard's field has %u", request->dim, dim);
 }
 
-static void shard_find(search_run *run, uint32_t index) {
+static void shard_find(search_run *run, const serve_waits *waits, uint32_t index) {
     search_shard *shard = &run->shards[index];
     kith_err err;
     shard->run = run;
-    kith_status status =
-        serve_shard_find(run->own->serve, run->request.shard_ids[index], &shard->shard, &err);
+    kith_status status = serve_wait_status(waits, index, &err);
+    if (status == KITH_OK)
+        status = serve_shard_find(run->own->serve, run->request.shard_ids[index], &shard->shard, &err);
     if (status == KITH_OK) status = request_fits(run, shard->shard, &err);
     if (status != KITH_OK) shard_fail(shard, status, err.text);
 }
@@ -241,14 +242,17 @@ static uint32_t lane_count_of(const search_run *run) {
     return kith_query_lane_count(hit_count, request->shard_count);
 }
 
-static void run_start(search_run *run) {
+static void run_start(serve_waits *waits) {
+    search_run *run = waits->ctx;
     kith_arena *arena = &run->own->arena;
     uint32_t shard_count = run->request.shard_count;
+    run->began_ns = kith_env_now_ns(run->own->serve->options.env);
     run->shards = kith_arena_alloc_zero(arena, shard_count * sizeof *run->shards);
     kith_mutex_init(&run->mutex, KITH_RANK_QUERY);
     kith_query_gather_init(&run->gather, run->request.query_count, run->request.k);
     for (uint32_t i = 0; i < shard_count; i++)
-        shard_find(run, i);
+        shard_find(run, waits, i);
+    serve_waits_free(waits);
     uint32_t lane_count = lane_count_of(run);
     run->lanes = kith_arena_alloc_zero(arena, lane_count * sizeof *run->lanes);
     atomic_init(&run->remaining, lane_count + 1);
@@ -263,7 +267,6 @@ void serve_search(void *ctx, kith_transport_request *request) {
     serve_request *own = serve_request_begin(ctx, request);
     search_run *run = kith_arena_alloc_zero(&own->arena, sizeof *run);
     run->own = own;
-    run->began_ns = kith_env_now_ns(own->serve->options.env);
     kith_err err;
     kith_status status = kith_codec_shard_search_request_decode(
         request->bytes, request->byte_count, &own->arena, &run->request, &err);
@@ -274,5 +277,11 @@ void serve_search(void *ctx, kith_transport_request *request) {
     const kith_codec_shard_search_request *decoded = &run->request;
     if (serve_map_await(own, decoded->map_version, decoded->shard_ids, decoded->shard_count, serve_search))
         return;
-    run_start(run);
+    serve_waits_start(own,
+        &(serve_wait_request){.shard_ids = decoded->shard_ids,
+            .shard_count = decoded->shard_count,
+            .read = decoded->read,
+            .tokens = decoded->tokens,
+            .ctx = run},
+        run_start);
 }

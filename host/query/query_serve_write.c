@@ -17,6 +17,37 @@ static void write_done(
     serve_request_answer(own, status, err);
 }
 
+/* On the shards' owner. One that this node does not lead is the gate's to refuse. */
+static void write_start(serve_request *own) {
+    kith_err err;
+    kith_status status = serve_shard_find(own->serve, own->shard_id, &own->shard, &err);
+    if (status == KITH_OK)
+        kith_shard_write_start(own->shard, &own->write);
+    else
+        serve_request_answer(own, status, &err);
+}
+
+static void write_waited(kith_replica_wait *wait, kith_status status, const kith_err *err) {
+    serve_request *own = (serve_request *)(void *)((char *)wait - offsetof(serve_request, write_wait));
+    if (status == KITH_OK)
+        write_start(own);
+    else
+        serve_request_answer(own, status, err);
+}
+
+/* A replica that is about to take over is waited for. */
+static void write_wait(serve_request *own) {
+    kith_replica_set *replicas = own->serve->options.replicas;
+    own->write_wait = (kith_replica_wait){.shard_id = own->shard_id,
+        .is_write = true,
+        .deadline_ns = own->request->deadline_ns,
+        .done = write_waited};
+    if (replicas)
+        kith_replica_wait_start(replicas, &own->write_wait);
+    else
+        write_start(own);
+}
+
 void serve_write(void *ctx, kith_transport_request *request) {
     serve_request *own = serve_request_begin(ctx, request);
     kith_codec_shard_write_request decoded;
@@ -24,13 +55,11 @@ void serve_write(void *ctx, kith_transport_request *request) {
     kith_status status = kith_codec_shard_write_request_decode(
         request->bytes, request->byte_count, &own->arena, &decoded, &err);
     own->shard_id = status == KITH_OK ? decoded.shard_id : 0;
-    if (status == KITH_OK && serve_map_await(own, decoded.map_version, &decoded.shard_id, 1, serve_write))
-        return;
-    if (status == KITH_OK) status = serve_shard_find(own->serve, decoded.shard_id, &own->shard, &err);
     if (status != KITH_OK) {
         serve_request_answer(own, status, &err);
         return;
     }
+    if (serve_map_await(own, decoded.map_version, &decoded.shard_id, 1, serve_write)) return;
     own->write = (kith_shard_write){
         .op = decoded.op,
         .op_bytes = decoded.op_bytes,
@@ -38,5 +67,5 @@ void serve_write(void *ctx, kith_transport_request *request) {
         .deadline_ns = request->deadline_ns,
         .done = write_done,
     };
-    kith_shard_write_start(own->shard, &own->write);
+    write_wait(own);
 }

@@ -209,6 +209,7 @@ void replica_after_event(replica *own) {
     replica_show(own);
     actions_run(own);
     replica_show(own);
+    replica_waits_look(own);
     own->due_ns = kith_replica_step_due_ns(own->step);
     replica_timer_want(set, own->due_ns);
 }
@@ -295,6 +296,7 @@ static void step_create(replica *own) {
             .shard_id = own->shard_id,
             .self = set->self,
             .lease_ns = set->options.lease_ns,
+            .epoch_led_min = 2, /* epoch 1 is that of entries without a gate */
             .window = APPEND_WINDOW,
             .batch_bytes_max = set->options.append_inflight_bytes_max / APPEND_WINDOW,
         },
@@ -305,7 +307,8 @@ static void step_create(replica *own) {
     kith_replica_step_failed(own->step, replica_now_ns(set));
 }
 
-bool replica_begin(replica *own) {
+/* Takes the shard once it has started. True: it has a step machine. */
+static bool replica_begin(replica *own) {
     kith_replica_set *set = own->set;
     if (own->step) return true;
     own->shard = kith_shard_set_find(set->options.shards, own->shard_id);
@@ -468,12 +471,18 @@ static void shards_copy(map_news *news, const kith_meta_state *state) {
     qsort(news->shards, news->shard_count, sizeof *news->shards, shard_compare);
 }
 
-static void replica_configure(replica *own, const kith_replica_config *config) {
-    if (config->epoch >= own->config.epoch) own->config = *config;
+/* One that this process has asked for waits for the answer: without it, it would not know that the epoch is its own, and ask for
+ * another. */
+void replica_configure(replica *own) {
     if (!own->step && !own->install && !replica_begin(own)) return;
-    if (!own->step) return;
+    if (!own->step || own->config.epoch == own->alone_epoch) return;
     kith_replica_step_configure(own->step, &own->config, replica_now_ns(own->set));
     replica_after_event(own);
+}
+
+static void config_take(replica *own, const kith_replica_config *config) {
+    if (config->epoch >= own->config.epoch) own->config = *config;
+    replica_configure(own);
 }
 
 static void map_take(kith_task *task) {
@@ -489,7 +498,7 @@ static void map_take(kith_task *task) {
         const map_shard *found = bsearch(&key, news->shards, news->shard_count, sizeof key, shard_compare);
         if (own->let_go) continue;
         if (found)
-            replica_configure(own, &found->config);
+            config_take(own, &found->config);
         else
             replica_let_go(own);
     }

@@ -47,10 +47,11 @@ bool kith_replica_set_installs(kith_replica_set *set, uint64_t shard_id);
 void kith_replica_set_map(kith_replica_set *set, const kith_meta_state *state);
 void kith_replica_set_detach(kith_replica_set *set, uint64_t shard_id);
 
-/* May this replica answer a read, and when? Embedded by the reader. */
+/* May this replica answer a read, or take a write, and when? One that is about to take over is waited for. Embedded by the asker. */
 typedef struct kith_replica_wait kith_replica_wait;
 struct kith_replica_wait {
     uint64_t shard_id;
+    bool is_write; /* OK: it leads; the shard's gate has the last word */
     kith_replica_read read;
     uint64_t token_sequence;
     uint64_t deadline_ns;

@@ -48,6 +48,7 @@ struct replica {
     kith_replica_wait *waits;
     uint64_t waits_due_ns;
     bool is_queued;             /* for a proposal, of `wanted` */
+    uint64_t alone_epoch;       /* that a change which goes alone makes; 0: none is under way */
     uint64_t handed_over_epoch; /* the last that was to be handed over */
     replica *queue_next;
     kith_replica_config wanted;
@@ -136,8 +137,8 @@ void replica_unuse(kith_replica_set *set, replica *own);
 void replica_timer_want(kith_replica_set *set, uint64_t due_ns);
 /* Shows what any thread may see. */
 void replica_show(replica *own);
-/* Takes the shard once it has started. True: it has a step machine. */
-bool replica_begin(replica *own);
+/* Tells the step machine the newest configuration. */
+void replica_configure(replica *own);
 
 /* --- replica_send.c --- */
 
@@ -163,6 +164,8 @@ void replica_pull_map(kith_replica_set *set);
 /* --- replica_wait.c --- */
 
 void replica_waits_applied(replica *own);
+/* Those that wait for it to take over, when it has, or will not. */
+void replica_waits_look(replica *own);
 void replica_waits_tick(replica *own, uint64_t now_ns);
 void replica_waits_end(replica *own, kith_status status, const char *why);
 

@@ -100,7 +100,8 @@ static void change_ended(kith_task *task) {
         replica *own = change->replicas[i];
         if (!own->let_go && !set->stopped) {
             kith_replica_step_proposed(own->step, outcome_of(change, i), replica_now_ns(set));
-            replica_after_event(own);
+            own->alone_epoch = 0;
+            replica_configure(own);
         }
         replica_unuse(set, own);
     }
@@ -154,6 +155,7 @@ static replica_change *change_create(kith_replica_set *set) {
     bool goes_alone = changes_only_epoch(set->queue_first);
     do {
         change_add(change, queue_take(set));
+        if (goes_alone) change->replicas[0]->alone_epoch = change->changes[0].shard.epoch + 1;
     } while (!goes_alone && change->count < most && !changes_only_epoch(set->queue_first));
     return change;
 }

@@ -1,11 +1,16 @@
-/* Reads that wait until this replica may answer them. */
+/* Reads and writes that wait until this replica may answer them. */
 #include "host/replica/replica_internal.h"
+
+/* How long a read or write waits for a replica that is about to take over: above what that takes, so that a planned change
+ * fails nothing. */
+#define TAKE_OVER_NS (3000 * MS_NS)
 
 typedef struct wait_impl {
     kith_task task;
     kith_replica_set *set;
     kith_replica_wait *next;
-    uint64_t sequence; /* that is to be applied */
+    uint64_t sequence; /* that is to be applied; UINT64_MAX: it waits for this replica to take over */
+    uint64_t until_ns;
 } wait_impl;
 _Static_assert(sizeof(wait_impl) <= sizeof((kith_replica_wait){0}.impl), "it fits its place");
 
@@ -23,6 +28,7 @@ static void wait_fail(kith_replica_wait *wait, kith_status status, const char *w
 
 static bool shown_suffices(const replica_shown *shown, const kith_replica_wait *wait, uint64_t now_ns) {
     if (!shown->is_open) return false;
+    if (wait->is_write) return shown->status.role == KITH_REPLICA_PRIMARY;
     switch (wait->read) {
     case KITH_REPLICA_READ_TOKEN:
         return shown->applied >= wait->token_sequence;
@@ -49,26 +55,42 @@ static bool is_known_good(kith_replica_set *set, const kith_replica_wait *wait) 
 
 /* --- on the owner --- */
 
-static void wait_add(replica *own, kith_replica_wait *wait) {
+static void wait_add(replica *own, kith_replica_wait *wait, uint64_t until_ns) {
+    impl_of(wait)->until_ns = until_ns;
     impl_of(wait)->next = own->waits;
     own->waits = wait;
-    if (wait->deadline_ns < own->waits_due_ns) own->waits_due_ns = wait->deadline_ns;
+    if (until_ns < own->waits_due_ns) own->waits_due_ns = until_ns;
     replica_timer_want(own->set, own->waits_due_ns);
+}
+
+static bool is_taking_over(const replica *own) {
+    return own->shown.status.role == KITH_REPLICA_TAKING_OVER;
+}
+
+static kith_status wait_status(replica *own, kith_replica_wait *wait, uint64_t now_ns, kith_err *err) {
+    if (wait->is_write && !is_taking_over(own)) return KITH_OK; /* whether it leads, its gate says */
+    return kith_replica_step_read(own->step, wait->is_write ? KITH_REPLICA_READ_PRIMARY : wait->read,
+        wait->token_sequence, now_ns, &impl_of(wait)->sequence, err);
 }
 
 static void wait_on(replica *own, kith_replica_wait *wait) {
     kith_err err;
     uint64_t now_ns = replica_now_ns(own->set);
-    kith_status status = kith_replica_step_read(
-        own->step, wait->read, wait->token_sequence, now_ns, &impl_of(wait)->sequence, &err);
-    if (status != KITH_OK)
+    impl_of(wait)->sequence = 0;
+    kith_status status = wait_status(own, wait, now_ns, &err);
+    if (status != KITH_OK && is_taking_over(own) && now_ns < wait->deadline_ns) {
+        uint64_t until_ns = now_ns + TAKE_OVER_NS;
+        impl_of(wait)->sequence = UINT64_MAX;
+        wait_add(own, wait, until_ns < wait->deadline_ns ? until_ns : wait->deadline_ns);
+    } else if (status != KITH_OK) {
         wait->done(wait, status, &err);
-    else if (own->applied >= impl_of(wait)->sequence)
+    } else if (own->applied >= impl_of(wait)->sequence) {
         wait->done(wait, KITH_OK, NULL);
-    else if (now_ns >= wait->deadline_ns)
+    } else if (now_ns >= wait->deadline_ns) {
         wait_fail(wait, KITH_DEADLINE, "had not applied what the read asks for before its deadline");
-    else
-        wait_add(own, wait);
+    } else {
+        wait_add(own, wait, wait->deadline_ns);
+    }
 }
 
 static void wait_run(kith_task *task) {
@@ -110,7 +132,7 @@ static kith_replica_wait *take_if(replica *own,
             taken = wait;
             continue;
         }
-        if (wait->deadline_ns < own->waits_due_ns) own->waits_due_ns = wait->deadline_ns;
+        if (impl_of(wait)->until_ns < own->waits_due_ns) own->waits_due_ns = impl_of(wait)->until_ns;
         link = &impl_of(wait)->next;
     }
     return taken;
@@ -123,7 +145,13 @@ static bool is_applied(const replica *own, kith_replica_wait *wait, uint64_t now
 
 static bool is_late(const replica *own, kith_replica_wait *wait, uint64_t now_ns) {
     (void)own;
-    return now_ns >= wait->deadline_ns;
+    return now_ns >= impl_of(wait)->until_ns;
+}
+
+static bool is_parked(const replica *own, kith_replica_wait *wait, uint64_t now_ns) {
+    (void)own;
+    (void)now_ns;
+    return impl_of(wait)->sequence == UINT64_MAX;
 }
 
 static bool is_any(const replica *own, kith_replica_wait *wait, uint64_t now_ns) {
@@ -151,9 +179,26 @@ void replica_waits_applied(replica *own) {
     }
 }
 
+void replica_waits_look(replica *own) {
+    if (!own->waits || is_taking_over(own)) return;
+    kith_replica_wait *wait = take_if(own, is_parked, 0);
+    while (wait) {
+        kith_replica_wait *next = impl_of(wait)->next;
+        wait_on(own, wait);
+        wait = next;
+    }
+}
+
 void replica_waits_tick(replica *own, uint64_t now_ns) {
-    fail_all(take_if(own, is_late, now_ns), KITH_DEADLINE,
-        "had not applied what the read asks for before its deadline");
+    kith_replica_wait *wait = take_if(own, is_late, now_ns);
+    while (wait) {
+        kith_replica_wait *next = impl_of(wait)->next;
+        if (impl_of(wait)->sequence == UINT64_MAX)
+            wait_fail(wait, KITH_UNAVAILABLE, "is being taken over by this node");
+        else
+            wait_fail(wait, KITH_DEADLINE, "had not applied what the read asks for before its deadline");
+        wait = next;
+    }
 }
 
 void replica_waits_end(replica *own, kith_status status, const char *why) {

@@ -82,7 +82,7 @@ static void node_fill(kith_role_data *data, const kith_role_data_options *option
 kith_status kith_role_data_open(
     const kith_role_data_options *options, kith_role_data *data_out, kith_err *err) {
     kith_role_data *data = data_out;
-    *data = (kith_role_data){.env = options->env};
+    *data = (kith_role_data){.env = options->env, .replicated = options->replicated};
     kith_status status = folder_open(data, options->config->data_dir, options->role, err);
     if (status == KITH_OK) status = threads_start(data, options->config, err);
     if (status == KITH_OK) {
@@ -110,7 +110,8 @@ static kith_status replay_entry(void *ctx, const kith_log_entry *entry, kith_err
     const replay *own = ctx;
     if (entry->stream == KITH_LOG_STREAM_META)
         return own->options->replay_meta(own->options->ctx, entry, err);
-    kith_map_put(own->data->log_streams, &entry->stream, sizeof entry->stream, 0);
+    if (entry->stream != KITH_LOG_STREAM_NOTES)
+        kith_map_put(own->data->log_streams, &entry->stream, sizeof entry->stream, 0);
     return kith_shard_set_replay(own->data->shards, entry, err);
 }
 
@@ -174,7 +175,7 @@ static kith_status shard_open(
             "shard %llu was not open when the log was read at the start: restart this node",
             (unsigned long long)shard_id);
     }
-    kith_status status = kith_shard_set_open(data->shards, shard_id, schema, false, err);
+    kith_status status = kith_shard_set_open(data->shards, shard_id, schema, data->replicated, err);
     return status == KITH_EXISTS ? KITH_OK : status;
 }
 

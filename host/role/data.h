@@ -22,6 +22,7 @@ typedef struct kith_role_data {
     kith_shard_node node;
     kith_shard_set *shards;
     kith_map *log_streams; /* those that the log has entries of, seen while recovering */
+    bool replicated;       /* shards have gates */
     bool started;          /* recovery is over: drops happen at once, not as leftovers */
 } kith_role_data;
 
@@ -29,6 +30,7 @@ typedef struct kith_role_data_options {
     kith_env *env;
     const kith_config *config;
     kith_config_role role;           /* whose folder it is */
+    bool replicated;                 /* shards are replicas, whose gates come with their opening */
     const kith_compute_ops *compute; /* NULL: the best of the CPU */
     /* Entries of KITH_LOG_STREAM_META. */
     kith_status (*replay_meta)(void *ctx, const kith_log_entry *entry, kith_err *err);

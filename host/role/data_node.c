@@ -10,6 +10,7 @@
 #include "host/base/log.h"
 #include "host/http/http_server.h"
 #include "host/query/query_serve.h"
+#include "host/replica/replica.h"
 #include "host/role/data.h"
 #include "host/role/role_cluster.h"
 #include "host/role/role_compute.h"
@@ -19,6 +20,10 @@
 
 /* Shards that could not be opened are tried again with every so many heartbeats. */
 #define REOPEN_HEARTBEATS 10u
+
+/* A node that is taken for down has held no lease for a while then: a new primary waits for two at most. */
+#define LEASES_IN_TIMEOUT 4u
+#define MS_NS             1000000ULL
 
 typedef struct data_node {
     kith_service base;
@@ -30,6 +35,7 @@ typedef struct data_node {
     kith_role_data data;
     bool data_open;
     kith_role_cluster cluster;
+    kith_replica_set *replicas;
     kith_query_serve *serve;
     kith_http_server *http;
     /* On meta's executor: */
@@ -122,6 +128,7 @@ static void collection_open(data_node *own, const kith_meta_collection *collecti
     for (uint32_t i = 0; collection->shards && i < collection->collection.shard_count; i++) {
         uint64_t shard_id = collection->collection.shard_id_first + i;
         if (!shard_is_on(&collection->shards[i], number)) continue;
+        if (kith_replica_set_installs(own->replicas, shard_id)) continue;
         kith_err err;
         kith_status status =
             kith_role_data_shard_open(&own->data, shard_id, &collection->collection.schema, &err);
@@ -182,10 +189,41 @@ static void series_drop(data_node *own, const kith_meta_state *state) {
     kith_meta_map_release(map);
 }
 
+/* --- replicas --- */
+
+static void shard_opened(void *ctx, uint64_t shard_id, kith_shard *shard) {
+    kith_replica_set_attach(((data_node *)ctx)->replicas, shard_id, shard);
+}
+
+/* Before the first shard is opened, which is when the first map comes. */
+static void replicas_create(data_node *own) {
+    if (own->replicas) return;
+    own->replicas = kith_replica_set_create(&(kith_replica_set_options){
+        .env = own->env,
+        .transport = own->cluster.transport,
+        .node = &own->data.node,
+        .shards = own->data.shards,
+        .life = own->data.meta_executor,
+        .meta = kith_meta_client_meta(own->cluster.client),
+        .self = own->cluster.self.id,
+        .lease_ns = own->config.heartbeat_timeout_ms * MS_NS / LEASES_IN_TIMEOUT,
+        .append_inflight_bytes_max = own->config.replica_inflight_bytes_max,
+        .digest_interval_ns = own->config.replica_compare_ms * MS_NS,
+        .metrics = own->metrics,
+    });
+    kith_shard_set_on_open(own->data.shards, shard_opened, own);
+}
+
+/* What shards that were opened by a kept map are to do, once they have started. */
+static void replicas_begin(data_node *own) {
+    kith_replica_set_map(own->replicas, kith_meta_client_state(own->cluster.client));
+}
+
 /* On meta's executor, or at start before it has anything to do. */
 static void map_changed(void *ctx, const kith_meta_state *state, bool from_file) {
     data_node *own = ctx;
     own->map_was_kept |= from_file;
+    replicas_create(own);
     const kith_node *self = kith_meta_state_node_of_id(state, &own->cluster.self.id);
     if (!self) return; /* not registered yet: nothing is said of this node's shards */
     uint32_t before_count = own->shard_count;
@@ -193,6 +231,7 @@ static void map_changed(void *ctx, const kith_meta_state *state, bool from_file)
     own->shard_ids = shards_given(state, self->number, &own->shard_count);
     shards_open(own, state, self->number);
     if (!from_file) {
+        kith_replica_set_map(own->replicas, state); /* lets go of shards before they are dropped */
         series_drop(own, state);
         if (own->map_is_fresh)
             shards_drop(own, before, before_count);
@@ -233,8 +272,10 @@ static void heartbeat_fill(void *ctx, kith_codec_heartbeat *heartbeat) {
     if (health(own, &err) != KITH_OK) heartbeat->health = err.text;
     const kith_meta_state *state = kith_meta_client_state(own->cluster.client);
     const kith_node *self = kith_meta_state_node_of_id(state, &own->cluster.self.id);
-    if (own->unopened && self && ++own->heartbeats >= REOPEN_HEARTBEATS)
+    if (own->unopened && self && ++own->heartbeats >= REOPEN_HEARTBEATS) {
         shards_open(own, state, self->number);
+        kith_replica_set_map(own->replicas, state);
+    }
 }
 
 /* --- start --- */
@@ -281,6 +322,7 @@ static kith_status storage_start(data_node *own, kith_err *err) {
         .env = own->env,
         .config = &own->config,
         .role = KITH_CONFIG_ROLE_DATA,
+        .replicated = true,
         .compute = own->compute.ops,
         .replay_meta = meta_replay,
         .synced = log_synced,
@@ -302,8 +344,10 @@ static kith_status storage_start(data_node *own, kith_err *err) {
         .ctx = own,
     };
     status = kith_role_cluster_open(&cluster, &own->cluster, err);
+    if (status == KITH_OK) replicas_create(own);
     if (status == KITH_OK) status = kith_role_data_recover(&own->data, &options, err);
     if (status == KITH_OK) status = lost_map_check(own, err);
+    if (status == KITH_OK) replicas_begin(own);
     return status;
 }
 
@@ -315,6 +359,7 @@ static kith_status node_start(data_node *own, kith_err *err) {
         .transport = own->cluster.transport,
         .shards = own->data.shards,
         .meta = kith_meta_client_meta(own->cluster.client),
+        .replicas = own->replicas,
         .search = own->data.search,
         .write = own->data.owner,
     });
@@ -352,15 +397,50 @@ static void node_reload(kith_service *service, const kith_config *config) {
     kith_role_data_reserve_set(&own->data, config->disk_reserve_bytes);
 }
 
+static void handed_over(void *ctx, uint32_t left) {
+    if (left > 0) kith_log_warn("shards_not_handed_over", kith_kv_u64("shards", left));
+    kith_role_latch_done(ctx);
+}
+
+/* What this node leads goes to others while it still serves: no write waits for a failure to be noticed. */
+static void shards_hand_over(data_node *own, uint64_t drain_ns) {
+    kith_role_latch latch;
+    if (!own->replicas || !own->serve) return;
+    kith_role_latch_init(&latch);
+    kith_role_latch_add(&latch, 1);
+    kith_replica_set_hand_over(own->replicas, kith_env_now_ns(own->env) + drain_ns, handed_over, &latch);
+    kith_role_latch_wait(&latch);
+    kith_role_latch_fini(&latch);
+}
+
+static void replicas_stopped(void *ctx) {
+    kith_role_latch_done(ctx);
+}
+
+/* Replicas end with the metadata, which answers what they have proposed, and before the transport. */
+static void cluster_stop(data_node *own) {
+    kith_role_latch latch;
+    kith_role_latch_init(&latch);
+    if (own->replicas) {
+        kith_role_latch_add(&latch, 1);
+        kith_replica_set_stop(own->replicas, replicas_stopped, &latch);
+    }
+    kith_role_cluster_stop(&own->cluster);
+    kith_role_latch_wait(&latch);
+    kith_role_latch_fini(&latch);
+    kith_role_cluster_disconnect(&own->cluster);
+}
+
+/* Requests of other nodes have deadlines of their own; the transport waits for them. */
 static void node_stop(kith_service *service, uint64_t drain_ns) {
     data_node *own = (data_node *)service;
-    (void)drain_ns; /* requests of other nodes have deadlines of their own; the transport waits for them */
+    shards_hand_over(own, drain_ns);
     kith_http_server_stop(own->http);
     kith_role_metrics_stop(own->measure);
-    kith_role_cluster_stop(&own->cluster);
-    kith_role_cluster_disconnect(&own->cluster);
+    cluster_stop(own);
     if (own->data_open) kith_role_data_close(&own->data, NULL, NULL);
     kith_query_serve_destroy(own->serve);
+    kith_replica_set_destroy(own->replicas);
     kith_role_cluster_close(&own->cluster);
     kith_role_compute_close(&own->compute);
     kith_role_metrics_destroy(own->measure);
