@@ -11,6 +11,8 @@ kith_api *kith_api_create(const kith_api_options *options) {
     kith_api *api = kith_alloc_zero(sizeof *api);
     api->options = *options;
     kith_api_limits_set(api, &options->limits);
+    /* A node that has all shards itself has nobody to choose from. */
+    if (options->meta->is_remote) api->load = kith_query_load_create(options->env);
     kith_mutex_init(&api->idle_mutex, KITH_RANK_API);
     kith_cond_init(&api->idle);
     return api;
@@ -50,6 +52,7 @@ void kith_api_destroy(kith_api *api) {
     kith_assert(atomic_load(&api->in_flight) == 0);
     kith_cond_fini(&api->idle);
     kith_mutex_fini(&api->idle_mutex);
+    kith_query_load_destroy(api->load);
     kith_free(api);
 }
 
@@ -171,6 +174,8 @@ kith_query_base kith_api_query_base(const kith_api_run *run, kith_api_call *call
         .arena = call->arena,
         .deadline_ns = call->deadline_ns,
         .cancelled = &call->cancelled,
+        .executor = run->api->options.executor,
+        .load = run->api->load,
     };
 }
 

@@ -25,6 +25,7 @@ struct kith_api {
     /* Reloadable, each read on its own: a request sees old or new of each. */
     _Atomic uint64_t search_timeout_ns, write_timeout_ns, slow_search_ns, write_bytes_max;
     _Atomic uint32_t reads_max;
+    kith_query_load *load; /* NULL: there are no other nodes */
     kith_api_admit admitted[KITH_API_CLASSES];
     _Atomic uint32_t in_flight;
     _Atomic bool stopped;

@@ -16,6 +16,7 @@
 #include "host/model/hits.h"
 #include "host/model/read.h"
 #include "host/model/record.h"
+#include "host/query/query_load.h"
 #include "transport/transport.h"
 
 /* What every request needs. */
@@ -27,7 +28,10 @@ typedef struct kith_query_base {
     kith_arena *arena;
     uint64_t deadline_ns;
     const atomic_bool *cancelled; /* may be NULL */
-    kith_read_consistency read;   /* of everything but writes */
+    /* For answers that let others wait, of shards with several replicas; each may be NULL. */
+    kith_executor *executor;
+    kith_query_load *load;
+    kith_read_consistency read; /* of everything but writes */
     const uint64_t *tokens; /* with KITH_READ_TOKEN: [shard_count] sequences by shard, 0: any; else NULL */
 } kith_query_base;
 

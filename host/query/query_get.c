@@ -5,7 +5,6 @@
  * their rest one after the other, each for as much as is left. */
 #include "host/cluster/route.h"
 #include "host/codec/codec_internal.h"
-#include "host/query/query_fanout.h"
 #include "host/query/query_point.h"
 
 typedef struct get_run {
@@ -48,15 +47,11 @@ static kith_status group_place(
     return run->answered[index] < group->count ? KITH_OK : not_asked_for(run, index, err);
 }
 
-static kith_status group_gather(get_run *run, uint32_t index, const kith_query_part *part, kith_err *err) {
-    kith_query_get *get = run->get;
-    if (part->status != KITH_OK) return kith_err_set(err, part->status, "%s", part->message);
-    kith_codec_shard_read_response response;
-    kith_status status = kith_codec_shard_read_response_decode(
-        part->reply, part->reply_bytes, &get->base.entry->collection.schema, get->base.arena, &response, err);
-    if (status != KITH_OK) return status;
-    run->bytes += part->reply_bytes;
-    return group_place(run, index, &response, err);
+static kith_status group_gather(
+    get_run *run, uint32_t index, const kith_query_target *target, kith_err *err) {
+    if (!target->is_answered) return kith_err_set(err, target->status, "%s", target->message);
+    run->bytes += target->part->reply_bytes;
+    return group_place(run, index, target->part->answer, err);
 }
 
 static kith_status bytes_check(const get_run *run, kith_err *err) {
@@ -66,9 +61,9 @@ static kith_status bytes_check(const get_run *run, kith_err *err) {
         err, KITH_INVALID, "the points asked for have more than %zu bytes: ask for fewer", bytes_max);
 }
 
-/* Part `part_index` of the fan-out asks for what is left of group `index`. */
-static void part_set(
-    get_run *run, kith_query_fanout *fanout, uint32_t part_index, uint32_t index, size_t bytes_max) {
+/* Asks for what is left of group `index`. */
+static void group_encode(
+    get_run *run, const kith_query_part *part, uint32_t index, size_t bytes_max, kith_buf *buf) {
     const kith_query_get *get = run->get;
     const kith_query_base *base = &get->base;
     const kith_route_group *group = &run->groups[index];
@@ -79,22 +74,33 @@ static void part_set(
     kith_codec_shard_read_request request = {
         .collection_id = base->entry->collection.id,
         .map_version = base->map->version,
-        .shard_id = base->entry->collection.shard_id_first + group->shard_index,
+        .shard_id = kith_query_part_shard_id(part, 0),
         .kind = KITH_CODEC_READ_GET,
         .ids = ids,
         .id_count = group->count - first,
         .with_payload = get->with_payload,
         .with_vectors = get->with_vectors,
         .bytes_max = bytes_max,
+        .read = base->read,
+        .token = kith_query_part_token(part),
     };
-    kith_query_fanout_node_set(fanout, part_index, base->entry->shard_nodes[group->shard_index]);
-    kith_codec_shard_read_request_encode(&request, &fanout->parts[part_index].request);
+    kith_codec_shard_read_request_encode(&request, buf);
+}
+
+static void rest_encode(kith_query_fanout *fanout, const kith_query_part *part, kith_buf *buf) {
+    get_run *run = fanout->ctx;
+    group_encode(run, part, run->rest, run->get->bytes_max - run->bytes, buf);
 }
 
 static void rest_gathered(kith_query_fanout *fanout);
 
 /* Asks for the rest of the first group that has one, or ends. */
 static void rest_ask(get_run *run) {
+    static const kith_query_fanout_ops ops = {.kind = KITH_AM_READ,
+        .is_apart = true,
+        .encode = rest_encode,
+        .decode = kith_query_points_decode,
+        .gathered = rest_gathered};
     kith_query_get *get = run->get;
     kith_err err;
     while (run->rest < run->group_count && run->answered[run->rest] == run->groups[run->rest].count)
@@ -104,18 +110,15 @@ static void rest_ask(get_run *run) {
         get->done(get, status, &err);
         return;
     }
-    kith_query_fanout *fanout = kith_query_fanout_create(&get->base, KITH_AM_READ, 1, rest_gathered, run);
-    part_set(run, fanout, 0, run->rest, get->bytes_max - run->bytes);
-    kith_query_fanout_start(fanout);
+    kith_query_fanout_start(&get->base, &ops, run, &run->groups[run->rest].shard_index, 1);
 }
 
-static void gathered(get_run *run, kith_query_fanout *fanout, uint32_t first_group) {
+static void gathered(get_run *run, const kith_query_fanout *fanout, uint32_t first_group) {
     kith_query_get *get = run->get;
     kith_err err;
     kith_status status = KITH_OK;
-    for (uint32_t i = 0; i < fanout->part_count && status == KITH_OK; i++)
-        status = group_gather(run, first_group + i, &fanout->parts[i], &err);
-    kith_query_fanout_finish(fanout);
+    for (uint32_t i = 0; i < fanout->target_count && status == KITH_OK; i++)
+        status = group_gather(run, first_group + i, &fanout->targets[i], &err);
     if (status == KITH_OK)
         rest_ask(run);
     else
@@ -131,16 +134,26 @@ static void get_gathered(kith_query_fanout *fanout) {
     gathered(fanout->ctx, fanout, 0);
 }
 
+static void get_encode(kith_query_fanout *fanout, const kith_query_part *part, kith_buf *buf) {
+    get_run *run = fanout->ctx;
+    uint32_t index = part->targets[0];
+    group_encode(run, part, index, run->get->bytes_max * run->groups[index].count / run->get->id_count, buf);
+}
+
 void kith_query_get_start(kith_query_get *get) {
+    static const kith_query_fanout_ops ops = {.kind = KITH_AM_READ,
+        .is_apart = true,
+        .encode = get_encode,
+        .decode = kith_query_points_decode,
+        .gathered = get_gathered};
     const kith_query_base *base = &get->base;
     get_run *run = kith_arena_alloc_zero(base->arena, sizeof *run);
     run->get = get;
     get->points = kith_arena_alloc_zero(base->arena, get->id_count * sizeof *get->points);
     run->group_count = kith_route_split(base->entry, get->ids, get->id_count, base->arena, &run->groups);
     run->answered = kith_arena_alloc_zero(base->arena, run->group_count * sizeof *run->answered);
-    kith_query_fanout *fanout =
-        kith_query_fanout_create(base, KITH_AM_READ, run->group_count, get_gathered, run);
+    uint32_t *shards = kith_arena_array(base->arena, run->group_count, sizeof *shards);
     for (uint32_t i = 0; i < run->group_count; i++)
-        part_set(run, fanout, i, i, get->bytes_max * run->groups[i].count / get->id_count);
-    kith_query_fanout_start(fanout);
+        shards[i] = run->groups[i].shard_index;
+    kith_query_fanout_start(base, &ops, run, shards, run->group_count);
 }

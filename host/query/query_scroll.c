@@ -7,7 +7,6 @@
 #include <math.h>
 
 #include "host/codec/codec_internal.h"
-#include "host/query/query_fanout.h"
 #include "host/query/query_point.h"
 
 typedef struct shard_page {
@@ -38,16 +37,11 @@ static void page_take(scroll_run *run, uint32_t index, const kith_codec_shard_re
     run->bound = response->next;
 }
 
-static kith_status pages_gather(scroll_run *run, kith_query_fanout *fanout, kith_err *err) {
-    const kith_query_base *base = &run->scroll->base;
-    for (uint32_t i = 0; i < fanout->part_count; i++) {
-        const kith_query_part *part = &fanout->parts[i];
-        if (part->status != KITH_OK) return kith_err_set(err, part->status, "%s", part->message);
-        kith_codec_shard_read_response response;
-        kith_status status = kith_codec_shard_read_response_decode(
-            part->reply, part->reply_bytes, &base->entry->collection.schema, base->arena, &response, err);
-        if (status != KITH_OK) return status;
-        page_take(run, i, &response);
+static kith_status pages_gather(scroll_run *run, const kith_query_fanout *fanout, kith_err *err) {
+    for (uint32_t i = 0; i < fanout->target_count; i++) {
+        const kith_query_target *target = &fanout->targets[i];
+        if (!target->is_answered) return kith_err_set(err, target->status, "%s", target->message);
+        page_take(run, i, target->part->answer);
     }
     return KITH_OK;
 }
@@ -105,39 +99,44 @@ static void scroll_gathered(kith_query_fanout *fanout) {
     scroll_run *run = fanout->ctx;
     kith_query_scroll *scroll = run->scroll;
     kith_err err;
-    uint32_t page_count = fanout->part_count;
     kith_status status = pages_gather(run, fanout, &err);
-    kith_query_fanout_finish(fanout);
-    if (status == KITH_OK) status = pages_merge(run, page_count, &err);
+    if (status == KITH_OK) status = pages_merge(run, fanout->target_count, &err);
     scroll->done(scroll, status, &err);
 }
 
+static void scroll_encode(kith_query_fanout *fanout, const kith_query_part *part, kith_buf *buf) {
+    const scroll_run *run = fanout->ctx;
+    const kith_query_scroll *scroll = run->scroll;
+    const kith_query_base *base = fanout->base;
+    uint32_t shard_count = base->entry->collection.shard_count;
+    kith_codec_shard_read_request request = {
+        .collection_id = base->entry->collection.id,
+        .map_version = base->map->version,
+        .shard_id = kith_query_part_shard_id(part, 0),
+        .kind = KITH_CODEC_READ_SCROLL,
+        .has_from = scroll->has_from,
+        .from = scroll->from,
+        .limit = shard_limit(scroll->limit, shard_count),
+        .with_payload = scroll->with_payload,
+        .with_vectors = scroll->with_vectors,
+        .bytes_max = scroll->bytes_max / shard_count,
+        .read = base->read,
+        .token = kith_query_part_token(part),
+    };
+    kith_codec_shard_read_request_encode(&request, buf);
+}
+
 void kith_query_scroll_start(kith_query_scroll *scroll) {
-    const kith_query_base *base = &scroll->base;
-    const kith_collection *collection = &base->entry->collection;
-    uint32_t shard_count = collection->shard_count;
-    scroll_run *run = kith_arena_alloc_zero(base->arena, sizeof *run);
+    static const kith_query_fanout_ops ops = {.kind = KITH_AM_READ,
+        .is_apart = true,
+        .encode = scroll_encode,
+        .decode = kith_query_points_decode,
+        .gathered = scroll_gathered};
+    uint32_t shard_count = scroll->base.entry->collection.shard_count;
+    scroll_run *run = kith_arena_alloc_zero(scroll->base.arena, sizeof *run);
     run->scroll = scroll;
-    run->pages = kith_arena_alloc_zero(base->arena, shard_count * sizeof *run->pages);
+    run->pages = kith_arena_alloc_zero(scroll->base.arena, shard_count * sizeof *run->pages);
     scroll->count = 0;
     scroll->has_next = false;
-    kith_query_fanout *fanout =
-        kith_query_fanout_create(base, KITH_AM_READ, shard_count, scroll_gathered, run);
-    for (uint32_t i = 0; i < shard_count; i++) {
-        kith_codec_shard_read_request request = {
-            .collection_id = collection->id,
-            .map_version = scroll->base.map->version,
-            .shard_id = collection->shard_id_first + i,
-            .kind = KITH_CODEC_READ_SCROLL,
-            .has_from = scroll->has_from,
-            .from = scroll->from,
-            .limit = shard_limit(scroll->limit, shard_count),
-            .with_payload = scroll->with_payload,
-            .with_vectors = scroll->with_vectors,
-            .bytes_max = scroll->bytes_max / shard_count,
-        };
-        kith_query_fanout_node_set(fanout, i, base->entry->shard_nodes[i]);
-        kith_codec_shard_read_request_encode(&request, &fanout->parts[i].request);
-    }
-    kith_query_fanout_start(fanout);
+    kith_query_fanout_start(&scroll->base, &ops, run, NULL, shard_count);
 }

@@ -1,100 +1,140 @@
 /* A search over all shards of a collection: one message a node, hits merged, payloads fetched for the final ones only. */
-#include <string.h>
-
+#include "host/cluster/route.h"
 #include "host/codec/codec_internal.h"
 #include "host/query/query_fanout.h"
-#include "host/query/query_plan.h"
 
 /* The search's own, in its arena. */
 typedef struct search_run {
     kith_query_search *search;
-    kith_query_plan plan;
-    kith_hits **node_lists; /* [node] of [query_count]; NULL where the node did not answer */
-    kith_query_missing *missing;
-    uint32_t missing_count;
     kith_query_get get; /* payloads */
 } search_run;
 
-static const char *node_name(const search_run *run, uint32_t plan_index) {
-    return run->search->base.map->nodes[run->plan.nodes[plan_index].node_index].name;
-}
+/* --- a message --- */
 
-static void missing_add(
-    search_run *run, uint32_t plan_index, uint64_t shard_id, kith_status status, const char *reason) {
-    kith_arena *arena = run->search->base.arena;
-    run->missing[run->missing_count++] = (kith_query_missing){
-        .shard_id = shard_id,
-        .status = status,
-        .node = node_name(run, plan_index),
-        .reason = kith_arena_text(arena, reason, strlen(reason)),
+static void search_encode(kith_query_fanout *fanout, const kith_query_part *part, kith_buf *buf) {
+    const search_run *run = fanout->ctx;
+    const kith_query_search *search = run->search;
+    const kith_query_base *base = &search->base;
+    const kith_collection *collection = &base->entry->collection;
+    kith_codec_shard_search_request request = {
+        .collection_id = collection->id,
+        .map_version = base->map->version,
+        .shard_ids = kith_query_part_shard_ids(part),
+        .shard_count = part->target_count,
+        .field_index = search->field_index,
+        .k = search->k,
+        .query_count = search->query_count,
+        .dim = collection->schema.fields[search->field_index].dim,
+        .queries = search->queries,
+        .exact = search->exact,
+        .read = base->read,
+        .tokens = kith_query_part_tokens(part),
     };
-}
-
-static void node_missing_add(search_run *run, uint32_t plan_index, kith_status status, const char *reason) {
-    const kith_query_plan_node *node = &run->plan.nodes[plan_index];
-    for (uint32_t i = 0; i < node->shard_count; i++) {
-        missing_add(run, plan_index, node->shard_ids[i], status, reason);
-    }
+    kith_codec_shard_search_request_encode(&request, buf);
 }
 
 /* A peer's reply is not trusted: the shards it speaks of must be those asked, in the order asked. */
-static bool reply_fits(
-    const search_run *run, uint32_t plan_index, const kith_codec_shard_search_response *response) {
-    const kith_query_plan_node *node = &run->plan.nodes[plan_index];
-    if (response->query_count != run->search->query_count || response->shard_count != node->shard_count)
+static bool reply_fits(const kith_query_fanout *fanout, const kith_query_part *part,
+    const kith_codec_shard_search_response *response) {
+    const search_run *run = fanout->ctx;
+    if (response->query_count != run->search->query_count || response->shard_count != part->target_count)
         return false;
-    for (uint32_t i = 0; i < node->shard_count; i++) {
-        if (response->shards[i].shard_id != node->shard_ids[i]) return false;
+    for (uint32_t i = 0; i < part->target_count; i++) {
+        if (response->shards[i].shard_id != kith_query_part_shard_id(part, i)) return false;
     }
     return true;
 }
 
-static void node_gather(search_run *run, uint32_t plan_index, const kith_query_part *part) {
-    if (part->status != KITH_OK) {
-        node_missing_add(run, plan_index, part->status, part->message);
-        return;
-    }
-    kith_err err;
+static kith_status search_decode(
+    kith_query_fanout *fanout, kith_query_part *part, const void *reply, size_t bytes, kith_err *err) {
+    kith_arena *arena = fanout->base->arena;
     kith_codec_shard_search_response response;
-    kith_status status = kith_codec_shard_search_response_decode(
-        part->reply, part->reply_bytes, run->search->base.arena, &response, &err);
-    if (status == KITH_OK && !reply_fits(run, plan_index, &response)) {
-        status = kith_err_set(&err, KITH_INTERNAL, "the reply does not fit the request");
+    kith_status status = kith_codec_shard_search_response_decode(reply, bytes, arena, &response, err);
+    if (status != KITH_OK) return status;
+    if (!reply_fits(fanout, part, &response))
+        return kith_err_set(err, KITH_INTERNAL, "the reply does not fit the request");
+    kith_query_outcome *outcomes = kith_arena_array(arena, part->target_count, sizeof *outcomes);
+    for (uint32_t i = 0; i < part->target_count; i++) {
+        outcomes[i] =
+            (kith_query_outcome){.status = response.shards[i].status, .message = response.shards[i].message};
     }
-    if (status != KITH_OK) {
-        node_missing_add(run, plan_index, status, err.text);
-        return;
-    }
-    run->node_lists[plan_index] = (kith_hits *)response.lists;
-    for (uint32_t i = 0; i < response.shard_count; i++) {
-        const kith_codec_shard_status *shard = &response.shards[i];
-        if (shard->status != KITH_OK)
-            missing_add(run, plan_index, shard->shard_id, shard->status, shard->message);
+    part->outcomes = outcomes;
+    part->answer = (kith_hits *)response.lists;
+    return KITH_OK;
+}
+
+/* --- all of them --- */
+
+/* How many of the part's shards are in its hits, and for how many of these it is the one that counts. */
+static void part_shards_count(const kith_query_fanout *fanout, const kith_query_part *part,
+    uint32_t *answered_out, uint32_t *counted_out) {
+    *answered_out = *counted_out = 0;
+    for (uint32_t i = 0; i < part->target_count; i++) {
+        if (part->outcomes[i].status != KITH_OK) continue;
+        ++*answered_out;
+        *counted_out += fanout->targets[part->targets[i]].part == part;
     }
 }
 
-/* lists of one query over the nodes -> its final list */
-static kith_hits query_merge(search_run *run, uint32_t query, kith_hits *scratch) {
-    uint32_t list_count = 0, hit_count = 0;
-    for (uint32_t node = 0; node < run->plan.node_count; node++) {
-        if (!run->node_lists[node]) continue;
-        scratch[list_count] = run->node_lists[node][query];
-        hit_count += scratch[list_count++].count;
+/* Only the hits of shards for which the part counts: others have answered the rest. */
+static kith_hits *hits_filter(
+    const kith_query_fanout *fanout, const kith_query_part *part, uint32_t query_count) {
+    kith_arena *arena = fanout->base->arena;
+    const kith_hits *lists = part->answer;
+    kith_hits *kept = kith_arena_array(arena, query_count, sizeof *kept);
+    for (uint32_t query = 0; query < query_count; query++) {
+        kith_hit *hits = kith_arena_array(arena, lists[query].count, sizeof *hits);
+        uint32_t count = 0;
+        for (uint32_t i = 0; i < lists[query].count; i++) {
+            uint32_t shard = kith_route_shard(fanout->base->entry, &lists[query].hits[i].id);
+            if (fanout->targets[shard].part == part) hits[count++] = lists[query].hits[i];
+        }
+        kept[query] = (kith_hits){.hits = hits, .count = count};
     }
-    if (list_count == 1) return scratch[0]; /* merged on the node already, at most k */
+    return kept;
+}
+
+/* Lists [query_count] of each part that counts -> `lists`; how many parts. */
+static uint32_t lists_gather(const kith_query_fanout *fanout, uint32_t query_count, const kith_hits **lists) {
+    uint32_t count = 0;
+    for (const kith_query_part *part = fanout->parts; part; part = part->next) {
+        uint32_t answered, counted;
+        if (!part->answer) continue;
+        part_shards_count(fanout, part, &answered, &counted);
+        if (counted == 0) continue;
+        lists[count++] = counted == answered ? part->answer : hits_filter(fanout, part, query_count);
+    }
+    return count;
+}
+
+/* lists of one query over the parts -> its final list */
+static kith_hits query_merge(
+    search_run *run, uint32_t query, const kith_hits *const *lists, uint32_t part_count, kith_hits *scratch) {
+    uint32_t hit_count = 0;
+    for (uint32_t part = 0; part < part_count; part++) {
+        scratch[part] = lists[part][query];
+        hit_count += scratch[part].count;
+    }
+    if (part_count == 1) return scratch[0]; /* merged on the node already, at most k */
     uint32_t k = run->search->k;
     kith_hit *hits = kith_arena_array(run->search->base.arena, k < hit_count ? k : hit_count, sizeof *hits);
-    uint32_t count = kith_hits_merge(scratch, list_count, k < hit_count ? k : hit_count, hits);
+    uint32_t count = kith_hits_merge(scratch, part_count, k < hit_count ? k : hit_count, hits);
     return (kith_hits){.hits = hits, .count = count};
 }
 
-static void hits_merge(search_run *run) {
+static void hits_merge(search_run *run, const kith_query_fanout *fanout) {
     kith_query_search *search = run->search;
-    kith_hits *lists = kith_arena_array(search->base.arena, search->query_count, sizeof *lists);
-    kith_hits *scratch = kith_arena_array(search->base.arena, run->plan.node_count, sizeof *scratch);
+    kith_arena *arena = search->base.arena;
+    uint32_t part_count = 0;
+    for (const kith_query_part *part = fanout->parts; part; part = part->next)
+        part_count++;
+    const kith_hits **part_lists = kith_arena_array(arena, part_count, sizeof *part_lists);
+    part_count = lists_gather(fanout, search->query_count, part_lists);
+    kith_hits *lists = kith_arena_array(arena, search->query_count, sizeof *lists);
+    kith_hits *scratch = kith_arena_array(arena, part_count, sizeof *scratch);
     search->hit_count = 0;
     for (uint32_t query = 0; query < search->query_count; query++) {
-        lists[query] = query_merge(run, query, scratch);
+        lists[query] = query_merge(run, query, part_lists, part_count, scratch);
         search->hit_count += lists[query].count;
     }
     search->lists = lists;
@@ -159,22 +199,14 @@ static void payloads_start(search_run *run) {
 static void search_gathered(kith_query_fanout *fanout) {
     search_run *run = fanout->ctx;
     kith_query_search *search = run->search;
-    kith_arena *arena = search->base.arena;
-    uint32_t total = search->base.entry->collection.shard_count;
-    run->node_lists = kith_arena_alloc_zero(arena, run->plan.node_count * sizeof *run->node_lists);
-    run->missing = kith_arena_array(arena, total, sizeof *run->missing);
-    for (uint32_t i = 0; i < fanout->part_count; i++)
-        node_gather(run, i, &fanout->parts[i]);
-    kith_query_fanout_finish(fanout);
-    search->coverage = (kith_query_coverage){
-        .shards_total = total, .shards_answered = total - run->missing_count, .missing = run->missing};
+    search->coverage = kith_query_fanout_coverage(fanout);
     kith_err err;
     kith_status status = coverage_judge(search, &err);
     if (status != KITH_OK) {
         search->done(search, status, &err);
         return;
     }
-    hits_merge(run);
+    hits_merge(run, fanout);
     if (search->with_payload && search->hit_count)
         payloads_start(run);
     else
@@ -182,28 +214,11 @@ static void search_gathered(kith_query_fanout *fanout) {
 }
 
 void kith_query_search_start(kith_query_search *search) {
+    static const kith_query_fanout_ops ops = {.kind = KITH_AM_SEARCH,
+        .encode = search_encode,
+        .decode = search_decode,
+        .gathered = search_gathered};
     search_run *run = kith_arena_alloc_zero(search->base.arena, sizeof *run);
     run->search = search;
-    kith_query_plan_make(search->base.map, search->base.entry, search->base.arena, &run->plan);
-    kith_query_fanout *fanout =
-        kith_query_fanout_create(&search->base, KITH_AM_SEARCH, run->plan.node_count, search_gathered, run);
-    const kith_collection *collection = &search->base.entry->collection;
-    for (uint32_t i = 0; i < run->plan.node_count; i++) {
-        const kith_query_plan_node *node = &run->plan.nodes[i];
-        kith_codec_shard_search_request request = {
-            .collection_id = collection->id,
-            .map_version = search->base.map->version,
-            .shard_ids = node->shard_ids,
-            .shard_count = node->shard_count,
-            .field_index = search->field_index,
-            .k = search->k,
-            .query_count = search->query_count,
-            .dim = collection->schema.fields[search->field_index].dim,
-            .queries = search->queries,
-            .exact = search->exact,
-        };
-        kith_query_fanout_node_set(fanout, i, node->node_index);
-        kith_codec_shard_search_request_encode(&request, &fanout->parts[i].request);
-    }
-    kith_query_fanout_start(fanout);
+    kith_query_fanout_start(&search->base, &ops, run, NULL, search->base.entry->collection.shard_count);
 }
