@@ -57,9 +57,11 @@ static void decision_tell(const decision *made, kith_status status, const kith_m
         kith_log_warn(is_down ? "node_down_refused" : "node_register_refused",
             kith_kv_text("node", made->name), kith_kv_text("id", id), kith_kv_text("reason", reason));
     } else if (result->changed && is_down) {
-        kith_log_warn("node_down", kith_kv_text("node", made->name), kith_kv_text("id", id));
+        kith_log_warn("node_down", kith_kv_text("node", made->name), kith_kv_text("id", id),
+            kith_kv_u64("shards_promoted", result->promoted_count));
     } else if (result->changed) {
-        kith_log_info("node_registered", kith_kv_text("node", made->name), kith_kv_text("id", id));
+        kith_log_info("node_registered", kith_kv_text("node", made->name), kith_kv_text("id", id),
+            kith_kv_u64("shards_promoted", result->promoted_count));
     }
 }
 

@@ -81,7 +81,8 @@ void kith_meta_state_apply(kith_meta_state *state, uint64_t index, const kith_co
     bool remembered = memcmp(command->request_id.client, nobody, sizeof nobody) != 0;
     if (remembered && kith_meta_state_answered(state, &command->request_id, result_out)) return;
     rule_apply(state, command, result_out);
-    if (result_out->changed && may_need_failover(command->kind)) kith_meta_state_failover(state);
+    if (result_out->changed && may_need_failover(command->kind))
+        result_out->promoted_count = kith_meta_state_failover(state);
     result_out->answer_changed = result_out->changed;
     if (result_out->changed) state->map_version++;
     if (remembered) answer_remember(state, &command->request_id, result_out);

@@ -47,6 +47,7 @@ typedef struct kith_meta_result {
     bool changed; /* false: the state is as before but for applied_index and answers (a repeat, or refused) */
     /* What the client is told: as `changed`, but where the request id was seen before, what it was told then. */
     bool answer_changed;
+    uint32_t promoted_count;    /* shards that have another primary because of who is up now */
     kith_collection collection; /* create, update, drop, OK: as it is then, or was before it was dropped */
 } kith_meta_result;
 

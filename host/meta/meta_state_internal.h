@@ -24,8 +24,9 @@ void kith_meta_state_drain(
 void kith_meta_state_remove(
     kith_meta_state *state, const kith_codec_meta_command *command, kith_meta_result *result);
 
-/* Gives each shard whose primary is down a primary that is up, where a replica in sync is: once a shard. Deterministic. */
-void kith_meta_state_failover(kith_meta_state *state);
+/* Gives each shard whose primary is down a primary that is up, where a replica in sync is: once a shard. How
+ * many got one. Deterministic. */
+uint32_t kith_meta_state_failover(kith_meta_state *state);
 
 /* The shards [shard_count] are all assigned to at most `replicas_max` distinct nodes that are there and hold shards. The
  * message names the place: shards[3].replicas[1]. */

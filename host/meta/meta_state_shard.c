@@ -192,7 +192,8 @@ static void promote(kith_meta_shard *shard, uint32_t replica) {
     shard->epoch++;
 }
 
-void kith_meta_state_failover(kith_meta_state *state) {
+uint32_t kith_meta_state_failover(kith_meta_state *state) {
+    uint32_t promoted_count = 0;
     uint32_t *primaries = primaries_count(state);
     for (uint32_t i = 0; i < state->collection_count; i++) {
         const kith_meta_collection *of = state->collections[i];
@@ -202,8 +203,10 @@ void kith_meta_state_failover(kith_meta_state *state) {
             uint32_t replica = successor_of(state, shard, primaries);
             if (replica == 0) continue;
             promote(shard, replica);
+            promoted_count++;
             primaries[node_position(state, shard->replicas[0])]++;
         }
     }
     kith_free(primaries);
+    return promoted_count;
 }

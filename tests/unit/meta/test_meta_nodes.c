@@ -428,6 +428,7 @@ static void test_meta_failover__prefers_nodes_that_stay_and_lead_little(void **u
     assert_int_equal(apply(node_command(KITH_CODEC_META_NODE_DOWN, 0)), KITH_OK);
     shard_is(shard_of("c", 0),
         (kith_meta_shard){.epoch = 2, .replica_count = 3, .in_sync = 5, .replicas = {3, 1, 2}});
+    assert_int_equal(result.promoted_count, 5);
     static const uint32_t primaries[] = {
         3, /* node 2 leads one, node 3 none */
         2, /* one each: the first */
