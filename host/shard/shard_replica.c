@@ -314,7 +314,8 @@ static void tail_cut(kith_shard *shard, uint64_t sequence, const char *why) {
     replica->durable = least(replica->durable, shard->last_sequence);
     if (replica->log_alone > shard->last_sequence) replica->log_alone = 0;
     refusal_check(shard);
-    send_unless_waiting(shard);
+    if (!atomic_load(&shard->closing))
+        send_unless_waiting(shard); /* it may close without ever having started */
 }
 
 void shard_replica_drain_closing(kith_shard *shard) {

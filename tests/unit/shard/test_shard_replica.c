@@ -309,6 +309,26 @@ static void test_replica__only_what_a_note_reaches_is_applied_by_a_restart(void 
     fixture_end(&own.run);
 }
 
+static void test_replica__closes_after_a_recovery_that_failed(void **state) {
+    (void)state;
+    test_gate own;
+    kith_err err;
+    size_t bytes;
+    const char *path = "/node/log/log-00000000000000000001.kith";
+    begin(&own);
+    for (uint64_t i = 1; i <= 4; i++) {
+        append(&own, i, 0);
+        commit(&own, i);
+    }
+    fixture_close(&own.run);
+    assert_non_null(sim_env_file_get(own.run.node.sim, path, &bytes));
+    assert_true(
+        sim_env_flip(own.run.node.sim, path, bytes - 1, 1)); /* of the last frame; the others are read */
+    assert_int_equal(shard_node_open(&own.run.node, &own.run.shard, 1, &err), KITH_CORRUPT);
+    shard_node_fini(&own.run.node);
+    oracle_destroy(own.run.oracle);
+}
+
 static void test_replica__an_epoch_start_is_applied_and_changes_nothing(void **state) {
     (void)state;
     test_gate own;
@@ -399,6 +419,7 @@ int main(void) {
         cmocka_unit_test(test_replica__what_the_log_refuses_is_given_to_it_again),
         cmocka_unit_test(test_replica__a_log_that_stops_fails_it_once),
         cmocka_unit_test(test_replica__only_what_a_note_reaches_is_applied_by_a_restart),
+        cmocka_unit_test(test_replica__closes_after_a_recovery_that_failed),
         cmocka_unit_test(test_replica__an_epoch_start_is_applied_and_changes_nothing),
         cmocka_unit_test(test_replica__entries_of_a_time_without_a_gate_are_committed),
         cmocka_unit_test(test_replica__applied_entries_stay_in_memory_within_a_bound),
