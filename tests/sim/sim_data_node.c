@@ -123,7 +123,8 @@ void sim_data_part_replicate(sim_data_part *part) {
 
 static kith_status entry_replay(void *ctx, const kith_log_entry *entry, kith_err *err) {
     sim_data_part *part = ctx;
-    kith_map_put(part->log_streams, &entry->stream, sizeof entry->stream, 0);
+    if (entry->stream != KITH_LOG_STREAM_NOTES)
+        kith_map_put(part->log_streams, &entry->stream, sizeof entry->stream, 0);
     return kith_shard_set_replay(part->shards, entry, err);
 }
 
@@ -145,11 +146,13 @@ kith_status sim_data_part_recover(sim_data_part *part, kith_err *err) {
 }
 
 void sim_data_part_serve(sim_data_part *part) {
+    kith_replica_set_map(part->replicas, kith_meta_client_state(part->node->client));
     part->serve = kith_query_serve_create(&(kith_query_serve_options){
         .env = part->node->env,
         .transport = part->node->transport,
         .shards = part->shards,
         .meta = kith_meta_client_meta(part->node->client),
+        .replicas = part->replicas,
         .search = part->search,
         .write = part->owner,
     });
@@ -227,8 +230,10 @@ void sim_data_part_map(sim_data_part *part, const kith_meta_state *state, bool f
     part->given_count = 0;
     for (uint32_t i = 0; i < state->collection_count; i++)
         collection_open(part, state->collections[i], self->number, part->given, &part->given_count);
-    kith_replica_set_map(part->replicas, state);
-    if (!from_file) shards_drop(part, before, before_count);
+    if (!from_file) {
+        kith_replica_set_map(part->replicas, state); /* lets go of shards before they are dropped */
+        shards_drop(part, before, before_count);
+    }
     kith_free(before);
 }
 
