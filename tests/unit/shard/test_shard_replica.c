@@ -49,16 +49,28 @@ static void failed(void *ctx) {
     ((test_gate *)ctx)->failures++;
 }
 
-static void begin(test_gate *own) {
+static void begin_in(
+    test_gate *own, shard_node_world world, void (*durable_fn)(void *ctx, uint64_t sequence)) {
     memset(own, 0, sizeof *own);
     own->epoch = 2;
     own->gate = (kith_shard_gate){.ctx = own,
         .admit = admit,
         .appended = appended,
-        .durable = durable,
+        .durable = durable_fn,
         .applied = applied,
         .failed = failed};
-    fixture_begin_gated(&own->run, fixture_options(SHARD_NODE_SIM), &schema, &own->gate);
+    fixture_begin_gated(&own->run, fixture_options(world), &schema, &own->gate);
+}
+
+static void begin(test_gate *own) {
+    begin_in(own, SHARD_NODE_SIM, durable);
+}
+
+static void commit_all(void *ctx) {
+    test_gate *own = ctx;
+    kith_shard_log_state state;
+    kith_shard_log_state_read(own->run.held, &state);
+    kith_shard_commit(own->run.held, state.end_sequence);
 }
 
 static void run(test_gate *own) {
@@ -386,6 +398,35 @@ static void test_replica__entries_of_a_time_without_a_gate_are_committed(void **
     fixture_end(&own.run);
 }
 
+/* --- real threads --- */
+
+/* As the only replica. */
+static void durable_is_committed(void *ctx, uint64_t sequence) {
+    test_gate *own = ctx;
+    own->durable = sequence;
+    kith_shard_commit(own->run.held, sequence);
+}
+
+static void test_replica__alone_it_is_as_a_shard_without_a_gate(void **state) {
+    (void)state;
+    for (shard_node_world world = SHARD_NODE_SIM; world <= SHARD_NODE_REAL; world++) {
+        test_gate own;
+        begin_in(&own, world, durable_is_committed);
+        for (uint32_t turn = 0; turn < 3; turn++) {
+            for (uint32_t i = 0; i < 150; i++)
+                fixture_write(&own.run);
+            fixture_compare(&own.run, 5);
+            fixture_close(&own.run);
+            own.epoch++;
+            fixture_open(&own.run);
+            shard_node_on_owner(&own.run.node, commit_all, &own);
+            fixture_write(&own.run);
+        }
+        fixture_compare(&own.run, 5);
+        fixture_end(&own.run);
+    }
+}
+
 /* --- memory --- */
 
 static void test_replica__applied_entries_stay_in_memory_within_a_bound(void **state) {
@@ -422,6 +463,7 @@ int main(void) {
         cmocka_unit_test(test_replica__closes_after_a_recovery_that_failed),
         cmocka_unit_test(test_replica__an_epoch_start_is_applied_and_changes_nothing),
         cmocka_unit_test(test_replica__entries_of_a_time_without_a_gate_are_committed),
+        cmocka_unit_test(test_replica__alone_it_is_as_a_shard_without_a_gate),
         cmocka_unit_test(test_replica__applied_entries_stay_in_memory_within_a_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
