@@ -6,6 +6,14 @@
 
 /* A coordinator that takes longer to say what it has is on its way out. */
 #define REFRESH_NS_MAX UINT64_C(1000000000)
+/* Pauses before a request is started again: none, then these, twice as long each time up to 320 ms, so that a failover of
+ * some seconds costs a request a dozen tries, and a hand-over of some milliseconds costs it little more (a guess). */
+#define AGAIN_NS_FIRST UINT64_C(10000000)
+#define AGAIN_DOUBLED  5u
+/* A read takes memory each time; so many last about 4 s. */
+#define AGAIN_READS_MAX 16u
+/* An answer that lacks shards is given after so many: 70 ms of pauses. */
+#define AGAIN_PARTIAL_MAX 4u
 
 kith_api *kith_api_create(const kith_api_options *options) {
     kith_api *api = kith_alloc_zero(sizeof *api);
@@ -135,34 +143,91 @@ void kith_api_leave(kith_api_run *run) {
     kith_api_admit_leave(run->api);
 }
 
+/* --- again --- */
+
+static void again_refreshed(kith_api_refresh *refresh) {
+    kith_api_again *again = (kith_api_again *)refresh;
+    again->run(again);
+}
+
+static void again_paused(kith_task *task) {
+    kith_api_again *again = (kith_api_again *)(void *)((char *)task - offsetof(kith_api_again, timer.task));
+    (void)kith_api_refresh_start(again->api, &again->refresh); /* its metadata are remote */
+}
+
+bool kith_api_again_start(kith_api *api, kith_api_again *again, uint64_t deadline_ns, uint32_t count) {
+    uint64_t now_ns = kith_env_now_ns(api->options.env);
+    uint64_t pause_ns =
+        count == 0 ? 0 : AGAIN_NS_FIRST << (count - 1 < AGAIN_DOUBLED ? count - 1 : AGAIN_DOUBLED);
+    bool is_late = deadline_ns <= now_ns || deadline_ns - now_ns <= pause_ns;
+    if (!api->options.meta->is_remote || is_late || atomic_load(&api->stopped)) return false;
+    again->api = api;
+    again->refresh = (kith_api_refresh){.deadline_ns = deadline_ns, .done = again_refreshed};
+    if (pause_ns == 0) return kith_api_refresh_start(api, &again->refresh);
+    again->timer.task.run = again_paused;
+    again->timer.executor = api->options.executor;
+    again->timer.due_ns = now_ns + pause_ns;
+    kith_timer_start(&again->timer);
+    return true;
+}
+
 typedef struct again_run {
-    kith_api_refresh refresh;
+    kith_api_again again;
     kith_api_run left;
     kith_api_call *call;
     void (*start)(kith_api *api, kith_api_call *call);
 } again_run;
 
 /* The first run is left last: until then the api knows of the request. */
-static void again_start(kith_api_refresh *refresh) {
-    again_run again = *(again_run *)refresh; /* in the call's arena, which may be gone once it is started */
+static void again_start(kith_api_again *started) {
+    again_run again = *(again_run *)started; /* in the call's arena, which may be gone once it is started */
     again.start(again.left.api, again.call);
     kith_api_leave(&again.left);
 }
 
+/* While a shard changes hands none of its replicas may answer. With one copy there are no hands to change to. */
+static bool is_changing(const kith_api_run *run, kith_status status) {
+    if (status == KITH_STALE_MAP) return true;
+    if (!run->entry || run->entry->replica_width == 1) return false;
+    return status == KITH_UNAVAILABLE || status == KITH_CLOSED;
+}
+
 bool kith_api_starts_again(kith_api_run *run, kith_api_call *call, kith_status status,
     void (*start)(kith_api *api, kith_api_call *call)) {
-    if (status != KITH_STALE_MAP || call->again) return false;
+    uint32_t count_max = run->entry && run->entry->replica_width > 1 ? AGAIN_READS_MAX : 1;
+    if (!is_changing(run, status) || call->again_count >= count_max || atomic_load(&call->cancelled))
+        return false;
     again_run *again = kith_arena_alloc_zero(call->arena, sizeof *again);
-    *again = (again_run){
-        .refresh = {.deadline_ns = call->deadline_ns, .done = again_start},
-        .left = kith_api_answer(run),
-        .call = call,
-        .start = start,
-    };
-    call->again = true;
-    if (kith_api_refresh_start(run->api, &again->refresh)) return true;
-    *run = again->left;
+    *again =
+        (again_run){.again.run = again_start, .left = kith_api_answer(run), .call = call, .start = start};
+    if (!kith_api_again_start(run->api, &again->again, call->deadline_ns, call->again_count++)) {
+        *run = again->left;
+        return false;
+    }
+    return true;
+}
+
+/* Some replica that the shard may be read on is up. */
+static bool may_come_back(const kith_api_run *run, uint64_t shard_id) {
+    const kith_meta_entry *entry = run->entry;
+    uint64_t shard = shard_id - entry->collection.shard_id_first;
+    for (uint32_t i = 0; i < entry->replica_width; i++) {
+        uint16_t node = entry->shard_replicas[shard * entry->replica_width + i];
+        bool is_in_sync = entry->shard_in_sync[shard] >> i & 1;
+        if (node != KITH_META_NODE_NONE && is_in_sync && !run->map->nodes[node].down) return true;
+    }
     return false;
+}
+
+kith_status kith_api_coverage_status(
+    const kith_api_run *run, const kith_api_call *call, const kith_query_coverage *coverage) {
+    if (run->entry->replica_width == 1 || call->again_count >= AGAIN_PARTIAL_MAX) return KITH_OK;
+    for (uint32_t i = 0; i < coverage->shards_total - coverage->shards_answered; i++) {
+        const kith_query_missing *missing = &coverage->missing[i];
+        if (is_changing(run, missing->status) && may_come_back(run, missing->shard_id))
+            return missing->status;
+    }
+    return KITH_OK;
 }
 
 kith_query_base kith_api_query_base(const kith_api_run *run, kith_api_call *call) {

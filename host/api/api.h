@@ -25,7 +25,7 @@ typedef struct kith_api_call {
     kith_arena *arena;     /* the request's memory; results are made in it too */
     uint64_t deadline_ns;  /* 0: the configured timeout from now */
     atomic_bool cancelled; /* set by the protocol when the client went away */
-    bool again;            /* the api's: it was started a second time, by a newer map */
+    uint32_t again_count;  /* the api's: how often it was started again, by a newer map */
     void *impl[16];        /* the api's */
 } kith_api_call;
 

@@ -64,9 +64,20 @@ KITH_CHECK kith_status kith_api_enter(kith_api *api, kith_api_call *call, kith_a
 kith_api_run kith_api_answer(kith_api_run *run);
 /* After `done`, or when a check fails. */
 void kith_api_leave(kith_api_run *run);
-/* For `done` of a query: true when its shards are not where the run's map has them and a newer one may say where they are.
- * Then `start` is called with the same call once this node has the newest map, in place of the call's `done`; the run is left
- * by then. Once a call. */
+/* A pause, longer each time, and the newest map. */
+typedef struct kith_api_again kith_api_again;
+struct kith_api_again {
+    kith_api_refresh refresh;
+    kith_timer timer;
+    kith_api *api;
+    void (*run)(
+        kith_api_again *again); /* once, when this node has the newest map, or none could be had in time */
+};
+/* True: `again->run` comes. False: it is late, or there is nothing newer. `count`: how often it was started before. */
+bool kith_api_again_start(kith_api *api, kith_api_again *again, uint64_t deadline_ns, uint32_t count);
+/* For `done` of a read: true when its shards are not where the run's map has them, or change hands, and a newer map may say
+ * where they are. Then `start` is called with the same call once this node has the newest map, in place of the call's `done`;
+ * the run is left by then. */
 bool kith_api_starts_again(kith_api_run *run, kith_api_call *call, kith_status status,
     void (*start)(kith_api *api, kith_api_call *call));
 /* Sequences [shard_count] by shard, where the promise goes by tokens; NULL where it does not. INVALID: a token is not the
@@ -75,6 +86,11 @@ KITH_CHECK kith_status kith_api_tokens_place(const kith_read_promise *promise,
     const kith_collection *collection, kith_arena *arena, const uint64_t **sequences_out, kith_err *err);
 /* What a query needs from the run. */
 kith_query_base kith_api_query_base(const kith_api_run *run, kith_api_call *call);
+
+/* OK, or why shards are missing that may be answered soon: the read is then started again, a few times, before it is
+ * answered without them. */
+kith_status kith_api_coverage_status(
+    const kith_api_run *run, const kith_api_call *call, const kith_query_coverage *coverage);
 
 /* Checks that say which and what (api_check.c). `what` is e.g. "queries". */
 

@@ -190,7 +190,9 @@ static void count_again(kith_api *api, kith_api_call *call) {
 static void count_done(kith_query_count *count, kith_status status, const kith_err *err) {
     count_run *run = (count_run *)(void *)((char *)count - offsetof(count_run, count));
     kith_api_count_call *call = run->call;
-    if (kith_api_starts_again(&run->run, &call->call, status, count_again)) return;
+    kith_status wanting =
+        status == KITH_OK ? kith_api_coverage_status(&run->run, &call->call, &count->coverage) : status;
+    if (kith_api_starts_again(&run->run, &call->call, wanting, count_again)) return;
     kith_api_coverage coverage = kith_api_coverage_of(&count->coverage, call->call.arena);
     uint64_t points = count->points;
     kith_api_run entered = kith_api_answer(&run->run);

@@ -170,7 +170,9 @@ static void search_done(kith_query_search *search, kith_status status, const kit
     kith_api_search_call *call = run->call;
     kith_api *api = run->run.api;
     uint64_t admitted = run->result_bytes;
-    if (kith_api_starts_again(&run->run, &call->call, status, search_again)) {
+    kith_status wanting =
+        status == KITH_OK ? kith_api_coverage_status(&run->run, &call->call, &search->coverage) : status;
+    if (kith_api_starts_again(&run->run, &call->call, wanting, search_again)) {
         kith_api_admit_less(api, KITH_API_READ, admitted);
         return;
     }

@@ -13,8 +13,12 @@ typedef struct write_run {
     kith_api_run run;
     kith_api_write_call *call;
     kith_op_kind kind;
-    kith_query_write write;
-    kith_buf *ops; /* [part_count], parallel to write.parts */
+    kith_query_write write; /* of the parts that are not done */
+    uint32_t part_count;
+    kith_query_write_part *parts; /* [part_count], those that are done first */
+    kith_buf *ops;                /* [part_count], in the order made */
+    kith_api_again again;
+    uint32_t again_count;
 } write_run;
 
 /* --- checks --- */
@@ -117,7 +121,7 @@ static void part_make(
     kith_buf_init(buf);
     (void)kith_buf_reserve(buf, run->kind == KITH_OP_UPSERT ? op_bytes_estimate(&op, schema) : 4096);
     kith_op_encode(&op, schema, buf);
-    run->write.parts[index] = (kith_query_write_part){
+    run->parts[index] = (kith_query_write_part){
         .shard_index = group->shard_index,
         .point_count = group->count,
         .op = buf->data,
@@ -130,8 +134,8 @@ static void parts_make(write_run *run, kith_op_point *points) {
     const kith_route_group *groups;
     uint32_t count = kith_route_split(run->run.entry, run->call->ids, run->call->point_count, arena, &groups);
     uint64_t wall_ms = kith_env_wall_ms(run->run.api->options.env);
-    run->write.part_count = count;
-    run->write.parts = kith_arena_array(arena, count, sizeof *run->write.parts);
+    run->part_count = count;
+    run->parts = kith_arena_array(arena, count, sizeof *run->parts);
     run->ops = kith_arena_array(arena, count, sizeof *run->ops);
     for (uint32_t i = 0; i < count; i++)
         part_make(run, &groups[i], points, wall_ms, i);
@@ -140,10 +144,10 @@ static void parts_make(write_run *run, kith_op_point *points) {
 /* --- the answer --- */
 
 /* UNKNOWN_OUTCOME outranks all else: the client must not take the write for undone. */
-static const kith_query_write_part *worst_part(const kith_query_write *write) {
+static const kith_query_write_part *worst_part(const write_run *run) {
     const kith_query_write_part *worst = NULL;
-    for (uint32_t i = 0; i < write->part_count; i++) {
-        const kith_query_write_part *part = &write->parts[i];
+    for (uint32_t i = 0; i < run->part_count; i++) {
+        const kith_query_write_part *part = &run->parts[i];
         if (part->status == KITH_OK) continue;
         if (!worst || (part->status == KITH_UNKNOWN_OUTCOME && worst->status != KITH_UNKNOWN_OUTCOME))
             worst = part;
@@ -153,24 +157,23 @@ static const kith_query_write_part *worst_part(const kith_query_write *write) {
 
 static kith_status failure_describe(
     const write_run *run, const kith_query_write_part *worst, uint32_t failed_count, kith_err *err) {
-    const kith_query_write *write = &run->write;
-    if (write->part_count == 1) return kith_err_set(err, worst->status, "%s", worst->reason);
+    if (run->part_count == 1) return kith_err_set(err, worst->status, "%s", worst->reason);
     uint64_t written = 0;
-    for (uint32_t i = 0; i < write->part_count; i++) {
-        if (write->parts[i].status == KITH_OK) written += write->parts[i].point_count;
+    for (uint32_t i = 0; i < run->part_count; i++) {
+        if (run->parts[i].status == KITH_OK) written += run->parts[i].point_count;
     }
     uint64_t shard_id_first = run->run.entry->collection.shard_id_first;
     return kith_err_set(err, worst->status,
         "%u of %u shards failed, %llu of %u points were written; shard %llu: %s", failed_count,
-        write->part_count, (unsigned long long)written, run->call->point_count,
+        run->part_count, (unsigned long long)written, run->call->point_count,
         (unsigned long long)(shard_id_first + worst->shard_index), worst->reason);
 }
 
 static uint32_t tokens_gather(const write_run *run, kith_api_token *tokens, uint32_t *changed_out) {
     uint32_t token_count = 0;
     *changed_out = 0;
-    for (uint32_t i = 0; i < run->write.part_count; i++) {
-        const kith_query_write_part *part = &run->write.parts[i];
+    for (uint32_t i = 0; i < run->part_count; i++) {
+        const kith_query_write_part *part = &run->parts[i];
         if (part->status != KITH_OK) continue;
         *changed_out += part->points_changed;
         tokens[token_count++] = (kith_api_token){
@@ -190,38 +193,117 @@ static void write_again(kith_api *api, kith_api_write_call *call, kith_op_kind k
     if (status != KITH_OK) call->done(call, status, 0, NULL, 0, &err);
 }
 
-static void upsert_again(kith_api *api, kith_api_call *call) {
-    write_again(api, (kith_api_write_call *)call, KITH_OP_UPSERT);
+static void ops_fini(write_run *run) {
+    for (uint32_t i = 0; i < run->part_count; i++)
+        kith_buf_fini(&run->ops[i]);
 }
 
-static void delete_again(kith_api *api, kith_api_call *call) {
-    write_again(api, (kith_api_write_call *)call, KITH_OP_DELETE);
-}
-
-static void write_done(kith_query_write *write) {
-    write_run *run = (write_run *)(void *)((char *)write - offsetof(write_run, write));
+static void write_answer(write_run *run) {
     kith_api_write_call *call = run->call;
     const kith_api_options *options = &run->run.api->options;
-    for (uint32_t i = 0; i < write->part_count; i++)
-        kith_buf_fini(&run->ops[i]);
-    kith_api_token *tokens = kith_arena_array(call->call.arena, write->part_count, sizeof *tokens);
+    ops_fini(run);
+    kith_api_token *tokens = kith_arena_array(call->call.arena, run->part_count, sizeof *tokens);
     uint32_t changed;
     uint32_t token_count = tokens_gather(run, tokens, &changed);
     kith_err err;
-    const kith_query_write_part *worst = worst_part(write);
-    kith_status status =
-        worst ? failure_describe(run, worst, write->part_count - token_count, &err) : KITH_OK;
-    /* Only a write of which nothing was done: a part that was may not be remembered. */
-    bool undone = token_count == 0 && worst && worst->status == KITH_STALE_MAP;
-    if (undone && kith_api_starts_again(&run->run, &call->call, status,
-                      run->kind == KITH_OP_UPSERT ? upsert_again : delete_again))
-        return;
+    const kith_query_write_part *worst = worst_part(run);
+    kith_status status = worst ? failure_describe(run, worst, run->part_count - token_count, &err) : KITH_OK;
     if (options->wrote) {
         options->wrote(options->ctx, status, kith_env_now_ns(options->env) - run->run.entered_ns, changed);
     }
     kith_api_run entered = kith_api_answer(&run->run);
     call->done(call, status, changed, tokens, token_count, worst ? &err : NULL);
     kith_api_leave(&entered);
+}
+
+/* --- again --- */
+
+/* A primary that is frozen answers nobody; another one is made meanwhile, which the newest map names. A guess: about how long
+ * that takes. */
+#define ATTEMPT_NS UINT64_C(2000000000)
+
+/* With a request id a write that may have been done is safe to repeat. */
+static bool may_repeat(const write_run *run) {
+    return !kith_request_id_is_none(&run->call->request_id) && run->run.entry->replica_width > 1;
+}
+
+static bool part_may_fare_better(const write_run *run, kith_status status) {
+    if (status == KITH_STALE_MAP) return true; /* for certain nothing was done */
+    bool is_open = status == KITH_UNAVAILABLE || status == KITH_UNKNOWN_OUTCOME || status == KITH_CLOSED ||
+                   status == KITH_DEADLINE;
+    return is_open && may_repeat(run);
+}
+
+/* Done parts first; false when one of the rest has failed for good. */
+static bool parts_sort(write_run *run, uint32_t *done_count_out) {
+    uint32_t done_count = 0;
+    bool all_may = true;
+    for (uint32_t i = 0; i < run->part_count; i++) {
+        kith_query_write_part part = run->parts[i];
+        if (part.status != KITH_OK) {
+            all_may &= part_may_fare_better(run, part.status);
+            continue;
+        }
+        run->parts[i] = run->parts[done_count];
+        run->parts[done_count++] = part;
+    }
+    *done_count_out = done_count;
+    return all_may;
+}
+
+static void write_send(write_run *run, uint32_t done_count) {
+    run->write.base = kith_api_query_base(&run->run, &run->call->call);
+    /* A client that went away may have sent its write all the same: it is not cancelled half done. */
+    run->write.base.cancelled = NULL;
+    uint64_t attempt_ns = kith_env_now_ns(run->run.api->options.env) + ATTEMPT_NS;
+    if (may_repeat(run) && attempt_ns < run->write.base.deadline_ns) run->write.base.deadline_ns = attempt_ns;
+    run->write.parts = run->parts + done_count;
+    run->write.part_count = run->part_count - done_count;
+    kith_query_write_start(&run->write);
+}
+
+/* The name may be another collection's by now: then what was not done at all begins anew, by its schema. */
+static void write_restart(write_run *run) {
+    kith_api_run left = kith_api_answer(&run->run);
+    kith_api_write_call *call = run->call;
+    kith_op_kind kind = run->kind;
+    ops_fini(run);
+    write_again(left.api, call, kind);
+    kith_api_leave(&left);
+}
+
+static void write_go_on(kith_api_again *again) {
+    write_run *run = (write_run *)(void *)((char *)again - offsetof(write_run, again));
+    uint32_t done_count;
+    (void)parts_sort(run, &done_count);
+    kith_meta_map *map = kith_meta_map_get(run->run.api->options.meta);
+    const kith_meta_entry *entry =
+        kith_meta_map_find(map, run->call->collection, run->call->collection_bytes);
+    if (entry && entry->collection.id == run->run.entry->collection.id) {
+        kith_meta_map_release(run->run.map);
+        run->run.map = map;
+        run->run.entry = entry;
+        write_send(run, done_count);
+        return;
+    }
+    kith_meta_map_release(map);
+    if (done_count == 0 && worst_part(run)->status == KITH_STALE_MAP && run->call->call.again_count++ == 0)
+        write_restart(run);
+    else
+        write_answer(run);
+}
+
+static void write_done(kith_query_write *write) {
+    write_run *run = (write_run *)(void *)((char *)write - offsetof(write_run, write));
+    uint32_t done_count;
+    bool may_go_on = parts_sort(run, &done_count) && done_count < run->part_count;
+    run->again.run = write_go_on;
+    bool is_alone = run->run.entry->replica_width == 1;
+    if (is_alone && run->again_count > 0) may_go_on = false; /* nobody takes over */
+    if (may_go_on &&
+        kith_api_again_start(run->run.api, &run->again, run->call->call.deadline_ns, run->again_count++))
+        return;
+    write_answer(run);
 }
 
 static size_t call_bytes(const kith_api_write_call *call) {
@@ -254,12 +336,9 @@ static kith_status write_start(kith_api *api, kith_api_write_call *call, kith_op
         return status;
     }
     parts_make(run, points);
-    run->write.base = kith_api_query_base(&run->run, &call->call);
-    /* A client that went away may have sent its write all the same: it is not cancelled half done. */
-    run->write.base.cancelled = NULL;
     run->write.request_id = call->request_id;
     run->write.done = write_done;
-    kith_query_write_start(&run->write);
+    write_send(run, 0);
     return KITH_OK;
 }
 

@@ -8,6 +8,10 @@
  * trip within a data centre, with a small search in it. */
 #define DOWN_NODE_NS UINT64_C(100000000)
 
+/* A replica that has not answered for so long, and four times as long as nearly all answers take, is taken for frozen,
+ * however far the deadline is. A guess: about how long a node is silent before it is taken for down. */
+#define SHARE_NS UINT64_C(2000000000)
+
 _Static_assert(KITH_REPLICAS_MAX <= 8, "a bit for each replica tried");
 
 /* Messages to be started together. */
@@ -334,7 +338,8 @@ static void timer_arm(kith_query_fanout *fanout, uint64_t now_ns, uint64_t due_n
     uint64_t deadline_ns = fanout->base->deadline_ns;
     if (now_ns >= fanout->share_ns) {
         uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
-        fanout->share_ns = now_ns + left_ns / fanout->base->entry->replica_width;
+        uint64_t share_ns = left_ns / fanout->base->entry->replica_width;
+        fanout->share_ns = now_ns + (share_ns < fanout->share_ns_max ? share_ns : fanout->share_ns_max);
     }
     fanout->timer.due_ns = due_ns < fanout->share_ns ? due_ns : fanout->share_ns;
     fanout->is_timed = true;
@@ -385,7 +390,9 @@ static void patience_begin(kith_query_fanout *fanout) {
     uint64_t now_ns = kith_env_now_ns(base->env);
     fanout->timer.task.run = patience_ends;
     fanout->timer.executor = base->executor;
-    timer_arm(fanout, now_ns, now_ns + kith_query_load_patience_ns(fanout->load, fanout->ops->kind));
+    uint64_t patience_ns = kith_query_load_patience_ns(fanout->load, fanout->ops->kind);
+    fanout->share_ns_max = 4 * patience_ns > SHARE_NS ? 4 * patience_ns : SHARE_NS;
+    timer_arm(fanout, now_ns, now_ns + patience_ns);
 }
 
 /* --- start --- */

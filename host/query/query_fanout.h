@@ -85,6 +85,7 @@ struct kith_query_fanout {
     uint64_t seed;
     kith_timer timer;
     bool is_timed;
+    uint64_t share_ns_max;
     uint64_t share_ns; /* when the first one's share of the time is over */
 };
 
