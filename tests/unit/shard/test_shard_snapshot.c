@@ -540,6 +540,62 @@ static void test_install__entries_of_what_was_replaced_do_not_come_back(void **s
     check_stale_log(3, 25);
 }
 
+/* --- the format --- */
+
+#define GOLDEN_PATH KITH_SOURCE_DIR "/tests/golden/shard-snapshot-v1.kith"
+
+static void golden_upsert(fixture *run, uint64_t number, bool named) {
+    float first[3] = {(float)number, 2, 3};
+    int8_t second[5] = {1, 2, 3, 4, (int8_t)number};
+    kith_write_result result;
+    kith_err err;
+    kith_op_point point = {.id = kith_id_of_number(number),
+        .field_mask = number % 3 == 0 ? 1 : 3,
+        .vectors = {(const uint8_t *)first, number % 3 == 0 ? NULL : (const uint8_t *)second},
+        .payload = "{\"a\":1}",
+        .payload_bytes = 7};
+    kith_op op = {.kind = KITH_OP_UPSERT, .point_count = 1, .points = &point};
+    if (named) memcpy(op.request_id.client, "0123456789abcdef", 16);
+    op.request_id.number = number;
+    assert_ok(shard_node_write_op(&run->node, run->held, &schema, &op, &result, &err), &err);
+}
+
+/* A sealed segment with a dead row, rows in memory, remembered requests. */
+static void golden_content(fixture *run) {
+    kith_err err;
+    for (uint64_t i = 0; i < 6; i++)
+        golden_upsert(run, i, i % 2);
+    assert_ok(shard_node_seal(&run->node, run->held, &err), &err);
+    for (uint64_t i = 4; i < 8; i++)
+        golden_upsert(run, i, false);
+}
+
+static void file_read(const char *path, kith_buf *bytes) {
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    kith_buf_clear(bytes);
+    size_t read;
+    do {
+        read = fread(kith_buf_reserve(bytes, 4096), 1, 4096, file);
+        (void)kith_buf_grow(bytes, read);
+    } while (read > 0);
+    fclose(file);
+}
+
+static void test_install__golden_file_still_installs(void **state) {
+    (void)state;
+    pair nodes;
+    kith_err err;
+    pair_begin(&nodes, SHARD_NODE_SIM, 0);
+    golden_content(&nodes.from);
+    shard_close(&nodes.to);
+    file_read(GOLDEN_PATH, &nodes.bytes);
+    copy_install(&nodes);
+    assert_true(digest_of(&nodes.to) == digest_of(&nodes.from));
+    assert_ok(shard_node_validate(&nodes.to.node, nodes.to.held, &err), &err);
+    pair_end(&nodes);
+}
+
 /* --- crashes --- */
 
 /* After the crash: what was there before, a mark, or the whole copy. */
@@ -615,6 +671,7 @@ int main(void) {
         cmocka_unit_test(test_install__points_that_are_not_the_rows_are_corrupt),
         cmocka_unit_test(test_install__dropped_after_a_cut_is_gone),
         cmocka_unit_test(test_install__entries_of_what_was_replaced_do_not_come_back),
+        cmocka_unit_test(test_install__golden_file_still_installs),
         cmocka_unit_test(test_install__crash_at_every_operation_leaves_a_mark_or_all),
     };
     kith_log_configure(KITH_LOG_ERROR, KITH_LOG_LOGFMT, log_nowhere, NULL);
