@@ -71,6 +71,20 @@ static void test_schema__names_are_plain(void **state) {
     assert_int_equal(name_check(longest + 1), KITH_OK);
 }
 
+static void test_schema__copies_that_were_not_said_are_usual(void **state) {
+    (void)state;
+    static const uint32_t usual[] = {1, 1, 1, 2, 2, 3, 3, 4};
+    for (uint32_t factor = 0; factor < sizeof usual / sizeof usual[0]; factor++) {
+        kith_collection collection = {.replication_factor = factor};
+        kith_collection_replicas_default(&collection);
+        assert_int_equal(collection.replication_factor, factor ? factor : 1);
+        assert_int_equal(collection.min_in_sync, usual[factor]);
+    }
+    kith_collection said = {.replication_factor = 3, .min_in_sync = 1};
+    kith_collection_replicas_default(&said);
+    assert_int_equal(said.min_in_sync, 1);
+}
+
 static void test_schema__enum_names_read_back(void **state) {
     (void)state;
     for (int i = 1; i <= 4; i++) {
@@ -112,6 +126,7 @@ int main(void) {
         cmocka_unit_test(test_schema__a_good_schema_passes),
         cmocka_unit_test(test_schema__bad_schemas_are_refused_with_the_value),
         cmocka_unit_test(test_schema__names_are_plain),
+        cmocka_unit_test(test_schema__copies_that_were_not_said_are_usual),
         cmocka_unit_test(test_schema__enum_names_read_back),
         cmocka_unit_test(test_schema__scores_are_what_people_expect),
         cmocka_unit_test(test_schema__scores_are_finite),
