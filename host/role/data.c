@@ -159,7 +159,8 @@ static kith_status shards_start(kith_role_data *data, kith_status open_status, k
 }
 
 /* The log's entries of a shard that was not open when it was read went by: opened now, the shard would lack writes that
- * were acknowledged, and give their numbers to others. */
+ * were acknowledged, and give their numbers to others. Not where it was known to be another's then
+ * (kith_role_data_streams_forget). */
 static bool shard_missed_replay(kith_role_data *data, uint64_t shard_id) {
     uint64_t unused;
     if (!data->started || !kith_map_get(data->log_streams, &shard_id, sizeof shard_id, &unused)) return false;
@@ -293,15 +294,26 @@ static kith_status leftover_keys(
 }
 
 /* The log's files may keep entries of dropped shards for as long as it retains anything: nobody waits for them. */
-static void leftover_streams(kith_role_data *data, const leftovers *found) {
+static void streams_drop(
+    kith_role_data *data, bool (*known)(void *ctx, uint64_t shard_id), void *ctx, bool forget) {
     size_t cursor = 0, key_bytes;
     const void *key;
-    uint64_t unused;
+    uint64_t unused, count = 0;
+    uint64_t *strangers = kith_alloc_array(kith_map_count(data->log_streams) + 1, sizeof *strangers);
     while (kith_map_next(data->log_streams, &cursor, &key, &key_bytes, &unused)) {
-        uint64_t stream;
-        memcpy(&stream, key, sizeof stream);
-        if (!found->known(found->ctx, stream)) kith_store_log_drop(data->log, stream);
+        memcpy(&strangers[count], key, sizeof *strangers);
+        count += !known(ctx, strangers[count]);
     }
+    for (uint64_t i = 0; i < count; i++) {
+        kith_store_log_drop(data->log, strangers[i]);
+        if (forget) kith_map_remove(data->log_streams, &strangers[i], sizeof *strangers);
+    }
+    kith_free(strangers);
+}
+
+void kith_role_data_streams_forget(
+    kith_role_data *data, bool (*known)(void *ctx, uint64_t shard_id), void *ctx) {
+    streams_drop(data, known, ctx, true);
 }
 
 static int id_compare(const void *a, const void *b) {
@@ -319,7 +331,7 @@ kith_status kith_role_data_leftovers(kith_role_data *data, bool (*known)(void *c
         kith_free(found.shard_ids);
         return status;
     }
-    leftover_streams(data, &found);
+    streams_drop(data, known, ctx, false);
     if (found.count) qsort(found.shard_ids, found.count, sizeof *found.shard_ids, id_compare);
     *shard_ids_out = found.shard_ids;
     *count_out = found.count;

@@ -64,6 +64,10 @@ void kith_role_data_shards_drop(kith_role_data *data, const kith_collection *col
 KITH_CHECK kith_status kith_role_data_leftovers(kith_role_data *data,
     bool (*known)(void *ctx, uint64_t shard_id), void *ctx, uint64_t **shard_ids_out, uint32_t *count_out,
     kith_err *err);
+/* After recover: the log's entries of shards that are not known are given up. Such a shard was dropped before; where it is given to
+ * this node again, it begins anew. */
+void kith_role_data_streams_forget(
+    kith_role_data *data, bool (*known)(void *ctx, uint64_t shard_id), void *ctx);
 void kith_role_data_leftover_erase(kith_role_data *data, uint64_t shard_id);
 /* OK while this node can store; else why. Any thread. */
 kith_status kith_role_data_health(kith_role_data *data, kith_err *err);

@@ -317,6 +317,11 @@ static kith_status lost_map_check(data_node *own, kith_err *err) {
         own->data.meta_dir, count);
 }
 
+/* A map is kept before a shard is opened by it: what the log has of other shards, an earlier map has taken away. */
+static void strangers_forget(data_node *own) {
+    if (own->map_was_kept) kith_role_data_streams_forget(&own->data, shard_is_given, own);
+}
+
 static kith_status storage_start(data_node *own, kith_err *err) {
     kith_role_data_options options = {
         .env = own->env,
@@ -347,6 +352,7 @@ static kith_status storage_start(data_node *own, kith_err *err) {
     if (status == KITH_OK) replicas_create(own);
     if (status == KITH_OK) status = kith_role_data_recover(&own->data, &options, err);
     if (status == KITH_OK) status = lost_map_check(own, err);
+    if (status == KITH_OK) strangers_forget(own);
     if (status == KITH_OK) replicas_begin(own);
     return status;
 }
