@@ -236,6 +236,8 @@ static kith_status node_start(coordinator_node *own, kith_err *err) {
         .transport = own->cluster.transport,
         .self = self,
         .heartbeat_timeout_ms = own->config.heartbeat_timeout_ms,
+        .replica_replace_after_ms = own->config.replica_replace_after_ms,
+        .rebalance_moves_max = own->config.rebalance_moves_max,
         .fsm = &own->fsm,
         .log = own->log,
         .raft = {.is_new = kith_meta_log_raft_is_new,
