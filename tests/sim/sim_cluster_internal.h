@@ -47,8 +47,8 @@ struct sim_node {
 
 void sim_node_tell(const sim_node *node, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void sim_node_blame(sim_node *node, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* It cannot go on for a reason that is no crash: a violation, unless it says CORRUPT and may. */
-void sim_node_failed(sim_node *node, kith_status status, const kith_err *err, const char *what);
+/* It cannot go on for a reason that is no crash: a violation, unless a bit of its disk was flipped. */
+void sim_node_failed(sim_node *node, const kith_err *err, const char *what);
 /* `ctx` is a node: one of the parts that it waits for has stopped. */
 void sim_node_part_stopped(void *ctx);
 /* Shows the judge a map that the node goes by, unless it has seen this version of it. */

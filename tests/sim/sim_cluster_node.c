@@ -53,9 +53,9 @@ void sim_node_blame(sim_node *node, const char *format, ...) {
     snprintf(node->violation, sizeof node->violation, "%s: %s", sim_node_address(node->options.number), text);
 }
 
-void sim_node_failed(sim_node *node, kith_status status, const kith_err *err, const char *what) {
+void sim_node_failed(sim_node *node, const kith_err *err, const char *what) {
     sim_node_tell(node, "%s: %s", what, err->text);
-    if (status == KITH_CORRUPT && node->corrupt_allowed) {
+    if (node->corrupt_allowed) { /* a flipped number of a version is no version that can be read */
         snprintf(node->corruption, sizeof node->corruption, "%.500s", err->text);
     } else {
         sim_node_blame(node, "%s: %.250s", what, err->text);
@@ -194,7 +194,7 @@ void sim_node_start(sim_node *node) {
         sim_node_crash(node, SIM_CRASH_LOSE_ALL, KITH_TRANSPORT_SIM_SILENT); /* in the middle of it */
     } else {
         sim_node_stop(node);
-        sim_node_failed(node, status, &err, "cannot start");
+        sim_node_failed(node, &err, "cannot start");
     }
 }
 
@@ -263,6 +263,14 @@ static void stopping_poll(sim_node *node) {
         kith_transport_sim_power_set(node->options.network, node->host, KITH_TRANSPORT_SIM_UP);
     node->state = node->removed ? SIM_NODE_GONE : SIM_NODE_OFF;
     sim_node_tell(node, "is off");
+}
+
+void sim_node_health_look(sim_node *node) {
+    if (node->state == SIM_NODE_RUNNING && node->data) sim_data_part_health_look(node->data);
+}
+
+void sim_node_shard_tell(sim_node *node, uint64_t shard_id) {
+    if (node->state == SIM_NODE_RUNNING && node->data) sim_data_part_tell(node->data, shard_id);
 }
 
 const kith_meta_state *sim_node_meta(const sim_node *node) {

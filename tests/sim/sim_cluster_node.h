@@ -108,6 +108,10 @@ void sim_raft_message_describe(const void *message, size_t message_bytes, char *
 /* Digest of the points of a shard that is started here, after all of it was checked; false: there is none. What is wrong with it is a
  * violation. */
 bool sim_node_shard_digest(sim_node *node, uint64_t shard_id, uint64_t *digest_out);
+/* What its shards say of themselves is noted as what it says itself: one that is CORRUPT, that is. */
+void sim_node_health_look(sim_node *node);
+/* A line about its replica of the shard, for the story. */
+void sim_node_shard_tell(sim_node *node, uint64_t shard_id);
 kith_node_id sim_node_id(uint32_t number);
 
 /* --- all --- */

@@ -77,19 +77,6 @@ static void preparation(sim_data_history *history) {
     sim_world_run_for(&history->world, (100 + sim_world_below(&history->world, 500)) * SIM_MS);
 }
 
-static void recovery(sim_data_history *history) {
-    sim_world *world = &history->world;
-    if (world->over) return;
-    sim_world_heal(world);
-    uint64_t healed_ns = kith_env_now_ns(world->env), end_ms = sim_world_now_ms(world) + LIVE_MS;
-    while (!world->over && !sim_data_client_is_served(history->client, healed_ns)) {
-        if (sim_world_now_ms(world) > end_ms)
-            sim_world_blame(
-                world, "not every shard was written and searched within %llu ms of healing", LIVE_MS);
-        sim_world_run_for(world, 20 * SIM_MS);
-    }
-}
-
 /* --- copies --- */
 
 static sim_node *node_of(const sim_world *world, const kith_meta_state *state, uint32_t number) {
@@ -130,12 +117,69 @@ static bool shards_are_whole(const sim_data_history *history) {
     return true;
 }
 
+static void shard_tell(sim_data_history *history, const kith_meta_shard *shard, uint64_t shard_id) {
+    sim_world *world = &history->world;
+    sim_world_tell(world, "shard %llu: epoch %llu, %u replicas (nodes %u %u %u), in sync %x",
+        (unsigned long long)shard_id, (unsigned long long)shard->epoch, shard->replica_count,
+        shard->replicas[0], shard->replicas[1], shard->replicas[2], shard->in_sync);
+    for (uint32_t i = sim_world_member_first(world); i < world->node_count; i++)
+        sim_node_shard_tell(world->nodes[i], shard_id);
+}
+
+static void shards_tell(sim_data_history *history) {
+    uint32_t leader = sim_world_leader(&history->world);
+    const kith_meta_state *state = leader == UINT32_MAX ? NULL : sim_node_meta(history->world.nodes[leader]);
+    for (uint32_t i = 0; state && i < state->collection_count; i++) {
+        const kith_meta_collection *collection = state->collections[i];
+        for (uint32_t j = 0; j < collection->collection.shard_count; j++)
+            shard_tell(history, &collection->shards[j], collection->collection.shard_id_first + j);
+    }
+}
+
+/* A violation, unless a shard says that it is CORRUPT and may. */
+static void not_whole(sim_data_history *history, const char *what, uint64_t ms) {
+    sim_world *world = &history->world;
+    shards_tell(history);
+    for (uint32_t i = 0; i < world->node_count; i++)
+        sim_node_health_look(world->nodes[i]);
+    look(history);
+    if (!history->reported)
+        sim_world_blame(world, "%s within %llu ms of healing", what, (unsigned long long)ms);
+}
+
+/* Where a flipped bit is in the only copy that is in sync, nothing can mend it; then it must be said. */
+static void served_await(sim_data_history *history) {
+    sim_world *world = &history->world;
+    uint64_t healed_ns = kith_env_now_ns(world->env), end_ms = sim_world_now_ms(world) + LIVE_MS;
+    while (!world->over && !sim_data_client_is_served(history->client, healed_ns)) {
+        if (sim_world_now_ms(world) > end_ms)
+            not_whole(history, "not every shard was written and searched", LIVE_MS);
+        sim_world_run_for(world, 20 * SIM_MS);
+    }
+}
+
+static void recovery(sim_data_history *history) {
+    if (history->world.over) return;
+    sim_world_heal(&history->world);
+    served_await(history);
+}
+
+/* All replicas that are wanted are in sync, and equal. */
+static void whole_await(sim_data_history *history) {
+    sim_world *world = &history->world;
+    uint64_t end_ms = sim_world_now_ms(world) + WHOLE_MS;
+    while (!world->over && !shards_are_whole(history)) {
+        if (sim_world_now_ms(world) > end_ms)
+            not_whole(history, "not every copy of every shard was in sync, with the same points,", WHOLE_MS);
+        sim_world_run_for(world, 20 * SIM_MS);
+    }
+}
+
 static void settling(sim_data_history *history) {
     sim_world *world = &history->world;
     sim_data_client_stop(history->client);
     await(history, is_idle, IDLE_MS, "a request of a client did not end");
-    await(history, shards_are_whole, WHOLE_MS,
-        "not every copy of every shard was in sync, with the same points,");
+    whole_await(history);
     sim_world_one_map_await(world, SETTLE_MS);
     if (world->over) return;
     sim_data_client_audit(history->client);

@@ -195,7 +195,7 @@ static void shard_open(sim_data_part *part, uint64_t shard_id, const kith_schema
     kith_status status = kith_shard_set_open(part->shards, shard_id, schema, true, &err);
     if (status == KITH_OK && part->recovered) status = kith_shard_set_start(part->shards, &err);
     if (status == KITH_OK || status == KITH_EXISTS || sim_env_crashed(part->node->machine)) return;
-    sim_node_failed(part->node, status, &err, "a shard does not open");
+    sim_node_failed(part->node, &err, "a shard does not open");
 }
 
 static void collection_open(sim_data_part *part, const kith_meta_collection *collection, uint32_t number,
@@ -259,8 +259,34 @@ bool sim_data_part_digest(sim_data_part *part, uint64_t shard_id, uint64_t *dige
     kith_status status = kith_shard_validate(shard, &err);
     if (status == KITH_OK) status = kith_shard_digest(shard, digest_out, &err);
     kith_shard_set_release(part->shards, shard);
-    if (status != KITH_OK) sim_node_failed(part->node, status, &err, "a shard is not as it must be");
+    if (status != KITH_OK) sim_node_failed(part->node, &err, "a shard is not as it must be");
     return status == KITH_OK;
+}
+
+void sim_data_part_health_look(sim_data_part *part) {
+    for (uint32_t i = 0; i < part->given_count; i++) {
+        kith_err err;
+        kith_shard *shard = kith_shard_set_find(part->shards, part->given[i]);
+        if (!shard) continue;
+        kith_status status = kith_shard_health(shard, &err);
+        kith_shard_set_release(part->shards, shard);
+        if (status == KITH_CORRUPT) sim_node_failed(part->node, &err, "a shard is not well");
+    }
+}
+
+void sim_data_part_tell(sim_data_part *part, uint64_t shard_id) {
+    static const char *const roles[] = {"idle", "follower", "taking over", "primary"};
+    kith_replica_status status;
+    if (!kith_replica_set_status(part->replicas, shard_id, &status)) {
+        sim_node_tell(part->node, "shard %llu has no replica here", (unsigned long long)shard_id);
+        return;
+    }
+    sim_node_tell(part->node,
+        "shard %llu: %s in epoch %llu, end %llu of %llu, durable %llu, committed %llu%s%s",
+        (unsigned long long)shard_id, roles[status.role], (unsigned long long)status.epoch,
+        (unsigned long long)status.end.sequence, (unsigned long long)status.end.epoch,
+        (unsigned long long)status.durable, (unsigned long long)status.committed,
+        status.in_sync ? ", in sync" : "", status.leased ? ", leased" : "");
 }
 
 /* --- the end --- */
