@@ -103,6 +103,9 @@ void kith_replica_step_clock(kith_replica_step *step, uint64_t now_ns) {
     if (gap_ns > step->options.lease_ns / 2 && kith_replica_step_leads(step))
         kith_replica_step_forgive(step, gap_ns, now_ns);
     step->now_ns = now_ns;
+    if (step->leads_epoch == 0) return;
+    step->led = true;
+    step->led_ns = now_ns;
 }
 
 void kith_replica_step_settle(kith_replica_step *step, uint64_t now_ns) {

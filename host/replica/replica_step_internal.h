@@ -124,7 +124,9 @@ struct kith_replica_step {
     uint64_t
         leads_epoch; /* config.epoch while it leads, or did when it heard of a newer one; 0: it does not */
     bool served;     /* it has taken over */
-    uint64_t start;  /* what must be committed before */
+    bool led;        /* ever; the last time at led_ns */
+    uint64_t led_ns;
+    uint64_t start;                  /* what must be committed before */
     uint64_t hold_ns, hold_floor_ns; /* nothing is committed before (replica_step_lease.c) */
     uint32_t hold_by;                /* unless this node has acknowledged the own epoch; 0: nobody helps */
     replica_peer peers[KITH_REPLICAS_MAX]; /* as config.replicas; the own place is not used */
@@ -210,7 +212,7 @@ void kith_replica_step_pending_answer(kith_replica_step *step, uint64_t now_ns);
 
 /* replica_step_lease.c */
 uint64_t kith_replica_step_hold_length_ns(const kith_replica_step *step); /* 2 L and the drift */
-void kith_replica_step_hold_begin(kith_replica_step *step, bool led_before, uint64_t now_ns);
+void kith_replica_step_hold_begin(kith_replica_step *step);
 void kith_replica_step_hold_removed(kith_replica_step *step, const replica_peer *removed);
 bool kith_replica_step_held(const kith_replica_step *step, uint64_t now_ns);
 bool kith_replica_step_leased(const kith_replica_step *step, uint64_t now_ns); /* as the primary */

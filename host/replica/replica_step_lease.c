@@ -12,19 +12,22 @@ uint64_t kith_replica_step_hold_length_ns(const kith_replica_step *step) {
     return 2 * step->options.lease_ns + step->options.lease_ns / 4;
 }
 
+/* Until no lease can be valid that this process has vouched for, as a primary, until `vouched_ns`. */
+static void hold_at_least(kith_replica_step *step, uint64_t vouched_ns) {
+    uint64_t until_ns = vouched_ns + step->options.lease_ns + step->options.lease_ns / 8;
+    step->hold_floor_ns = kith_replica_later(step->hold_floor_ns, until_ns);
+}
+
 /* A primary that is about to take over. The wait for the primary right before it ends early when that one acknowledges the own
  * epoch: it cannot be serving an older one. So a planned hand-over costs a round trip. That holds only where nobody who was in sync with it
- * is left out now, and its own predecessors are waited for all the same. */
-void kith_replica_step_hold_begin(kith_replica_step *step, bool led_before, uint64_t now_ns) {
+ * is left out now, and its own predecessors are waited for all the same. Where this process led before, it may itself have vouched
+ * for one that is left out now. */
+void kith_replica_step_hold_begin(kith_replica_step *step) {
     uint64_t length_ns = kith_replica_step_hold_length_ns(step);
     step->hold_by = 0;
     step->hold_ns = step->hold_floor_ns = 0;
     if (step->created && step->config.epoch == 1) return; /* nobody can have been before */
     if (step->config.epoch == step->options.epoch_led_min && step->fresh_epoch <= step->config.epoch) return;
-    if (led_before) {
-        step->hold_floor_ns = now_ns + length_ns;
-        return;
-    }
     step->hold_ns = step->acked_ns + length_ns;
     if (step->rival_sure && step->acked_to == step->rival) {
         step->hold_by = step->rival;
@@ -32,13 +35,12 @@ void kith_replica_step_hold_begin(kith_replica_step *step, bool led_before, uint
     } else {
         step->hold_floor_ns = step->hold_ns;
     }
+    if (step->led) hold_at_least(step, step->led_ns);
 }
 
 /* `removed` was in sync and is not any more. Of the own doing, it has been silent for longer. */
 void kith_replica_step_hold_removed(kith_replica_step *step, const replica_peer *removed) {
-    if (MUTANT(REMOVED_NO_HOLD)) return;
-    uint64_t until_ns = removed->heard_ns + step->options.lease_ns + step->options.lease_ns / 8;
-    step->hold_floor_ns = kith_replica_later(step->hold_floor_ns, until_ns);
+    if (!MUTANT(REMOVED_NO_HOLD)) hold_at_least(step, removed->heard_ns);
 }
 
 bool kith_replica_step_held(const kith_replica_step *step, uint64_t now_ns) {

@@ -36,11 +36,11 @@ static void peers_make(kith_replica_step *step, uint64_t now_ns) {
 }
 
 void kith_replica_step_lead(kith_replica_step *step, uint64_t now_ns) {
-    bool led_before = step->leads_epoch != 0;
     step->leads_epoch = step->config.epoch;
+    step->fresh_epoch = kith_replica_earlier(step->fresh_epoch, step->config.epoch);
     step->served = step->handing_over = false;
     peers_make(step, now_ns);
-    kith_replica_step_hold_begin(step, led_before, now_ns);
+    kith_replica_step_hold_begin(step);
     step->start = step->log.end.sequence;
     if (MUTANT(NO_EPOCH_START)) return;
     kith_replica_positions_append(&step->log, step->config.epoch);
