@@ -105,6 +105,23 @@ def test_create_with_fields(kith, name):
     kith("drop", name)
 
 
+def test_a_standalone_server_has_one_copy(kith, name):
+    assert "standalone" in kith("create", name, "--dim", 4, "--metric", "l2", "--replicas", 3, expect=1).stderr
+    assert "--min-in-sync" in kith("create", name, "--dim", 4, "--metric", "l2", "--replicas", 2, "--min-in-sync", 3,
+                                   expect=2).stderr
+    made = json.loads(kith("create", name, "--dim", 4, "--metric", "l2", "--replicas", 1, "--json").stdout)
+    assert (made["replicas"], made["min_in_sync"]) == (1, 1)
+    assert kith("update", name, "--replicas", 1).stdout.startswith(f"as wanted already: {name}:")
+    assert json.loads(kith("update", name, "--min-in-sync", 1, "--json").stdout)["changed"] is False
+    assert "replication_factor 2" in kith("update", name, "--replicas", 2, expect=1).stderr
+    assert "--replicas" in kith("update", name, expect=2).stderr
+    for read in ("in-sync", "primary", "any"):
+        assert kith("count", name, "--read", read).stdout == "0\n"
+        kith("scroll", name, "--read", read)
+    assert "in-sync, primary, any" in kith("count", name, "--read", "all", expect=2).stderr
+    kith("drop", name)
+
+
 # --- load -------------------------------------------------------------------------------------------------------------
 
 

@@ -72,6 +72,58 @@ static void test_api_create__refusals(void **state) {
     assert_refused(f, KITH_INVALID, create_schema(f, "x", &twice, 0), "\"a\"", "twice");
 }
 
+typedef struct wish {
+    uint32_t replication_factor, min_in_sync;
+} wish;
+
+static kith_status create_wish(api_fixture *f, const char *name, wish wanted) {
+    kith_err err;
+    fixture_collection_call own = collection_call(f, name);
+    own.call.schema = (kith_schema){
+        .field_count = 1, .fields = {{.dim = 4, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F32}}};
+    own.call.replication_factor = wanted.replication_factor;
+    own.call.min_in_sync = wanted.min_in_sync;
+    return answer_wait(f, kith_api_collection_create(f->api, &own.call, &err), &err);
+}
+
+static kith_status update_wish(api_fixture *f, const char *name, wish wanted) {
+    kith_err err;
+    fixture_collection_call own = collection_call(f, name);
+    own.call.replication_factor = wanted.replication_factor;
+    own.call.min_in_sync = wanted.min_in_sync;
+    return answer_wait(f, kith_api_collection_update(f->api, &own.call, &err), &err);
+}
+
+static void test_api_create__a_standalone_server_has_one_copy(void **state) {
+    api_fixture *f = *state;
+    assert_refused(f, KITH_INVALID, create_wish(f, "x", (wish){2, 0}), "replication_factor 2", "standalone");
+    assert_refused(f, KITH_INVALID, create_wish(f, "x", (wish){0, 2}), "min_in_sync 2", "1..1");
+    assert_int_equal(create_wish(f, "plain", (wish){1, 1}), KITH_OK);
+    assert_true(f->existed);
+    assert_int_equal(f->info.collection.replication_factor, 1);
+    assert_int_equal(f->info.collection.min_in_sync, 1);
+    assert_int_equal(update_wish(f, "plain", (wish){1, 1}), KITH_OK);
+    assert_int_equal(f->count, 1);
+    assert_refused(
+        f, KITH_INVALID, update_wish(f, "plain", (wish){3, 0}), "replication_factor 3", "standalone");
+    assert_refused(f, KITH_INVALID, update_wish(f, "plain", (wish){0, 7}), "min_in_sync 7", "1..1");
+    assert_refused(f, KITH_NOT_FOUND, update_wish(f, "nosuch", (wish){1, 1}), "\"nosuch\"");
+}
+
+/* Every kind of read is the same where there is one copy; tokens must be the collection's all the same. */
+static void test_api_search__what_a_read_promises(void **state) {
+    api_fixture *f = *state;
+    kith_api_search_call search = {.queries = (const uint8_t *)one, .queries_bytes = sizeof one, .k = 1};
+    for (uint32_t read = KITH_READ_IN_SYNC; read <= KITH_READ_TOKEN; read++) {
+        search.promise = (kith_read_promise){.read = (kith_read_consistency)read};
+        assert_int_equal(search_ask(f, "plain", &search), KITH_OK);
+        assert_int_equal(f->ids[0], 1);
+    }
+    const kith_read_token token = {.shard_id = 4711, .epoch = 1, .sequence = 1};
+    search.promise = (kith_read_promise){.read = KITH_READ_TOKEN, .tokens = &token, .token_count = 1};
+    assert_refused(f, KITH_INVALID, search_ask(f, "plain", &search), "tokens[0]", "4711", "\"plain\"");
+}
+
 static void test_api_create__the_same_again_is_ok(void **state) {
     api_fixture *f = *state;
     assert_int_equal(create(f, "plain", 4, KITH_METRIC_L2, KITH_TYPE_F32, 0), KITH_OK);
@@ -302,6 +354,8 @@ int main(void) {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         CASE(test_api_create__refusals),
+        CASE(test_api_create__a_standalone_server_has_one_copy),
+        CASE(test_api_search__what_a_read_promises),
         CASE(test_api_create__the_same_again_is_ok),
         CASE(test_api_collections__unknown_names_are_not_found),
         CASE(test_api_upsert__refuses_columns_that_do_not_fit),
