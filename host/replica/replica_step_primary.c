@@ -271,8 +271,9 @@ static void answered_mismatch(kith_replica_step *step, replica_peer *peer, const
     uint64_t hint = kith_replica_earlier(reply->hint, step->log.end.sequence);
     peer_rewind(peer, hint);
     peer->matched = kith_replica_earlier(peer->matched, hint);
+    bool leads_on = hint < send->previous || peer->snapshot;
     peer->snapshot = false;
-    if (hint >= send->previous) peer->retry_ns = now_ns + step->options.lease_ns / 8;
+    if (!leads_on) peer->retry_ns = now_ns + step->options.lease_ns / 8;
 }
 
 static void answered_late(replica_peer *peer, uint64_t retry_ns) {

@@ -13,7 +13,9 @@ typedef struct bench {
     kith_replica_step *step;
     uint64_t now_ns, token;
     uint32_t count;
-    kith_replica_action actions[256]; /* since the last look */
+    kith_replica_action actions[256]; /* of the last look */
+    uint32_t send_count;
+    kith_replica_action sends[256]; /* not answered */
 } bench;
 
 static kith_replica_log log_of(uint64_t epoch, uint64_t end, uint64_t committed) {
@@ -35,9 +37,13 @@ static void bench_end(bench *at) {
 /* Takes what the last event led to. */
 static void look(bench *at) {
     at->count = 0;
-    while (at->count < 256 && kith_replica_step_next(at->step, at->now_ns, &at->actions[at->count]))
-        at->count++;
+    kith_replica_action *action = at->actions;
+    while (at->count < 256 && kith_replica_step_next(at->step, at->now_ns, action)) {
+        if (action->kind == KITH_REPLICA_SEND) at->sends[at->send_count++ % 256] = *action;
+        action = &at->actions[++at->count];
+    }
     assert_true(at->count < 256);
+    assert_true(at->send_count < 256);
 }
 
 static const kith_replica_action *action_find(const bench *at, kith_replica_action_kind kind, uint32_t peer) {
@@ -67,6 +73,14 @@ static void configure(bench *at, uint64_t epoch, const char *replicas) {
     look(at);
 }
 
+static void pass(bench *at, uint64_t ms) {
+    for (uint64_t i = 0; i < ms; i += 10) { /* as its timer would: it never sleeps for long */
+        at->now_ns += 10 * MS;
+        kith_replica_step_tick(at->step, at->now_ns);
+    }
+    look(at);
+}
+
 static void durable(bench *at, uint64_t sequence) {
     kith_replica_step_durable(at->step, sequence, at->now_ns);
     look(at);
@@ -78,24 +92,41 @@ static kith_replica_status status_of(const bench *at) {
     return status;
 }
 
-/* Answers, OK, every SEND to `peer` among the actions of `sends`: all of it is durable there. */
-static void acknowledge(const bench *sends, uint32_t peer, uint64_t now_ns) {
-    for (uint32_t i = 0; i < sends->count; i++) {
-        const kith_replica_action *send = &sends->actions[i];
-        if (send->kind != KITH_REPLICA_SEND || send->peer != peer) continue;
+/* Answers, OK, every SEND to `peer`: all of it is durable there. */
+static void acknowledge(bench *at, uint32_t peer) {
+    uint32_t left = 0, count = at->send_count;
+    for (uint32_t i = 0; i < count; i++) {
+        kith_replica_action send = at->sends[i];
+        if (send.peer != peer) {
+            at->sends[left++] = send;
+            continue;
+        }
         kith_replica_reply reply = {
-            .outcome = KITH_REPLICA_OK, .epoch = send->epoch, .matched = send->last, .stamp_ns = now_ns};
-        kith_replica_step_answered(sends->step, peer, send->send_id, &reply, now_ns);
+            .outcome = KITH_REPLICA_OK, .epoch = send.epoch, .matched = send.last, .stamp_ns = at->now_ns};
+        kith_replica_step_answered(at->step, peer, send.send_id, &reply, at->now_ns);
     }
+    at->send_count = left;
+    look(at);
 }
 
-/* The same for all of `peers`, e.g. "23", until nothing more is sent. */
+static bool sends_to(const bench *at, uint32_t peer) {
+    for (uint32_t i = 0; i < at->send_count; i++) {
+        if (at->sends[i].peer == peer) return true;
+    }
+    return false;
+}
+
+/* The same for all of `peers`, e.g. "23", until nothing more is sent to them, or a change is asked for. */
 static void acknowledge_all(bench *at, const char *peers) {
-    while (action_find(at, KITH_REPLICA_SEND, 0)) {
-        bench sends = *at;
-        for (const char *c = peers; *c; c++)
-            acknowledge(&sends, (uint32_t)(*c - '0'), at->now_ns);
-        look(at);
+    for (bool more = true; more;) {
+        more = false;
+        for (const char *c = peers; *c; c++) {
+            uint32_t peer = (uint32_t)(*c - '0');
+            if (!sends_to(at, peer)) continue;
+            acknowledge(at, peer);
+            more = true;
+            if (action_find(at, KITH_REPLICA_PROPOSE, 0)) return;
+        }
     }
 }
 
@@ -137,15 +168,510 @@ static void test_primary__commits_when_the_whole_isr_has_it(void **state) {
     bench at;
     primary_make(&at, "1*2*3*", "23");
     write(&at);
-    bench sends = at;
     durable(&at, 2);
-    acknowledge(&sends, 2, at.now_ns);
+    acknowledge(&at, 2);
     assert_int_equal(status_of(&at).committed, 1);
-    acknowledge(&sends, 3, at.now_ns);
+    acknowledge(&at, 3);
     assert_int_equal(status_of(&at).committed, 2);
-    look(&at);
     assert_int_equal(
         action_of(&at, KITH_REPLICA_SEND, 2)->committed, 2); /* pushed, as nothing else is under way */
+    bench_end(&at);
+}
+
+static kith_status admit(bench *at, kith_err *err) {
+    kith_replica_position position;
+    return kith_replica_step_admit(at->step, 10, at->now_ns, &position, err);
+}
+
+static void answer(bench *at, const kith_replica_action *send, kith_replica_outcome outcome, uint64_t matched,
+    uint64_t hint) {
+    kith_replica_reply reply = {
+        .outcome = outcome, .epoch = send->epoch, .matched = matched, .hint = hint, .stamp_ns = at->now_ns};
+    kith_replica_step_answered(at->step, send->peer, send->send_id, &reply, at->now_ns);
+    at->send_count = 0;
+    look(at);
+}
+
+static void proposed(bench *at, kith_replica_proposal outcome) {
+    kith_replica_step_proposed(at->step, outcome, at->now_ns);
+    look(at);
+}
+
+/* Time passes, and only `peers` answer. */
+static void pass_with(bench *at, uint64_t ms, const char *peers) {
+    for (uint64_t i = 0; i < ms; i += 10) {
+        pass(at, 10);
+        if (action_find(at, KITH_REPLICA_PROPOSE, 0)) return;
+        acknowledge_all(at, peers);
+        if (action_find(at, KITH_REPLICA_PROPOSE, 0)) return;
+    }
+}
+
+static void assert_proposes(const bench *at, uint64_t epoch, uint32_t primary, uint8_t in_sync) {
+    const kith_replica_action *action = action_of(at, KITH_REPLICA_PROPOSE, 0);
+    assert_int_equal(action->config.epoch, epoch);
+    assert_int_equal(action->config.replicas[0], primary);
+    assert_int_equal(action->config.in_sync, in_sync);
+}
+
+/* --- writes --- */
+
+static void test_admit__says_who_it_is_and_how_many_are_in_sync(void **state) {
+    (void)state;
+    bench at;
+    kith_err err;
+    primary_make(&at, "1*2*", "2");
+    kith_replica_config config = {
+        .epoch = 1, .replica_count = 2, .replicas = {1, 2}, .in_sync = 3, .min_in_sync = 3};
+    kith_replica_step_configure(at.step, &config, at.now_ns);
+    assert_int_equal(admit(&at, &err), KITH_UNAVAILABLE);
+    assert_string_equal(err.text, "2 of 2 replicas are in sync, min_in_sync is 3");
+    configure(&at, 2, "2*1*");
+    assert_int_equal(admit(&at, &err), KITH_STALE_MAP);
+    bench_end(&at);
+}
+
+/* --- sending --- */
+
+static void test_send__begins_again_behind_what_matches_when_one_was_not_answered(void **state) {
+    (void)state;
+    bench at;
+    primary_make(&at, "1*2*", "2");
+    write(&at);
+    kith_replica_action first = *action_of(&at, KITH_REPLICA_SEND, 2);
+    write(&at);
+    kith_replica_action second = *action_of(&at, KITH_REPLICA_SEND, 2);
+    assert_int_equal(second.first, 3);
+    kith_replica_step_answered(at.step, 2, first.send_id, NULL, at.now_ns);
+    answer(&at, &second, KITH_REPLICA_OK, 3, 0); /* of an earlier generation */
+    durable(&at, 3);
+    assert_int_equal(status_of(&at).committed, 1);
+    pass(&at, 20);
+    const kith_replica_action *again = action_of(&at, KITH_REPLICA_SEND, 2);
+    assert_int_equal(again->first, 2);
+    assert_int_equal(again->last, 3);
+    bench_end(&at);
+}
+
+static void test_send__is_empty_every_quarter_of_a_lease_when_idle(void **state) {
+    (void)state;
+    bench at;
+    primary_make(&at, "1*2*", "2");
+    assert_int_equal(kith_replica_step_due_ns(at.step), at.now_ns + LEASE / 4);
+    pass(&at, 20);
+    assert_null(action_find(&at, KITH_REPLICA_SEND, 2));
+    pass(&at, 10);
+    const kith_replica_action *send = action_of(&at, KITH_REPLICA_SEND, 2);
+    assert_true(send->last < send->first);
+    assert_true(send->echo_ns > 0);
+    bench_end(&at);
+}
+
+static void test_send__follows_the_hint_and_asks_for_a_snapshot_where_the_log_is_gone(void **state) {
+    (void)state;
+    bench at;
+    primary_make(&at, "1*2*3", "2");
+    for (int i = 0; i < 9; i++)
+        write(&at);
+    durable(&at, 10);
+    acknowledge_all(&at, "2");
+    kith_replica_step_trimmed(at.step, 6);
+    configure(&at, 2, "1*2*3"); /* all are asked anew */
+    kith_replica_action send = *action_of(&at, KITH_REPLICA_SEND, 3);
+    assert_true(send.snapshot_needed); /* it began before the first entry */
+    answer(&at, &send, KITH_REPLICA_MISMATCH, 0, 5);
+    send = *action_of(&at, KITH_REPLICA_SEND, 3);
+    assert_int_equal(send.first, 6);
+    assert_int_equal(send.position.epoch, 1);
+    answer(&at, &send, KITH_REPLICA_MISMATCH, 0, 4);
+    send = *action_of(&at, KITH_REPLICA_SEND, 3);
+    assert_true(send.snapshot_needed);
+    assert_true(send.last < send.first);
+    assert_int_equal(send.position.sequence, 5);
+    bench_end(&at);
+}
+
+/* --- changes of the ISR --- */
+
+static void test_shrink__after_two_leases_of_silence_and_old_and_new_count(void **state) {
+    (void)state;
+    bench at;
+    primary_make(&at, "1*2*3*", "23");
+    uint64_t began_ns = at.now_ns;
+    pass_with(&at, 400, "2");
+    assert_true(at.now_ns - began_ns >= 2 * LEASE + LEASE / 4);
+    assert_true(at.now_ns - began_ns <= 2 * LEASE + LEASE / 2);
+    assert_proposes(&at, 1, 1, 3);
+    write(&at);
+    durable(&at, 2);
+    acknowledge_all(&at, "2");
+    assert_int_equal(status_of(&at).committed, 1); /* it may be refused */
+    proposed(&at, KITH_REPLICA_PROPOSAL_UNKNOWN);
+    assert_non_null(action_find(&at, KITH_REPLICA_PULL_MAP, 0));
+    assert_int_equal(status_of(&at).committed, 1); /* or not */
+    configure(&at, 2, "1*2*3");
+    assert_int_equal(status_of(&at).committed, 2);
+    assert_int_equal(status_of(&at).role, KITH_REPLICA_PRIMARY); /* and goes on without an entry */
+    assert_null(action_find(&at, KITH_REPLICA_START_EPOCH, 0));
+    bench_end(&at);
+}
+
+static void test_shrink__does_not_count_time_in_which_the_primary_stood_still(void **state) {
+    (void)state;
+    bench at;
+    primary_make(&at, "1*2*", "2");
+    at.now_ns += 10 * LEASE;
+    kith_replica_step_tick(at.step, at.now_ns);
+    look(&at);
+    assert_null(action_find(&at, KITH_REPLICA_PROPOSE, 0));
+    bench_end(&at);
+}
+
+static void test_shrink__a_member_that_is_not_ready_is_silent(void **state) {
+    (void)state;
+    bench at;
+    primary_make(&at, "1*2*", "2");
+    for (int i = 0; i < 40 && !action_find(&at, KITH_REPLICA_PROPOSE, 0); i++) {
+        pass(&at, 10);
+        const kith_replica_action *send = action_find(&at, KITH_REPLICA_SEND, 2);
+        if (!send || action_find(&at, KITH_REPLICA_PROPOSE, 0)) continue;
+        kith_replica_action copy = *send;
+        answer(&at, &copy, KITH_REPLICA_NOT_READY, 0, 0);
+    }
+    assert_proposes(&at, 1, 1, 1);
+    bench_end(&at);
+}
+
+static void test_proposal__one_at_a_time_and_again_when_refused(void **state) {
+    (void)state;
+    bench at;
+    primary_make(&at, "1*2*3*", "23");
+    pass_with(&at, 400, "2");
+    assert_proposes(&at, 1, 1, 3);
+    at.count = 0;
+    pass(&at, 400);
+    assert_null(action_find(&at, KITH_REPLICA_PROPOSE, 0));
+    proposed(&at, KITH_REPLICA_PROPOSAL_REFUSED);
+    assert_non_null(action_find(&at, KITH_REPLICA_PULL_MAP, 0));
+    pass(&at, 30);
+    assert_proposes(&at, 1, 1, 1);
+    bench_end(&at);
+}
+
+static void test_growth__when_a_learner_has_what_is_committed(void **state) {
+    (void)state;
+    bench at;
+    kith_replica_log log = log_of(0, 0, 0);
+    log.created = true;
+    bench_make(&at, 1, log);
+    configure(&at, 1, "1*2");
+    kith_replica_action first = *action_of(&at, KITH_REPLICA_SEND, 2);
+    durable(&at, 1);
+    write(&at);
+    write(&at);
+    durable(&at, 3);
+    assert_int_equal(status_of(&at).committed, 3); /* nobody waits for a learner */
+    kith_replica_reply reply = {.outcome = KITH_REPLICA_OK, .epoch = 1, .matched = 1, .stamp_ns = 9};
+    kith_replica_step_answered(at.step, 2, first.send_id, &reply, at.now_ns);
+    look(&at);
+    assert_null(action_find(&at, KITH_REPLICA_PROPOSE, 0));
+    acknowledge_all(&at, "2");
+    assert_proposes(&at, 1, 1, 3);
+    bench_end(&at);
+}
+
+static void test_removal__commits_wait_for_the_lease_of_a_member_that_is_taken_away(void **state) {
+    (void)state;
+    bench at;
+    primary_make(&at, "1*2*3*", "23");
+    configure(&at, 2, "1*2*");
+    write(&at);
+    durable(&at, 2);
+    acknowledge_all(&at, "2");
+    assert_int_equal(status_of(&at).committed, 1);
+    for (int i = 0; i < 12; i++) {
+        pass(&at, 10);
+        acknowledge_all(&at, "2");
+    }
+    assert_int_equal(status_of(&at).committed, 2);
+    bench_end(&at);
+}
+
+static void test_hand_over__stops_writes_and_waits_until_all_is_committed(void **state) {
+    (void)state;
+    bench at;
+    kith_err err;
+    primary_make(&at, "1*2*3*", "23");
+    write(&at);
+    kith_replica_step_hand_over(at.step, at.now_ns);
+    look(&at);
+    assert_null(action_find(&at, KITH_REPLICA_PROPOSE, 0));
+    assert_int_equal(admit(&at, &err), KITH_UNAVAILABLE);
+    durable(&at, 2);
+    acknowledge(&at, 3);
+    acknowledge(&at, 2);
+    assert_int_equal(status_of(&at).committed, 2);
+    assert_proposes(&at, 1, 2, 7);
+    bench_end(&at);
+}
+
+static void test_failed__a_primary_makes_way(void **state) {
+    (void)state;
+    bench at;
+    kith_err err;
+    primary_make(&at, "1*2*3*", "23");
+    kith_replica_step_failed(at.step, at.now_ns);
+    look(&at);
+    assert_proposes(&at, 1, 2, 5); /* 2, 1, 3: without 1 */
+    assert_int_equal(admit(&at, &err), KITH_UNAVAILABLE);
+    bench_end(&at);
+}
+
+/* --- taking over --- */
+
+static void test_start__does_not_lead_in_an_epoch_that_it_finds(void **state) {
+    (void)state;
+    bench at;
+    bench_make(&at, 1, log_of(3, 10, 8));
+    configure(&at, 3, "1*2*");
+    assert_int_equal(status_of(&at).role, KITH_REPLICA_TAKING_OVER);
+    assert_null(action_find(&at, KITH_REPLICA_SEND, 0));
+    assert_proposes(&at, 3, 1, 3);
+    proposed(&at, KITH_REPLICA_PROPOSAL_UNKNOWN);
+    configure(&at, 4, "1*2*"); /* perhaps of an earlier life */
+    assert_proposes(&at, 4, 1, 3);
+    proposed(&at, KITH_REPLICA_PROPOSAL_DONE);
+    configure(&at, 5, "1*2*");
+    const kith_replica_action *start = action_of(&at, KITH_REPLICA_START_EPOCH, 0);
+    assert_int_equal(start->position.epoch, 5);
+    assert_int_equal(start->position.sequence, 11);
+    assert_int_equal(action_of(&at, KITH_REPLICA_SEND, 2)->position.sequence, 10);
+    bench_end(&at);
+}
+
+/* A follower that has acknowledged to node 2, whose reign ends now, and was told by the metadata that its next epoch is its own. */
+static void promoted_make(bench *at, uint64_t silence_ms) {
+    bench_make(at, 1, log_of(3, 10, 8));
+    configure(at, 4, "2*1*3*");
+    at->now_ns += 1000 * MS;
+    kith_replica_append append = {.epoch = 4, .previous = {3, 10}, .committed = 9};
+    kith_replica_step_received(at->step, 2, &append, 1, at->now_ns);
+    look(at);
+    assert_int_equal(action_of(at, KITH_REPLICA_ANSWER, 0)->reply.outcome, KITH_REPLICA_OK);
+    at->now_ns += silence_ms * MS;
+    configure(at, 5, "1*2*3*");
+    proposed(at, KITH_REPLICA_PROPOSAL_DONE);
+    configure(at, 6, "1*2*3*");
+    durable(at, 11);
+    acknowledge(at, 3);
+}
+
+static void test_take_over__waits_for_the_leases_of_the_one_before(void **state) {
+    (void)state;
+    bench at;
+    promoted_make(&at, 0);
+    configure(&at, 7, "1*3*2"); /* as if the old one had been silent for long */
+    for (int i = 0; i < 20; i++) {
+        pass(&at, 10);
+        acknowledge_all(&at, "3");
+    }
+    assert_int_equal(status_of(&at).role, KITH_REPLICA_TAKING_OVER);
+    for (int i = 0; i < 4; i++) {
+        pass(&at, 10);
+        acknowledge_all(&at, "3");
+    }
+    assert_int_equal(status_of(&at).role, KITH_REPLICA_PRIMARY);
+    assert_int_equal(status_of(&at).committed, 11);
+    bench_end(&at);
+}
+
+static void test_take_over__is_quick_when_the_one_before_follows(void **state) {
+    (void)state;
+    bench at;
+    promoted_make(&at, 0);
+    assert_int_equal(status_of(&at).role, KITH_REPLICA_TAKING_OVER);
+    acknowledge_all(&at, "23");
+    assert_int_equal(status_of(&at).role, KITH_REPLICA_PRIMARY);
+    bench_end(&at);
+}
+
+static void test_take_over__waits_for_leases_that_it_gave_before_it_missed_an_epoch(void **state) {
+    (void)state;
+    bench at;
+    primary_make(&at, "1*2*3*", "23");
+    for (int i = 0; i < 30; i++) {
+        pass(&at, 10);
+        acknowledge_all(&at, "23");
+    }
+    configure(&at, 3, "1*2*"); /* 3 was taken away in epoch 2 */
+    durable(&at, 2);
+    acknowledge_all(&at, "2");
+    assert_int_equal(status_of(&at).role, KITH_REPLICA_TAKING_OVER);
+    for (int i = 0; i < 12; i++) {
+        pass(&at, 10);
+        acknowledge_all(&at, "2");
+    }
+    assert_int_equal(status_of(&at).role, KITH_REPLICA_PRIMARY);
+    bench_end(&at);
+}
+
+static void test_primary__steps_down_when_it_hears_of_a_newer_epoch(void **state) {
+    (void)state;
+    bench at;
+    kith_err err;
+    primary_make(&at, "1*2*", "2");
+    write(&at);
+    kith_replica_action send = *action_of(&at, KITH_REPLICA_SEND, 2);
+    kith_replica_reply reply = {.outcome = KITH_REPLICA_OLD_EPOCH, .epoch = 3};
+    kith_replica_step_answered(at.step, 2, send.send_id, &reply, at.now_ns);
+    look(&at);
+    assert_non_null(action_find(&at, KITH_REPLICA_PULL_MAP, 0));
+    assert_int_equal(admit(&at, &err), KITH_STALE_MAP);
+    assert_int_equal(status_of(&at).end.sequence, 2); /* what is not committed stays until it is cut off */
+    bench_end(&at);
+}
+
+/* --- following --- */
+
+static kith_replica_reply receive(bench *at, uint64_t epoch, kith_replica_position previous,
+    uint64_t committed, uint64_t echo_ns, const char *epochs) {
+    uint64_t entries[16];
+    kith_replica_append append = {.epoch = epoch,
+        .previous = previous,
+        .committed = committed,
+        .echo_ns = echo_ns,
+        .entry_epochs = entries};
+    for (; *epochs; epochs++)
+        entries[append.entry_count++] = (uint64_t)(*epochs - '0');
+    kith_replica_step_received(at->step, 2, &append, 77, at->now_ns);
+    look(at);
+    const kith_replica_action *answered = action_find(at, KITH_REPLICA_ANSWER, 0);
+    return answered ? answered->reply : (kith_replica_reply){0};
+}
+
+static void test_follower__answers_when_it_is_durable(void **state) {
+    (void)state;
+    bench at;
+    bench_make(&at, 1, log_of(3, 10, 8));
+    configure(&at, 4, "2*1*");
+    assert_int_equal(receive(&at, 4, (kith_replica_position){3, 10}, 10, 0, "44").outcome, 0);
+    assert_int_equal(action_of(&at, KITH_REPLICA_APPEND, 0)->first, 11);
+    assert_int_equal(action_of(&at, KITH_REPLICA_APPEND, 0)->last, 12);
+    assert_int_equal(action_of(&at, KITH_REPLICA_COMMIT, 0)->last, 10);
+    durable(&at, 11);
+    assert_null(action_find(&at, KITH_REPLICA_ANSWER, 0));
+    durable(&at, 12);
+    assert_int_equal(action_of(&at, KITH_REPLICA_ANSWER, 0)->reply.matched, 12);
+    assert_int_equal(action_of(&at, KITH_REPLICA_ANSWER, 0)->token, 77);
+    bench_end(&at);
+}
+
+static void test_follower__acknowledges_and_commits_what_is_known_to_be_equal(void **state) {
+    (void)state;
+    bench at;
+    kith_replica_position epochs[] = {{1, 1}, {3, 9}};
+    kith_replica_log log = log_of(3, 12, 5);
+    log.first = 1;
+    log.epochs = epochs;
+    log.epoch_count = 2;
+    bench_make(&at, 1, log);
+    configure(&at, 4, "2*1*");
+    kith_replica_reply reply = receive(&at, 4, (kith_replica_position){1, 6}, 11, 0, "1");
+    assert_int_equal(reply.outcome, KITH_REPLICA_OK);
+    assert_int_equal(reply.matched, 7); /* not 12 */
+    assert_int_equal(status_of(&at).committed, 7);
+    bench_end(&at);
+}
+
+static void test_follower__cuts_off_what_differs_and_hints_before_the_run_that_does(void **state) {
+    (void)state;
+    bench at;
+    kith_replica_position epochs[] = {{1, 1}, {2, 7}};
+    kith_replica_log log = log_of(2, 12, 5);
+    log.first = 1;
+    log.epochs = epochs;
+    log.epoch_count = 2;
+    bench_make(&at, 1, log);
+    configure(&at, 4, "2*1*");
+    kith_replica_reply reply = receive(&at, 4, (kith_replica_position){3, 20}, 5, 0, "4");
+    assert_int_equal(reply.outcome, KITH_REPLICA_MISMATCH);
+    assert_int_equal(reply.hint, 12);
+    reply = receive(&at, 4, (kith_replica_position){3, 12}, 5, 0, "3");
+    assert_int_equal(reply.hint, 6);
+    receive(&at, 4, (kith_replica_position){1, 6}, 5, 0, "333");
+    assert_int_equal(action_of(&at, KITH_REPLICA_TRUNCATE, 0)->first, 7);
+    assert_int_equal(action_of(&at, KITH_REPLICA_APPEND, 0)->last, 9);
+    assert_int_equal(kith_replica_step_epoch_of(at.step, 7), 3);
+    assert_int_equal(status_of(&at).end.sequence, 9);
+    bench_end(&at);
+}
+
+static void test_follower__refuses_older_epochs_also_after_a_restart_with_an_old_map(void **state) {
+    (void)state;
+    bench at;
+    bench_make(&at, 1, log_of(4, 10, 8));
+    configure(&at, 1, "2*1*");
+    kith_replica_reply reply = receive(&at, 3, (kith_replica_position){3, 9}, 8, 0, "3");
+    assert_int_equal(reply.outcome, KITH_REPLICA_OLD_EPOCH);
+    assert_int_equal(reply.epoch, 4);
+    assert_int_equal(status_of(&at).end.sequence, 10);
+    bench_end(&at);
+}
+
+static void test_follower__reads_under_a_lease_from_its_own_stamp(void **state) {
+    (void)state;
+    bench at;
+    kith_err err;
+    uint64_t sequence = 0;
+    bench_make(&at, 1, log_of(3, 10, 8));
+    configure(&at, 4, "2*1*");
+    uint64_t stamp_ns = receive(&at, 4, (kith_replica_position){3, 10}, 9, 0, "").stamp_ns;
+    assert_int_equal(
+        kith_replica_step_read(at.step, KITH_REPLICA_READ_IN_SYNC, 0, at.now_ns, &sequence, &err),
+        KITH_UNAVAILABLE);
+    at.now_ns += 30 * MS;
+    receive(&at, 4, (kith_replica_position){3, 10}, 9, stamp_ns + 1, ""); /* it never gave that one */
+    assert_int_equal(
+        kith_replica_step_read(at.step, KITH_REPLICA_READ_IN_SYNC, 0, at.now_ns, &sequence, &err),
+        KITH_UNAVAILABLE);
+    receive(&at, 4, (kith_replica_position){3, 10}, 9, stamp_ns, "");
+    assert_ok(
+        kith_replica_step_read(at.step, KITH_REPLICA_READ_IN_SYNC, 0, stamp_ns + LEASE - 1, &sequence, &err),
+        &err);
+    assert_int_equal(sequence, 10); /* not only what is known to be committed */
+    assert_int_equal(
+        kith_replica_step_read(at.step, KITH_REPLICA_READ_IN_SYNC, 0, stamp_ns + LEASE, &sequence, &err),
+        KITH_UNAVAILABLE);
+    assert_int_equal(
+        kith_replica_step_read(at.step, KITH_REPLICA_READ_PRIMARY, 0, at.now_ns, &sequence, &err),
+        KITH_STALE_MAP);
+    assert_ok(kith_replica_step_read(at.step, KITH_REPLICA_READ_TOKEN, 12, at.now_ns, &sequence, &err), &err);
+    assert_int_equal(sequence, 12);
+    configure(&at, 5, "2*1");
+    assert_int_equal(
+        kith_replica_step_read(at.step, KITH_REPLICA_READ_IN_SYNC, 0, at.now_ns, &sequence, &err),
+        KITH_UNAVAILABLE);
+    bench_end(&at);
+}
+
+static void test_failed__a_follower_is_replaced_only_when_it_is_out_of_the_isr(void **state) {
+    (void)state;
+    bench at;
+    bench_make(&at, 1, log_of(3, 10, 8));
+    configure(&at, 4, "2*1*");
+    kith_replica_step_failed(at.step, at.now_ns);
+    assert_int_equal(
+        receive(&at, 4, (kith_replica_position){3, 10}, 9, 0, "").outcome, KITH_REPLICA_NOT_READY);
+    assert_null(action_find(&at, KITH_REPLICA_INSTALL, 0));
+    configure(&at, 5, "2*1");
+    assert_int_equal(
+        receive(&at, 5, (kith_replica_position){3, 10}, 9, 0, "").outcome, KITH_REPLICA_NOT_READY);
+    assert_int_equal(action_of(&at, KITH_REPLICA_INSTALL, 0)->peer, 2);
+    kith_replica_step_installed(at.step, (kith_replica_position){3, 9}, at.now_ns);
+    look(&at);
+    kith_replica_reply reply = receive(&at, 5, (kith_replica_position){3, 9}, 9, 0, "");
+    assert_int_equal(reply.outcome, KITH_REPLICA_OK);
+    assert_int_equal(reply.matched, 9);
     bench_end(&at);
 }
 
@@ -153,6 +679,29 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_primary__alone_commits_what_is_durable),
         cmocka_unit_test(test_primary__commits_when_the_whole_isr_has_it),
+        cmocka_unit_test(test_admit__says_who_it_is_and_how_many_are_in_sync),
+        cmocka_unit_test(test_send__begins_again_behind_what_matches_when_one_was_not_answered),
+        cmocka_unit_test(test_send__is_empty_every_quarter_of_a_lease_when_idle),
+        cmocka_unit_test(test_send__follows_the_hint_and_asks_for_a_snapshot_where_the_log_is_gone),
+        cmocka_unit_test(test_shrink__after_two_leases_of_silence_and_old_and_new_count),
+        cmocka_unit_test(test_shrink__does_not_count_time_in_which_the_primary_stood_still),
+        cmocka_unit_test(test_shrink__a_member_that_is_not_ready_is_silent),
+        cmocka_unit_test(test_proposal__one_at_a_time_and_again_when_refused),
+        cmocka_unit_test(test_growth__when_a_learner_has_what_is_committed),
+        cmocka_unit_test(test_removal__commits_wait_for_the_lease_of_a_member_that_is_taken_away),
+        cmocka_unit_test(test_hand_over__stops_writes_and_waits_until_all_is_committed),
+        cmocka_unit_test(test_failed__a_primary_makes_way),
+        cmocka_unit_test(test_start__does_not_lead_in_an_epoch_that_it_finds),
+        cmocka_unit_test(test_take_over__waits_for_the_leases_of_the_one_before),
+        cmocka_unit_test(test_take_over__is_quick_when_the_one_before_follows),
+        cmocka_unit_test(test_take_over__waits_for_leases_that_it_gave_before_it_missed_an_epoch),
+        cmocka_unit_test(test_primary__steps_down_when_it_hears_of_a_newer_epoch),
+        cmocka_unit_test(test_follower__answers_when_it_is_durable),
+        cmocka_unit_test(test_follower__acknowledges_and_commits_what_is_known_to_be_equal),
+        cmocka_unit_test(test_follower__cuts_off_what_differs_and_hints_before_the_run_that_does),
+        cmocka_unit_test(test_follower__refuses_older_epochs_also_after_a_restart_with_an_old_map),
+        cmocka_unit_test(test_follower__reads_under_a_lease_from_its_own_stamp),
+        cmocka_unit_test(test_failed__a_follower_is_replaced_only_when_it_is_out_of_the_isr),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
