@@ -9,8 +9,8 @@
 
 #define WORDS      8u
 #define OPS_MAX    (WORDS * 64u) /* of one point */
-#define STATES_MAX 20000u        /* looked at for one point */
-#define TABLE_MAX  65536u        /* more than twice as many slots */
+#define STATES_MAX 8000u        /* looked at for one point */
+#define TABLE_MAX  16384u        /* more than twice as many slots */
 #define FOR_EVER   UINT64_MAX
 #define TEXT_BYTES 480u
 
