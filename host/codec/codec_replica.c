@@ -218,6 +218,7 @@ void kith_codec_digest_request_encode(const kith_codec_digest_request *request, 
     kith_wire_u64(buf, 3, request->sequence);
     kith_wire_u64(buf, 4, request->slot_first);
     kith_wire_u64(buf, 5, request->slot_count);
+    kith_wire_u64(buf, 6, request->differs);
 }
 
 static kith_status digest_request_check(const kith_codec_digest_request *request, kith_err *err) {
@@ -239,7 +240,8 @@ kith_status kith_codec_digest_request_decode(
             .epoch = message->epoch,
             .sequence = message->sequence,
             .slot_first = message->slot_first,
-            .slot_count = message->slot_count};
+            .slot_count = message->slot_count,
+            .differs = message->differs};
         status = digest_request_check(&request, err);
         if (status == KITH_OK) *request_out = request;
     }

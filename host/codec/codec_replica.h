@@ -48,6 +48,7 @@ typedef struct kith_codec_fetch_reply {
 typedef struct kith_codec_digest_request {
     uint64_t shard_id, epoch, sequence;
     uint32_t slot_first, slot_count;
+    bool differs;
 } kith_codec_digest_request;
 
 typedef struct kith_codec_digest_reply {

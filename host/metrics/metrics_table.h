@@ -58,6 +58,15 @@
     X(POINTS, "kith_points", GAUGE, "collection", "Live points.")                                            \
     X(SEGMENTS, "kith_segments", GAUGE, "collection", "Segments, growing and sealed.")                       \
     X(SHARDS, "kith_shards", GAUGE, "", "Shards on this node.")                                              \
+    X(REPLICA_LAG_SECONDS, "kith_replica_lag_seconds", GAUGE, "",                                            \
+        "Longest time for which a copy of a shard that this node leads has lacked a write.")                 \
+    X(REPLICA_LAG_BYTES, "kith_replica_lag_bytes", GAUGE, "",                                                \
+        "About how many bytes of writes the copies of the shards that this node leads lack together.")       \
+    X(REPLICAS_LED, "kith_replicas_led", GAUGE, "", "Shards that this node leads.")                          \
+    X(REPLICAS_OUT_OF_SYNC, "kith_replicas_out_of_sync", GAUGE, "",                                          \
+        "Copies of the shards that this node leads which are not in sync.")                                  \
+    X(REPLICA_DIFFERENCES, "kith_replica_differences_total", COUNTER, "",                                    \
+        "Slots in which copies of a shard were found to differ; always 0 if all is well.")                   \
     X(DISK_FREE_BYTES, "kith_disk_free_bytes", GAUGE, "", "Bytes still free on the disk of data_dir.")       \
     X(MEMORY_RESIDENT_BYTES, "kith_memory_resident_bytes", GAUGE, "",                                        \
         "Physical memory of this process, mapped files included.")                                           \

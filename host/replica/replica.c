@@ -66,14 +66,22 @@ static void replica_free(replica *own) {
     kith_free(own);
 }
 
+void replica_hold(replica *own) {
+    own->uses++;
+}
+
+void replica_drop(replica *own) {
+    if (--own->uses == 0 && own->let_go) replica_free(own);
+}
+
 void replica_use(kith_replica_set *set, replica *own) {
     set->under_way++;
-    if (own) own->uses++;
+    if (own) replica_hold(own);
 }
 
 void replica_unuse(kith_replica_set *set, replica *own) {
     set->under_way--;
-    if (own && --own->uses == 0 && own->let_go) replica_free(own);
+    if (own) replica_drop(own);
     stop_look(set);
 }
 
@@ -181,11 +189,32 @@ static void act(replica *own, const kith_replica_action *action) {
     }
 }
 
+/* How long, at most, one of the others has lacked what was in the log; and about how many bytes all lack. */
+static void lag_measure(replica *own, const kith_replica_status *status, uint64_t now_ns,
+    uint64_t *lag_ns_out, uint64_t *bytes_out) {
+    uint64_t entry_bytes = own->admitted_count ? own->admitted_bytes / own->admitted_count : 0;
+    *lag_ns_out = *bytes_out = 0;
+    for (uint32_t i = 0; i < status->peer_count; i++) {
+        const kith_replica_peer_status *peer = &status->peers[i];
+        replica_mark *mark = &own->marks[i];
+        if (peer->matched >= mark->sequence || peer->number != mark->number) {
+            *mark = (replica_mark){.number = peer->number, .sequence = status->end.sequence, .at_ns = now_ns};
+        }
+        if (peer->matched >= status->end.sequence) continue;
+        *bytes_out += (status->end.sequence - peer->matched) * entry_bytes;
+        if (now_ns - mark->at_ns > *lag_ns_out) *lag_ns_out = now_ns - mark->at_ns;
+    }
+}
+
 void replica_show(replica *own) {
     kith_replica_set *set = own->set;
     kith_replica_status status = {0};
-    if (own->step) kith_replica_step_status(own->step, replica_now_ns(set), &status);
+    uint64_t now_ns = replica_now_ns(set), lag_ns, lag_bytes;
+    if (own->step) kith_replica_step_status(own->step, now_ns, &status);
+    lag_measure(own, &status, now_ns, &lag_ns, &lag_bytes);
     kith_mutex_lock(&set->mutex);
+    own->shown.lag_ns = lag_ns;
+    own->shown.lag_bytes = lag_bytes;
     own->shown.is_open = own->step && own->shard && !own->let_go;
     own->shown.status = status;
     own->shown.needed = status.role == KITH_REPLICA_PRIMARY ? status.committed : status.end.sequence;
@@ -314,8 +343,9 @@ static bool replica_begin(replica *own) {
     own->shard = kith_shard_set_find(set->options.shards, own->shard_id);
     if (!own->shard) return false; /* not started yet, or not at all */
     step_create(own);
-    if (set->options.digest_interval_ns)
-        own->compare_due_ns = replica_now_ns(set) + set->options.digest_interval_ns;
+    if (set->options.digest_interval_ns) /* not all at once */
+        own->compare_due_ns =
+            replica_now_ns(set) + set->options.digest_interval_ns * (own->shard_id % 8 + 1) / 8;
     return true;
 }
 
@@ -527,6 +557,27 @@ bool kith_replica_set_status(kith_replica_set *set, uint64_t shard_id, kith_repl
     return found;
 }
 
+static void lag_add(const replica_shown *shown, kith_replica_lag *lag) {
+    const kith_replica_config *config = &shown->status.config;
+    if (shown->status.role != KITH_REPLICA_PRIMARY) return;
+    lag->led++;
+    lag->bytes += shown->lag_bytes;
+    if (shown->lag_ns > lag->longest_ns) lag->longest_ns = shown->lag_ns;
+    for (uint32_t i = 1; i < config->replica_count; i++)
+        lag->out_of_sync += !(config->in_sync >> i & 1);
+}
+
+void kith_replica_set_lag(kith_replica_set *set, kith_replica_lag *lag_out) {
+    size_t cursor = 0, key_bytes;
+    const void *key;
+    uint64_t found;
+    *lag_out = (kith_replica_lag){0};
+    kith_mutex_lock(&set->mutex);
+    while (kith_map_next(set->by_id, &cursor, &key, &key_bytes, &found))
+        lag_add(&((const replica *)(uintptr_t)found)->shown, lag_out);
+    kith_mutex_unlock(&set->mutex);
+}
+
 /* --- life --- */
 
 static void handlers_set(kith_replica_set *set) {
@@ -570,6 +621,7 @@ static void stop_run(kith_task *task) {
     kith_replica_set *set =
         (kith_replica_set *)(void *)((char *)task - offsetof(kith_replica_set, stop_task));
     set->stopped = true;
+    replica_use(set, NULL); /* of this function */
     if (set->timer_due_ns != UINT64_MAX) (void)kith_timer_cancel(&set->timer);
     replica_hand_over_tick(set, UINT64_MAX);
     replica_install_stop(set);
@@ -578,7 +630,7 @@ static void stop_run(kith_task *task) {
         next = own->next;
         replica_stop(own);
     }
-    stop_look(set);
+    replica_unuse(set, NULL);
 }
 
 void kith_replica_set_stop(kith_replica_set *set, void (*done)(void *ctx), void *ctx) {

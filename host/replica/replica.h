@@ -66,6 +66,14 @@ void kith_replica_wait_start(kith_replica_set *set, kith_replica_wait *wait);
 /* Status of one replica, from the last time it changed. Any thread; false: not here. */
 bool kith_replica_set_status(kith_replica_set *set, uint64_t shard_id, kith_replica_status *status_out);
 
+/* Of all shards that this node leads. Any thread. */
+typedef struct kith_replica_lag {
+    uint32_t led, out_of_sync; /* shards; copies of them */
+    uint64_t longest_ns;       /* for which one of the copies has lacked a write */
+    uint64_t bytes;            /* that all lack together, about */
+} kith_replica_lag;
+void kith_replica_set_lag(kith_replica_set *set, kith_replica_lag *lag_out);
+
 /* Planned: every shard that this node leads goes to another member of its ISR; `done` on the owner when none is left that could, or the deadline
  * has passed. Any thread. */
 void kith_replica_set_hand_over(

@@ -9,6 +9,7 @@
 #include "host/base/thread.h"
 #include "host/codec/codec_replica.h"
 #include "host/replica/replica.h"
+#include "host/shard/shard_digest.h"
 #include "host/shard/shard_replica.h"
 #include "host/shard/shard_snapshot.h"
 
@@ -29,7 +30,14 @@ typedef struct replica_shown {
     kith_replica_status status;
     uint64_t needed; /* a read that sees all up to it sees all that was acknowledged before */
     uint64_t applied;
+    uint64_t lag_ns, lag_bytes; /* of the others, where it leads: the longest; all together, about */
 } replica_shown;
+
+/* By when another replica is to have what: it lags for as long as it has not. */
+typedef struct replica_mark {
+    uint32_t number;
+    uint64_t sequence, at_ns;
+} replica_mark;
 
 struct replica {
     kith_replica_set *set;
@@ -56,7 +64,10 @@ struct replica {
     uint32_t install_from; /* number of the node; 0: no install is due */
     uint64_t compare_due_ns;
     replica_compare *compare;
+    uint32_t compare_attempt;
+    uint64_t compare_end; /* of the log, at the last look; 0: not looked at yet */
     replica_shown shown;
+    replica_mark marks[KITH_REPLICAS_MAX];
     uint64_t admitted_bytes, admitted_count; /* to tell how much a lag of entries is */
 };
 
@@ -130,7 +141,10 @@ const replica_node *replica_node_of(const kith_replica_set *set, uint32_t number
 uint32_t replica_number_of(const kith_replica_set *set, const kith_node_id *id);
 /* Something was told to its step machine: shows it, and carries out what follows. */
 void replica_after_event(replica *own);
-/* Counts what comes back to the set, and to the replica (may be NULL), on the owner. */
+/* It stays in memory until it is dropped, on the owner. */
+void replica_hold(replica *own);
+void replica_drop(replica *own);
+/* Counts what comes back to the set, whose stop waits for it, and to the replica (may be NULL), on the owner. */
 void replica_use(kith_replica_set *set, replica *own);
 void replica_unuse(kith_replica_set *set, replica *own);
 /* The set's timer fires at `due_ns` at the latest. */

@@ -374,6 +374,7 @@ static kith_status node_start(data_node *own, kith_err *err) {
                                               .dir = own->data.dir,
                                               .data = &own->data,
                                               .compute = &own->compute,
+                                              .replicas = own->replicas,
                                               .meta = kith_meta_client_meta(own->cluster.client),
                                           });
     kith_http_server_options http = {

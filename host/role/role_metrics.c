@@ -171,11 +171,21 @@ static void data_measure(kith_role_metrics *own) {
     kith_meta_map_release(map);
 }
 
+static void replicas_measure(kith_role_metrics *own) {
+    kith_replica_lag lag;
+    kith_replica_set_lag(own->sources.replicas, &lag);
+    kith_series_set(plain(own, KITH_METRIC_ID_REPLICA_LAG_SECONDS), (double)lag.longest_ns / 1e9);
+    kith_series_set(plain(own, KITH_METRIC_ID_REPLICA_LAG_BYTES), (double)lag.bytes);
+    kith_series_set(plain(own, KITH_METRIC_ID_REPLICAS_LED), lag.led);
+    kith_series_set(plain(own, KITH_METRIC_ID_REPLICAS_OUT_OF_SYNC), lag.out_of_sync);
+}
+
 static void tick(kith_task *task) {
     kith_role_metrics *own = (kith_role_metrics *)(void *)((char *)task - offsetof(kith_role_metrics, timer));
     node_measure(own);
     if (own->sources.compute) kith_role_compute_measure(own->sources.compute, own->metrics);
     if (own->sources.data) data_measure(own);
+    if (own->sources.replicas) replicas_measure(own);
     if (own->stopped) return;
     own->timer.due_ns = kith_env_now_ns(own->env) + TICK_NS;
     kith_timer_start(&own->timer);

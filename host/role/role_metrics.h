@@ -9,6 +9,7 @@
 #include "host/api/api.h"
 #include "host/meta/meta.h"
 #include "host/metrics/metrics.h"
+#include "host/replica/replica.h"
 #include "host/role/data.h"
 #include "host/role/role_compute.h"
 
@@ -21,6 +22,7 @@ typedef struct kith_role_metrics_sources {
     const char *dir;         /* the data folder */
     kith_role_data *data;
     kith_role_compute *compute;
+    kith_replica_set *replicas;
     kith_meta *meta; /* whose collections are measured on `data` */
 } kith_role_metrics_sources;
 

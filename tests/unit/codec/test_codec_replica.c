@@ -266,6 +266,7 @@ static void test_codec_replica__digests(void **state) {
     assert_int_equal(decoded.slot_first, KITH_SLOTS - 3);
     assert_int_equal(decoded.slot_count, 3);
     assert_int_equal(decoded.sequence, 9);
+    assert_false(decoded.differs);
     kith_buf_clear(&buf);
     kith_codec_digest_reply_encode(&reply, &buf);
     assert_ok(kith_codec_digest_reply_decode(buf.data, buf.bytes, &arena, &reply_decoded, &err), &err);
