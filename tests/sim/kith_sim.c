@@ -24,8 +24,9 @@ typedef struct settings {
     bool trace;
     bool one; /* only the history that --fault and --at name */
     bool node, cluster, data;
+    bool first; /* the first violation ends it */
     bool trace_network;
-    uint64_t fault, at, crash_mode, again, fail, mutant, replicas;
+    uint64_t fault, at, crash_mode, again, fail, mutant, replicas, protocol_mutant;
 } settings;
 
 typedef struct totals {
@@ -205,8 +206,9 @@ static void one_do(const settings *set, totals *sum) {
 }
 
 static const char usage[] =
-    "kith_sim --from SEED --seeds N [--mode node|cluster|data] [--trace] [--trace-network]\n"
+    "kith_sim --from SEED --seeds N [--mode node|cluster|data] [--first] [--trace] [--trace-network]\n"
     "         node: [--ops N] [--crashes N]   cluster: [--mutant N]   data: [--replicas N] [--mutant N]\n"
+    "         kith_sim_mutants, data: [--protocol-mutant N]\n"
     "kith_sim --mode node --from SEED --ops N --fault N --at N [--crash-mode N] [--again N] [--fail N] "
     "[--trace]\n";
 
@@ -224,7 +226,8 @@ static bool option_read(settings *set, const char *name, const char *value) {
     } options[] = {{"--from", &set->from}, {"--seeds", &set->seeds}, {"--ops", &set->steps},
         {"--steps", &set->steps}, {"--crashes", &set->crashes}, {"--fault", &set->fault}, {"--at", &set->at},
         {"--crash-mode", &set->crash_mode}, {"--again", &set->again}, {"--fail", &set->fail},
-        {"--mutant", &set->mutant}, {"--replicas", &set->replicas}};
+        {"--mutant", &set->mutant}, {"--replicas", &set->replicas},
+        {"--protocol-mutant", &set->protocol_mutant}};
     if (strcmp(name, "--mode") == 0) return mode_read(set, value);
     if (strcmp(name, "--fault") == 0) set->one = true;
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
@@ -234,18 +237,26 @@ static bool option_read(settings *set, const char *name, const char *value) {
     return false;
 }
 
+static bool protocol_mutant_set(uint64_t mutant) {
+    if (mutant == 0) return true;
+    return mutant < UINT32_MAX && sim_data_mutant_set && sim_data_mutant_set((uint32_t)mutant);
+}
+
 static bool options_read(settings *set, int count, char **arguments) {
     for (int i = 1; i < count; i++) {
         if (strcmp(arguments[i], "--trace") == 0)
             set->trace = true;
         else if (strcmp(arguments[i], "--trace-network") == 0)
             set->trace = set->trace_network = true;
+        else if (strcmp(arguments[i], "--first") == 0)
+            set->first = true;
         else if (!option_read(set, arguments[i], i + 1 < count ? arguments[i + 1] : NULL))
             return false;
         else
             i++;
     }
-    return set->steps > 0 && set->crashes > 0 && set->mutant < SIM_MUTANTS;
+    return set->steps > 0 && set->crashes > 0 && set->mutant < SIM_MUTANTS &&
+           protocol_mutant_set(set->protocol_mutant);
 }
 
 /* Faults are expected here: their log lines help only when one history is traced. */
@@ -316,7 +327,7 @@ int main(int count, char **arguments) {
     setvbuf(stdout, NULL, _IOLBF, 0); /* the story is whole also when an assertion ends it */
     kith_log_configure(KITH_LOG_INFO, KITH_LOG_LOGFMT, set.trace ? NULL : log_nowhere, NULL);
     if (set.one) one_do(&set, &sum);
-    for (uint64_t i = 0; i < test_scaled(set.seeds) && !set.one; i++)
+    for (uint64_t i = 0; i < test_scaled(set.seeds) && !set.one && !(set.first && sum.violations); i++)
         seed_do(set.from + i, &set, &sum);
     if (set.node) node_print(&sum);
     if (sum.clusters) cluster_print(&sum);

@@ -27,4 +27,8 @@ typedef struct sim_data_history_outcome {
 
 void sim_data_history_run(const sim_data_history_options *options, sim_data_history_outcome *outcome_out);
 
+/* All data nodes follow a wrong variant of the replication protocol from now on (kith_replica_mutant); false: there is none of that
+ * number. Only in kith_sim_mutants; NULL elsewhere. */
+bool sim_data_mutant_set(uint32_t mutant) __attribute__((weak));
+
 #endif
