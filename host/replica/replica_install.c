@@ -29,6 +29,9 @@ struct replica_install {
     kith_status status;
     kith_err err;
     bool is_calling, is_waiting, is_erased;
+    bool
+        is_erasing; /* on a disk that fails that ends only as the shards close: a stop does not wait for it */
+    bool is_left;   /* and one came meanwhile */
     uint64_t snapshot_id, offset, backoff_ns, began_ns;
     kith_shard_install *install;
     kith_replica_position end;
@@ -240,16 +243,26 @@ static void piece_run(kith_task *task) {
 
 /* --- the shard is given up --- */
 
+static void erased_run(kith_task *task) {
+    replica_install *install = of_task(task);
+    install->is_erasing = false;
+    if (install->is_left) {
+        set_of(install)->under_way++; /* it was not counted while the shards closed */
+        install_over(task);
+    } else if (install->status != KITH_OK) {
+        failed_run(task);
+    } else {
+        install->is_erased = true;
+        go_on(install, set_of(install)->options.node->background, piece_run);
+    }
+}
+
 /* On the background executor. */
 static void erased(void *ctx, kith_status status, const kith_err *err) {
     replica_install *install = ctx;
-    if (status != KITH_OK) {
-        install->err = *err;
-        install_failed(install, status);
-        return;
-    }
-    install->is_erased = true;
-    go_on(install, set_of(install)->options.node->background, piece_run);
+    install->status = status;
+    if (status != KITH_OK) install->err = *err;
+    go_on(install, set_of(install)->owner, erased_run);
 }
 
 static void erase_run(kith_task *task) {
@@ -269,6 +282,7 @@ static void shard_give_up(replica_install *install) {
         kith_shard_set_release(own->set->options.shards, own->shard);
     }
     own->shard = NULL;
+    install->is_erasing = true;
     go_on(install, own->set->options.life, erase_run);
 }
 
@@ -378,4 +392,7 @@ void replica_install_stop(kith_replica_set *set) {
     if (!install) return;
     if (install->is_calling) kith_transport_cancel(set->options.transport, &install->call);
     if (install->is_waiting && kith_timer_cancel(&install->timer)) retry_run(&install->timer.task);
+    if (!install->is_erasing) return;
+    install->is_left = true;
+    set->under_way--; /* the caller counts as one: the stop is looked at by it */
 }
