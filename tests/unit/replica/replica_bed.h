@@ -1,0 +1,94 @@
+/* Three simulated machines, each with one replica of the one shard there is, and the metadata played by the test: it says who is the
+ * primary and takes what primaries propose.
+ *
+ * Threads: one, the simulator's. Failures fail the running test. */
+#ifndef KITH_TESTS_UNIT_REPLICA_REPLICA_BED_H
+#define KITH_TESTS_UNIT_REPLICA_REPLICA_BED_H
+
+#include "host/replica/replica.h"
+#include "host/shard/shard_replica.h"
+#include "tests/lib/test_lib.h"
+#include "tests/sim/sim_env.h"
+#include "transport/sim/transport_sim.h"
+
+#define BED_MACHINES 3u
+#define BED_SHARD    7u
+#define BED_MS       UINT64_C(1000000)
+#define BED_LEASE_MS UINT64_C(100)
+
+typedef struct bed bed;
+
+typedef struct bed_machine {
+    kith_meta meta; /* first: what the replicas propose to */
+    bed *all;
+    uint32_t index, host;
+    char address[16];
+    sim_env *sim;
+    kith_env *env;
+    kith_store_sim_disk *disk;
+    /* While it is on: */
+    bool is_on;
+    kith_transport *transport;
+    kith_executor *owner, *search, *background, *log_executor, *life;
+    kith_store *store;
+    kith_store_log *log;
+    kith_shard_node node;
+    kith_shard_set *shards;
+    kith_replica_set *replicas;
+    bool is_stopped;
+} bed_machine;
+
+typedef struct bed_options {
+    uint32_t min_in_sync;
+    uint64_t log_file_bytes, log_retain_bytes;
+    uint64_t digest_interval_ms; /* 0: none */
+} bed_options;
+
+struct bed {
+    bed_options options;
+    kith_transport_sim_network *network;
+    bed_machine machines[BED_MACHINES];
+    /* The metadata. */
+    kith_node nodes[BED_MACHINES]; /* of number index + 1 */
+    kith_meta_shard shard;
+    kith_meta_collection collection, *collections[1];
+    kith_meta_state state;
+};
+
+/* All are on, machine 0 is to lead, all are in sync. */
+void bed_begin(bed *all, const bed_options *options);
+void bed_end(bed *all);
+void bed_run_ms(bed *all, uint64_t ms);
+
+/* In good order. */
+void bed_stop(bed *all, uint32_t index);
+/* The machine loses what was not synced. */
+void bed_crash(bed *all, uint32_t index);
+void bed_start(bed *all, uint32_t index);
+void bed_cut(bed *all, uint32_t a, uint32_t b, bool cut); /* both ways */
+
+/* As the coordinators do when a primary is down: another is promoted, the one before is not in sync. */
+void bed_promote(bed *all, uint32_t index);
+kith_replica_status bed_status(bed *all, uint32_t index);
+/* Runs until the replica leads and has so many in sync. */
+void bed_await_primary(bed *all, uint32_t index, uint32_t in_sync_count);
+uint32_t bed_in_sync_count(const bed *all);
+
+/* Writes point `number` on a machine, with a payload of so many bytes at least; waits for the outcome. */
+kith_status bed_write(bed *all, uint32_t index, uint64_t number, size_t payload_bytes, uint64_t timeout_ms);
+/* What a read there is told. */
+kith_status bed_read(bed *all, uint32_t index, kith_replica_read read, uint64_t token, uint64_t timeout_ms);
+bool bed_has(bed *all, uint32_t index, uint64_t number);
+uint64_t bed_count(bed *all, uint32_t index);
+uint64_t bed_digest(bed *all, uint32_t index);
+/* Runs until all that are on have the same points; at most so long. */
+void bed_await_equal(bed *all, uint64_t ms);
+/* Seals and flushes, so that the log may go. */
+void bed_seal(bed *all, uint32_t index);
+/* Changes the payload of one point in the store, behind the shard's back. */
+void bed_plant_difference(bed *all, uint32_t index);
+
+/* Log events of that name since bed_begin. */
+uint32_t bed_events(const char *event);
+
+#endif

@@ -1,0 +1,283 @@
+/* Replicas on three simulated machines: what the step machine decides is carried out, on real logs, stores and shards. */
+#include "tests/unit/replica/replica_bed.h"
+
+static const bed_options usual = {.min_in_sync = 2, .log_file_bytes = 1 << 20, .log_retain_bytes = 64 << 20};
+
+static void write_all(bed *all, uint32_t index, uint64_t first, uint64_t count) {
+    for (uint64_t i = 0; i < count; i++)
+        assert_int_equal(bed_write(all, index, first + i, 10, 5000), KITH_OK);
+}
+
+static void test_replica__what_is_acknowledged_is_everywhere(void **state) {
+    (void)state;
+    bed all;
+    bed_begin(&all, &usual);
+    write_all(&all, 0, 0, 50);
+    bed_await_equal(&all, 1000);
+    for (uint32_t i = 0; i < BED_MACHINES; i++)
+        assert_int_equal(bed_count(&all, i), 50);
+    bed_end(&all);
+}
+
+static void test_replica__only_the_primary_takes_writes(void **state) {
+    (void)state;
+    bed all;
+    bed_begin(&all, &usual);
+    assert_int_equal(bed_write(&all, 1, 1, 10, 1000), KITH_STALE_MAP);
+    write_all(&all, 0, 0, 1);
+    bed_end(&all);
+}
+
+static void test_replica__a_follower_that_crashed_comes_back(void **state) {
+    (void)state;
+    bed all;
+    bed_begin(&all, &usual);
+    write_all(&all, 0, 0, 20);
+    bed_crash(&all, 2);
+    write_all(&all, 0, 20, 20);
+    assert_int_equal(bed_in_sync_count(&all), 2);
+    bed_start(&all, 2);
+    bed_await_primary(&all, 0, 3);
+    bed_await_equal(&all, 2000);
+    assert_int_equal(bed_count(&all, 2), 40);
+    assert_int_equal(bed_events("replica_installed"), 0);
+    bed_end(&all);
+}
+
+static void test_replica__too_few_in_sync_take_no_writes(void **state) {
+    (void)state;
+    bed all;
+    bed_begin(&all, &usual);
+    bed_crash(&all, 1);
+    bed_crash(&all, 2);
+    bed_await_primary(&all, 0, 1);
+    assert_int_equal(bed_write(&all, 0, 1, 10, 1000), KITH_UNAVAILABLE);
+    bed_start(&all, 1);
+    bed_await_primary(&all, 0, 2);
+    write_all(&all, 0, 1, 1);
+    bed_end(&all);
+}
+
+static void test_replica__a_dead_primary_is_replaced(void **state) {
+    (void)state;
+    bed all;
+    bed_begin(&all, &usual);
+    write_all(&all, 0, 0, 30);
+    bed_crash(&all, 0);
+    bed_promote(&all, 1);
+    bed_await_primary(&all, 1, 2);
+    assert_int_equal(bed_count(&all, 1), 30);
+    write_all(&all, 1, 30, 10);
+    bed_start(&all, 0);
+    bed_await_primary(&all, 1, 3);
+    bed_await_equal(&all, 2000);
+    assert_int_equal(bed_count(&all, 0), 40);
+    assert_int_equal(bed_status(&all, 0).role, KITH_REPLICA_FOLLOWER);
+    bed_end(&all);
+}
+
+static void test_replica__a_primary_that_restarts_leads_in_an_epoch_of_its_own(void **state) {
+    (void)state;
+    bed all;
+    bed_begin(&all, &usual);
+    write_all(&all, 0, 0, 5);
+    uint64_t epoch = bed_status(&all, 0).epoch;
+    bed_crash(&all, 0);
+    bed_start(&all, 0);
+    bed_await_primary(&all, 0, 3);
+    assert_true(bed_status(&all, 0).epoch > epoch);
+    write_all(&all, 0, 5, 5);
+    bed_await_equal(&all, 1000);
+    assert_int_equal(bed_count(&all, 2), 10);
+    bed_end(&all);
+}
+
+/* A primary that is cut off appends what nobody else has; what the next one appends takes its place. */
+static void test_replica__the_tail_of_a_deposed_primary_is_cut_off(void **state) {
+    (void)state;
+    bed all;
+    bed_begin(&all, &usual);
+    write_all(&all, 0, 0, 10);
+    bed_cut(&all, 0, 1, true);
+    bed_cut(&all, 0, 2, true);
+    assert_int_equal(bed_write(&all, 0, 100, 10, 40), KITH_UNKNOWN_OUTCOME);
+    bed_promote(&all, 1);
+    bed_await_primary(&all, 1, 2);
+    write_all(&all, 1, 10, 10);
+    bed_cut(&all, 0, 1, false);
+    bed_cut(&all, 0, 2, false);
+    bed_await_primary(&all, 1, 3);
+    bed_await_equal(&all, 2000);
+    assert_false(bed_has(&all, 0, 100));
+    assert_int_equal(bed_count(&all, 0), 20);
+    assert_true(bed_events("replica_truncates") > 0);
+    bed_end(&all);
+}
+
+/* More was written than stays in memory, and the log's files still have all of it. */
+static void test_replica__entries_are_read_back_from_the_log(void **state) {
+    (void)state;
+    bed all;
+    bed_begin(&all, &usual);
+    bed_crash(&all, 2);
+    for (uint64_t i = 0; i < 12; i++)
+        assert_int_equal(bed_write(&all, 0, i, 700000, 5000), KITH_OK);
+    bed_start(&all, 2);
+    bed_await_primary(&all, 0, 3);
+    bed_await_equal(&all, 5000);
+    assert_int_equal(bed_count(&all, 2), 12);
+    assert_int_equal(bed_events("replica_installed"), 0);
+    bed_end(&all);
+}
+
+/* Neither memory nor the log's files have what the follower lacks. */
+static void away_too_long(bed *all) {
+    bed_crash(all, 2);
+    for (uint64_t i = 0; i < 12; i++)
+        assert_int_equal(bed_write(all, 0, i, 700000, 5000), KITH_OK);
+    bed_seal(all, 0);
+    write_all(all, 0, 100, 3); /* begins another log file, so that the ones before go */
+    bed_seal(all, 0);
+}
+
+static const bed_options forgetful = {.min_in_sync = 2, .log_file_bytes = 64 << 10};
+
+static void test_replica__who_lacks_too_much_gets_a_copy(void **state) {
+    (void)state;
+    bed all;
+    bed_begin(&all, &forgetful);
+    away_too_long(&all);
+    bed_start(&all, 2);
+    bed_await_primary(&all, 0, 3);
+    bed_await_equal(&all, 5000);
+    assert_int_equal(bed_count(&all, 2), 15);
+    assert_int_equal(bed_events("replica_installed"), 1);
+    write_all(&all, 0, 200, 5);
+    bed_await_equal(&all, 1000);
+    bed_end(&all);
+}
+
+/* Cut off by a crash at any moment, a copy begins anew, and what is left of it is never taken for a replica. */
+static void test_replica__a_copy_that_was_cut_off_begins_anew(void **state) {
+    (void)state;
+    bed all;
+    bed_begin(&all, &forgetful);
+    away_too_long(&all);
+    for (uint64_t ms = 2; ms < 40; ms += 3) {
+        bed_start(&all, 2);
+        bed_run_ms(&all, ms);
+        bed_crash(&all, 2);
+    }
+    bed_start(&all, 2);
+    bed_await_primary(&all, 0, 3);
+    bed_await_equal(&all, 5000);
+    assert_int_equal(bed_count(&all, 2), 15);
+    bed_end(&all);
+}
+
+static void test_replica__reads_promise_what_leases_allow(void **state) {
+    (void)state;
+    bed all;
+    bed_begin(&all, &usual);
+    write_all(&all, 0, 0, 5);
+    bed_run_ms(&all, BED_LEASE_MS);
+    uint64_t end = bed_status(&all, 0).end.sequence;
+    assert_int_equal(bed_read(&all, 1, KITH_REPLICA_READ_IN_SYNC, 0, 100), KITH_OK);
+    assert_int_equal(bed_read(&all, 1, KITH_REPLICA_READ_PRIMARY, 0, 100), KITH_STALE_MAP);
+    assert_int_equal(bed_read(&all, 0, KITH_REPLICA_READ_PRIMARY, 0, 100), KITH_OK);
+    assert_int_equal(bed_read(&all, 1, KITH_REPLICA_READ_TOKEN, end, 100), KITH_OK);
+    assert_int_equal(bed_read(&all, 1, KITH_REPLICA_READ_TOKEN, end + 1, 100), KITH_DEADLINE);
+    bed_cut(&all, 0, 1, true);
+    bed_run_ms(&all, BED_LEASE_MS + 1);
+    assert_int_equal(bed_read(&all, 1, KITH_REPLICA_READ_IN_SYNC, 0, 100), KITH_UNAVAILABLE);
+    assert_int_equal(bed_read(&all, 1, KITH_REPLICA_READ_ANY, 0, 100), KITH_OK);
+    assert_int_equal(bed_read(&all, 0, KITH_REPLICA_READ_PRIMARY, 0, 20), KITH_UNAVAILABLE);
+    assert_int_equal(bed_read(&all, 0, KITH_REPLICA_READ_IN_SYNC, 0, 20), KITH_UNAVAILABLE);
+    bed_await_primary(&all, 0, 2);
+    bed_run_ms(&all, BED_LEASE_MS);
+    assert_int_equal(bed_read(&all, 0, KITH_REPLICA_READ_PRIMARY, 0, 100), KITH_OK);
+    assert_int_equal(bed_read(&all, 2, KITH_REPLICA_READ_IN_SYNC, 0, 100), KITH_OK);
+    bed_end(&all);
+}
+
+static void handed_over(void *ctx, uint32_t left) {
+    *(uint32_t *)ctx = left;
+}
+
+static void test_replica__a_hand_over_costs_no_time_and_no_write(void **state) {
+    (void)state;
+    bed all;
+    uint32_t left = UINT32_MAX;
+    bed_begin(&all, &usual);
+    write_all(&all, 0, 0, 10);
+    bed_run_ms(&all, 5 * BED_LEASE_MS); /* what was before the start is over */
+    uint64_t began_ns = kith_env_now_ns(all.machines[0].env);
+    kith_replica_set_hand_over(all.machines[0].replicas, began_ns + 5000 * BED_MS, handed_over, &left);
+    while (left == UINT32_MAX)
+        bed_run_ms(&all, 1);
+    assert_int_equal(left, 0);
+    uint32_t heir = all.shard.replicas[0] - 1;
+    assert_int_not_equal(heir, 0);
+    bed_await_primary(&all, heir, 3);
+    assert_true(kith_env_now_ns(all.machines[0].env) - began_ns < BED_LEASE_MS * BED_MS);
+    bed_stop(&all, 0);
+    write_all(&all, heir, 10, 10);
+    assert_int_equal(bed_count(&all, heir), 20);
+    bed_end(&all);
+}
+
+static void test_replica__a_planted_difference_is_found_and_mended(void **state) {
+    (void)state;
+    bed all;
+    bed_options options = usual;
+    options.digest_interval_ms = 1000;
+    bed_begin(&all, &options);
+    write_all(&all, 0, 0, 20);
+    bed_await_equal(&all, 1000);
+    bed_run_ms(&all, 3000);
+    assert_int_equal(bed_events("replica_differs"), 0);
+    bed_plant_difference(&all, 1);
+    assert_int_not_equal(bed_digest(&all, 0), bed_digest(&all, 1));
+    bed_await_equal(&all, 10000);
+    bed_await_primary(&all, 0, 3);
+    assert_true(bed_events("replica_differs") > 0);
+    assert_int_equal(bed_events("replica_installed"), 1);
+    bed_end(&all);
+}
+
+/* Two others agree: it is the primary that makes way. */
+static void test_replica__a_primary_that_differs_from_all_makes_way(void **state) {
+    (void)state;
+    bed all;
+    bed_options options = usual;
+    options.digest_interval_ms = 1000;
+    bed_begin(&all, &options);
+    write_all(&all, 0, 0, 20);
+    bed_await_equal(&all, 1000);
+    uint64_t digest = bed_digest(&all, 1);
+    bed_plant_difference(&all, 0);
+    bed_await_equal(&all, 20000);
+    assert_int_equal(bed_digest(&all, 0), digest);
+    assert_int_not_equal(all.shard.replicas[0], 1);
+    bed_end(&all);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_replica__what_is_acknowledged_is_everywhere),
+        cmocka_unit_test(test_replica__only_the_primary_takes_writes),
+        cmocka_unit_test(test_replica__a_follower_that_crashed_comes_back),
+        cmocka_unit_test(test_replica__too_few_in_sync_take_no_writes),
+        cmocka_unit_test(test_replica__a_dead_primary_is_replaced),
+        cmocka_unit_test(test_replica__a_primary_that_restarts_leads_in_an_epoch_of_its_own),
+        cmocka_unit_test(test_replica__the_tail_of_a_deposed_primary_is_cut_off),
+        cmocka_unit_test(test_replica__entries_are_read_back_from_the_log),
+        cmocka_unit_test(test_replica__who_lacks_too_much_gets_a_copy),
+        cmocka_unit_test(test_replica__a_copy_that_was_cut_off_begins_anew),
+        cmocka_unit_test(test_replica__reads_promise_what_leases_allow),
+        cmocka_unit_test(test_replica__a_hand_over_costs_no_time_and_no_write),
+        cmocka_unit_test(test_replica__a_planted_difference_is_found_and_mended),
+        cmocka_unit_test(test_replica__a_primary_that_differs_from_all_makes_way),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
