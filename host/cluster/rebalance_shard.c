@@ -80,9 +80,9 @@ bool rebalance_hand_over(const rebalance_shard *shard, bool back, kith_meta_shar
 static uint32_t room_choose(const rebalance_shard *shard) {
     uint8_t in_sync = shard->is->in_sync, goes = shard->all & ~shard->stays & ~1u;
     bool can_spare = (in_sync & shard->up) == shard->all && bits(in_sync) > shard->min_in_sync;
-    if (goes & ~in_sync & ~shard->up) return goes & ~in_sync & ~shard->up;
-    if (goes & ~in_sync) return goes & ~in_sync;
-    return can_spare ? goes : 0;
+    uint8_t behind = goes & ~in_sync, down = behind & ~shard->up;
+    uint8_t spared = can_spare ? goes : 0;
+    return down ? down : behind ? behind : spared;
 }
 
 bool rebalance_make_room(const rebalance_shard *shard, kith_meta_shard *next_out) {
