@@ -20,7 +20,7 @@ from cluster import Cluster, Loop, retrying, until  # noqa: E402: after their fo
 from history import AGAIN  # noqa: E402
 import grpc  # noqa: E402
 
-FAST = {"heartbeat_interval_ms": 100, "heartbeat_timeout_ms": 400}
+FAST = {"heartbeat_ms": 100, "heartbeat_timeout_ms": 400}
 DIM = 128
 BATCH = 500
 

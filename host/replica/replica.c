@@ -6,6 +6,7 @@
 #include "host/base/alloc.h"
 #include "host/base/log.h"
 #include "host/replica/replica_internal.h"
+#include "host/shard/shard_digest.h"
 
 /* Appends on their way to one replica at once, each of a share of what may be under way: enough to keep the disk there busy
  * while answers travel (a guess). */
@@ -611,6 +612,7 @@ static void replica_stop(replica *own) {
     replica_sendings_cancel(own);
     replica_compare_stop(own);
     if (!own->shard) return;
+    kith_shard_digests_cancel(own->shard); /* or the transport waits for their answers */
     kith_shard_gate_set(own->shard, NULL);
     kith_shard_set_release(own->set->options.shards, own->shard);
     own->shard = NULL;

@@ -11,7 +11,9 @@ static bool is_to_go(const replica *own) {
     return (status->config.in_sync & ~1u) != 0;
 }
 
+/* Once an epoch, as soon as it leads: it must have taken over before it can hand over. */
 static void hand_over(replica *own, uint64_t now_ns) {
+    if (own->shown.status.role != KITH_REPLICA_PRIMARY) return;
     if (own->handed_over_epoch == own->shown.status.epoch) return;
     own->handed_over_epoch = own->shown.status.epoch;
     kith_replica_step_hand_over(own->step, now_ns);

@@ -5,6 +5,7 @@
 
 #include "host/base/alloc.h"
 #include "host/base/assert.h"
+#include "host/shard/shard_digest.h"
 #include "host/shard/shard_internal.h"
 
 void kith_shard_node_fini(kith_shard_node *node) {
@@ -45,7 +46,7 @@ static void close_run(kith_task *task) {
     kith_shard *shard = (kith_shard *)((char *)task - offsetof(kith_shard, close_task));
     shard_write_drain_closing(shard);
     shard_maintain_cancel(shard);
-    shard_digests_cancel(shard);
+    kith_shard_digests_cancel(shard);
     shard_use_release(shard); /* that of the open shard */
 }
 

@@ -267,12 +267,13 @@ void shard_digests_applied(kith_shard *shard) {
     }
 }
 
-void shard_digests_cancel(kith_shard *shard) {
+void kith_shard_digests_cancel(kith_shard *shard) {
     shard_digesting *next;
     for (shard_digesting *at = shard->digests_waiting; at; at = next) {
         next = at->next;
         if (!wait_end(at)) continue;
-        at->status = patience_check(at, &at->err);
+        at->status = kith_err_set(&at->err, KITH_CLOSED, "nobody waits for entries of shard %llu any more",
+            (unsigned long long)shard->id);
         go_on(at);
     }
 }

@@ -27,5 +27,7 @@ struct kith_shard_digests {
     void *impl[8];
 };
 void kith_shard_digests_start(kith_shard *shard, kith_shard_digests *digests);
+/* On the owner: those that wait for their entry end, CLOSED. */
+void kith_shard_digests_cancel(kith_shard *shard);
 
 #endif

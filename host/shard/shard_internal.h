@@ -464,7 +464,6 @@ void shard_batch_end(const shard_batch *batch, shard_view *view, kith_status sta
 bool shard_digests_want(const kith_shard *shard, uint64_t sequence);
 /* A round ended. */
 void shard_digests_applied(kith_shard *shard);
-void shard_digests_cancel(kith_shard *shard);
 
 /* --- shard_read.c --- */
 

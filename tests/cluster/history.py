@@ -20,6 +20,7 @@ from kith_client import floats, ids_of, id_list, points
 
 DIM = 2
 ATTEMPT_SECONDS = 5
+READ_SECONDS = 20  # a replica that is left answers once it has been made primary, which takes some seconds
 # Of a write: repeated with its request id, it is done once, whatever became of the attempt before.
 AGAIN = RETRY + (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.ABORTED)
 
@@ -117,7 +118,7 @@ class History:
         low = self.bounds()
         request = points.GetPointsRequest(collection=self.name, ids=id_list(range(len(self.keys))), with_payload=True,
                                           **options)
-        answer = client.points.Get(request, timeout=ATTEMPT_SECONDS)
+        answer = client.points.Get(request, timeout=READ_SECONDS)
         found = {point.id.number: json.loads(point.payload)["v"] for point in answer.points}
         self.judge_all(f"get {options}", found, low, self.begun())
         self.reads += 1
@@ -127,7 +128,7 @@ class History:
         low = self.bounds()
         request = points.SearchRequest(collection=self.name, queries=floats(np.array([[0, 0]])), k=len(self.keys),
                                        strict=strict, with_payload=True, **options)
-        answer = client.points.Search(request, timeout=ATTEMPT_SECONDS)
+        answer = client.points.Search(request, timeout=READ_SECONDS)
         coverage = answer.coverage
         assert coverage.shards_answered + len(coverage.missing) == coverage.shards_total, f"coverage {coverage}"
         scores = np.frombuffer(answer.scores, dtype="<f4").astype(int).tolist()
