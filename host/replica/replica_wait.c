@@ -73,12 +73,19 @@ static kith_status wait_status(replica *own, kith_replica_wait *wait, uint64_t n
         wait->token_sequence, now_ns, &impl_of(wait)->sequence, err);
 }
 
+/* A replica that is to lead and whose files are CORRUPT waits for another that is in sync, perhaps for ever: who asks is told why. */
+static bool is_corrupt(const replica *own, kith_err *err) {
+    return is_taking_over(own) && kith_shard_health(own->shard, err) == KITH_CORRUPT;
+}
+
 static void wait_on(replica *own, kith_replica_wait *wait) {
     kith_err err;
     uint64_t now_ns = replica_now_ns(own->set);
     impl_of(wait)->sequence = 0;
     kith_status status = wait_status(own, wait, now_ns, &err);
-    if (status != KITH_OK && is_taking_over(own) && now_ns < wait->deadline_ns) {
+    if (status != KITH_OK && is_corrupt(own, &err)) {
+        wait->done(wait, KITH_CORRUPT, &err);
+    } else if (status != KITH_OK && is_taking_over(own) && now_ns < wait->deadline_ns) {
         uint64_t until_ns = now_ns + TAKE_OVER_NS;
         impl_of(wait)->sequence = UINT64_MAX;
         wait_add(own, wait, until_ns < wait->deadline_ns ? until_ns : wait->deadline_ns);
