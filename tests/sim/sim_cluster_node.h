@@ -36,6 +36,7 @@ typedef struct sim_data_options {
     uint64_t seal_idle_ms;
     uint32_t request_window;
     uint64_t log_file_bytes, log_retain_bytes;
+    uint64_t sync_us_max;        /* that the log's disk takes */
     uint64_t digest_interval_ms; /* between two comparisons of a shard with its replicas */
     double flush_chance;         /* that a write to the store also flushes it */
 } sim_data_options;

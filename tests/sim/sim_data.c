@@ -136,11 +136,11 @@ static void shards_tell(sim_data_history *history) {
     }
 }
 
-/* A violation, unless a shard says that it is CORRUPT and may. */
+/* A violation, unless a shard says that it is CORRUPT and may. Of a single copy that must be what clients are answered. */
 static void not_whole(sim_data_history *history, const char *what, uint64_t ms) {
     sim_world *world = &history->world;
     shards_tell(history);
-    for (uint32_t i = 0; i < world->node_count; i++)
+    for (uint32_t i = 0; i < world->node_count && history->options->replicas > 1; i++)
         sim_node_health_look(world->nodes[i]);
     look(history);
     if (!history->reported)
@@ -198,6 +198,7 @@ static void node_options_draw(sim_data_history *history) {
         .seal_idle_ms = 200 + sim_world_below(world, 3000),
         .request_window = 512,
         .log_file_bytes = 1024ULL << sim_world_below(world, 5),
+        .sync_us_max = 20ULL << sim_world_below(world, 10),
         .digest_interval_ms = 500,
         .flush_chance = sim_world_below(world, 2) ? 0.05 : 0};
 }

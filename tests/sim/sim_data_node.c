@@ -64,6 +64,7 @@ void sim_data_part_destroy(sim_data_part *part) {
 
 static kith_status executors_create(sim_data_part *part, kith_err *err) {
     kith_env *env = part->node->env;
+    sim_env_slow(part->node->machine, "log", part->options.sync_us_max * 1000);
     kith_status status = kith_executor_create(env, "owner", 1, &part->owner, err);
     if (status == KITH_OK) status = kith_executor_create(env, "search", SEARCHES, &part->search, err);
     if (status == KITH_OK) status = kith_executor_create(env, "background", 1, &part->background, err);

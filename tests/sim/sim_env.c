@@ -17,6 +17,8 @@ typedef struct sim_executor {
     struct sim_executor *next; /* in the world */
     uint32_t thread_count;
     uint32_t queued;
+    uint64_t slow_ns_max; /* 0: it is not slow */
+    uint64_t ready_ns;    /* of a slow one: when the first task may run */
     kith_task *first;
     kith_task **last;
 } sim_executor;
@@ -35,7 +37,6 @@ static kith_env_ops sim_ops;
 
 static kith_status executor_create(
     kith_env *env, const char *name, uint32_t thread_count, kith_executor **executor_out, kith_err *err) {
-    (void)name;
     (void)err;
     sim_env *sim = (sim_env *)env;
     sim_executor *executor = kith_alloc_zero(sizeof *executor);
@@ -43,14 +44,27 @@ static kith_status executor_create(
     executor->sim = sim;
     executor->thread_count = thread_count;
     executor->last = &executor->first;
+    if (sim->slow_name && strcmp(sim->slow_name, name) == 0) executor->slow_ns_max = sim->slow_ns_max;
     executor->next = sim->world->executors;
     sim->world->executors = executor;
     *executor_out = &executor->executor;
     return KITH_OK;
 }
 
+/* Whose first task is another now. */
+static void executor_slow(sim_executor *executor) {
+    if (executor->slow_ns_max == 0) return;
+    sim_world *world = executor->sim->world;
+    executor->ready_ns = world->now_ns + kith_rng_below(&world->rng, executor->slow_ns_max);
+}
+
+static bool executor_is_ready(const sim_executor *executor) {
+    return executor->first && !executor->sim->paused && executor->ready_ns <= executor->sim->world->now_ns;
+}
+
 static void executor_post(kith_executor *executor, kith_task *task) {
     sim_executor *sim = (sim_executor *)executor;
+    if (!sim->first) executor_slow(sim);
     task->next = NULL;
     *sim->last = task;
     sim->last = &task->next;
@@ -67,6 +81,7 @@ static void executor_run_one(sim_executor *executor) {
     *at = task->next;
     if (executor->last == &task->next) executor->last = at;
     executor->queued--;
+    if (executor->first) executor_slow(executor);
     task->run(task);
 }
 
@@ -142,12 +157,12 @@ bool sim_env_step(sim_env *sim) {
     sim_world *world = sim->world;
     uint64_t ready = 0;
     for (sim_executor *executor = world->executors; executor; executor = executor->next) {
-        ready += executor->first && !executor->sim->paused;
+        ready += executor_is_ready(executor);
     }
     if (ready == 0) return false;
     uint64_t skip = kith_rng_below(&world->rng, ready);
     for (sim_executor *executor = world->executors; executor; executor = executor->next) {
-        if (!executor->first || executor->sim->paused) continue;
+        if (!executor_is_ready(executor)) continue;
         if (skip-- > 0) continue;
         executor_run_one(executor);
         return true;
@@ -164,14 +179,27 @@ uint64_t sim_env_run(sim_env *sim) {
     return count;
 }
 
+/* When a slow executor may run its first task; UINT64_MAX: none waits. */
+static uint64_t slow_next_ns(const sim_world *world) {
+    uint64_t next_ns = UINT64_MAX;
+    for (const sim_executor *executor = world->executors; executor; executor = executor->next) {
+        if (executor->slow_ns_max == 0 || !executor->first || executor->sim->paused) continue;
+        if (executor->ready_ns < next_ns) next_ns = executor->ready_ns;
+    }
+    return next_ns;
+}
+
 void sim_env_run_for(sim_env *sim, uint64_t ns) {
     sim_world *world = sim->world;
     uint64_t end_ns = world->now_ns + ns;
     for (;;) {
         (void)sim_env_run(sim);
         kith_timer *timer = timer_next(world);
-        if (!timer || timer->due_ns > end_ns) break;
-        if (timer->due_ns > world->now_ns) world->now_ns = timer->due_ns;
+        uint64_t timer_ns = timer ? timer->due_ns : UINT64_MAX, slow_ns = slow_next_ns(world);
+        uint64_t next_ns = slow_ns < timer_ns ? slow_ns : timer_ns;
+        if (next_ns == UINT64_MAX || next_ns > end_ns) break;
+        if (next_ns > world->now_ns) world->now_ns = next_ns;
+        if (timer_ns > slow_ns) continue;
         timer_unlink(timer);
         executor_post(timer->executor, &timer->task);
     }
@@ -181,6 +209,11 @@ void sim_env_run_for(sim_env *sim, uint64_t ns) {
 uint64_t sim_env_timer_next_ns(sim_env *sim) {
     kith_timer *timer = timer_next(sim->world);
     return timer ? timer->due_ns : UINT64_MAX;
+}
+
+void sim_env_slow(sim_env *sim, const char *name, uint64_t ns_max) {
+    sim->slow_name = name;
+    sim->slow_ns_max = ns_max;
 }
 
 void sim_env_pause(sim_env *sim, bool paused) {

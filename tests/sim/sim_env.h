@@ -42,6 +42,10 @@ uint64_t sim_env_timer_next_ns(sim_env *sim);
 /* While paused, tasks and timers of this machine wait. */
 void sim_env_pause(sim_env *sim, bool paused);
 
+/* Each task of this machine's executors of this name that are made from now on takes up to so long before it runs, as a disk does;
+ * they keep their order. `name` is borrowed. */
+void sim_env_slow(sim_env *sim, const char *name, uint64_t ns_max);
+
 /* --- faults --- */
 
 /* The wall clock of this machine is so much later from now on; `ms` may be below zero. */

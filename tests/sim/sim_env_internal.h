@@ -16,6 +16,8 @@ struct sim_env {
     kith_rng rng;  /* random_bytes; the disk has its own, so that what one draws does not move the other */
     sim_disk *disk;
     bool paused;
+    const char *slow_name; /* of executors; NULL: none is slow */
+    uint64_t slow_ns_max;
     int64_t wall_ahead_ms;
 };
 
