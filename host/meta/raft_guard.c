@@ -210,6 +210,42 @@ void kith_raft_guard_before(struct raft *raft, struct raft_message *message,
     }
 }
 
+/* --- votes --- */
+
+bool kith_raft_guard_is_behind(const struct raft *raft, const struct raft_request_vote *asked) {
+    uint64_t last_index = raft->log.offset + log_count(&raft->log);
+    uint64_t last_term = kith_raft_guard_term(raft, last_index);
+    if (asked->last_log_term != last_term) return asked->last_log_term < last_term;
+    return asked->last_log_index < last_index;
+}
+
+static bool is_voter(const struct raft *raft) {
+    const struct raft_configuration *configuration = &raft->configuration;
+    for (unsigned i = 0; i < configuration->n; i++) {
+        if (configuration->servers[i].id == raft->id) return configuration->servers[i].role == RAFT_VOTER;
+    }
+    return false;
+}
+
+/* The configuration is lent for the call alone: a request for a vote neither reads more of it nor changes it. */
+static void receive_as_voter(struct raft *raft, struct raft_message *message, raft_io_recv_cb recv) {
+    struct raft_server self = {.id = raft->id, .address = raft->address, .role = RAFT_VOTER};
+    struct raft_configuration own = raft->configuration;
+    raft->configuration = (struct raft_configuration){.servers = &self, .n = 1};
+    recv(raft->io, message);
+    raft->configuration = own;
+}
+
+/* Who has no configuration is of no cluster. */
+void kith_raft_guard_receive(struct raft *raft, struct raft_message *message, raft_io_recv_cb recv) {
+    bool asked = message->type == RAFT_IO_REQUEST_VOTE && raft->state == RAFT_FOLLOWER;
+    if (asked && raft->configuration.n > 0 && !is_voter(raft)) {
+        receive_as_voter(raft, message, recv);
+    } else {
+        recv(raft->io, message);
+    }
+}
+
 /* --- what is committed --- */
 
 void kith_raft_guard_started(struct raft *raft, uint64_t snapshot_configuration_index) {

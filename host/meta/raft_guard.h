@@ -22,6 +22,10 @@
  *   shortest one (Ongaro, "Consensus: Bridging Theory and Practice", 2014, section 4.2.3): a dead leader was followed when the
  *   last follower stood, and later still when that one's log was the shorter: 12 of 100 took over a second.
  *   kith_raft_guard_before has it forget a leader that is silent.
+ * - A member votes for nobody while the newest configuration in its log does not have it as a voter. Who is asked is one in
+ *   the log of the one that asks, and the majority may need it (Ongaro, section 4.2.2: the receiver's configuration has no
+ *   say): a newcomer that was cut off at the moment it became a voter left a cluster of one, or one of three that it was to
+ *   make whole again, without a leader for ever. kith_raft_guard_receive.
  *
  * Others are kept from happening by raft_io.c, which holds messages back while the disk is busy: candidates and votes with
  * entries that are not on disk, an append that fails, an install that meets an election ("tick: Don't convert to candidate
@@ -47,6 +51,10 @@ void kith_raft_guard_term_failed(struct raft *raft);
 /* Before the core gets `message`, while no append is on its way to the disk. */
 void kith_raft_guard_before(struct raft *raft, struct raft_message *message,
     const struct raft_configuration *snapshot_configuration, uint64_t snapshot_configuration_index);
+/* The core gets `message`, after kith_raft_guard_before. */
+void kith_raft_guard_receive(struct raft *raft, struct raft_message *message, raft_io_recv_cb recv);
+/* The log of the one that asks is behind ours: it gets no vote (Ongaro and Ousterhout, 2014, section 5.4.1). */
+bool kith_raft_guard_is_behind(const struct raft *raft, const struct raft_request_vote *asked);
 /* After the core was told that its install is done. */
 void kith_raft_guard_installed(struct raft *raft);
 bool kith_raft_guard_snapshot_allowed(const struct raft *raft);

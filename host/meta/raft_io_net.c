@@ -143,7 +143,7 @@ static void deliver(kith_raft_io *io, const kith_meta_member *from, struct raft_
         const struct raft_append_entries *entries = &message->append_entries;
         io->verified_index = entries->prev_log_index + entries->n_entries;
     }
-    io->recv(&io->table, message);
+    kith_raft_guard_receive(raft_io_raft(io), message, io->recv);
     io->verified_index = UINT64_MAX;
     raft_io_ran(io);
 }
@@ -195,13 +195,15 @@ static void refuse(
     kith_transport_reply(request, io->options.transport, status, NULL, 0, &err);
 }
 
-/* Libraft tells a removed member nothing, and so it asks for votes for ever. */
+/* Libraft tells a removed member nothing, and so it asks for votes for ever. Whose log is not behind ours has our committed
+ * configuration too: it is no removed member but one that joined later, and the vote may be needed. */
 static bool answered_as_removed(
     kith_raft_io *io, kith_transport_request *request, const struct raft_message *message) {
     const struct raft *raft = raft_io_raft(io);
     if (message->type != RAFT_IO_REQUEST_VOTE || raft->state == RAFT_UNAVAILABLE) return false;
     if (!kith_raft_guard_configuration_committed(raft)) return false;
     if (kith_raft_guard_is_member(raft, message->server_id)) return false;
+    if (!kith_raft_guard_is_behind(raft, &message->request_vote)) return false;
     kith_buf buf;
     kith_buf_init(&buf);
     kith_raft_answer_encode(raft->configuration_index, &buf);

@@ -267,6 +267,93 @@ static void test_raft_cluster__member_that_cannot_be_reached_does_not_vote(void 
     cluster_destroy(all);
 }
 
+static bool is_voter(const cluster_node *asked, const cluster_node *node) {
+    kith_meta_log_raft_status_report report;
+    kith_meta_log_raft_status(asked->log, &report);
+    for (uint32_t i = 0; i < report.member_count; i++) {
+        if (kith_node_id_equal(&report.members[i].member.id, &node->member.id))
+            return report.members[i].voter;
+    }
+    return false;
+}
+
+/* `newcomer` is a voter to `leader` and does not know: it is cut off since, for so long that the leader gave up. */
+static void join_cut_short(cluster_node *leader, const cluster_node *newcomer) {
+    cluster *all = leader->cluster;
+    cluster_answer answer = {.done = false};
+    kith_meta_log_raft_join(leader->log, &newcomer->member, cluster_answered, &answer);
+    for (uint32_t i = 0; i < 5000 && !is_voter(leader, newcomer); i++)
+        cluster_run_ms(all, 1);
+    cut_off(all, newcomer->number, true);
+    assert_int_equal(cluster_answer_wait(all, &answer, 5000), KITH_UNKNOWN_OUTCOME);
+    assert_true(is_voter(leader, newcomer));
+    assert_false(is_voter(newcomer, newcomer));
+    assert_null(cluster_leader(all, 1000));
+}
+
+static void slow_network(cluster *all) {
+    kith_transport_sim_link link = {.delay_ns_min = 5 * MS, .delay_ns_max = 5 * MS};
+    kith_transport_sim_links_set(all->network, &link);
+}
+
+static void test_raft_cluster__voter_that_does_not_know_yet_votes(void **unused) {
+    (void)unused;
+    cluster *all = cluster_create(test_seed(1), 2, 1, 0, 0);
+    slow_network(all);
+    cluster_node *first = cluster_leader(all, 1000);
+    join_cut_short(first, &all->nodes[1]);
+    cut_off(all, 1, false);
+    assert_ptr_equal(cluster_leader(all, 3000), first);
+    assert_int_equal(cluster_propose(first, "a"), KITH_OK);
+    cluster_run_ms(all, 500);
+    assert_true(is_voter(&all->nodes[1], &all->nodes[1]));
+    assert_all_agree(all);
+    cluster_destroy(all);
+}
+
+/* Two of three, and the one that is to stand in for the third: that makes three of four. */
+static void test_raft_cluster__replacement_of_a_dead_member_votes(void **unused) {
+    (void)unused;
+    cluster *all = cluster_create(test_seed(1), 4, 3, 0, 0);
+    slow_network(all);
+    cluster_node *leader = cluster_leader(all, 3000), *newcomer = &all->nodes[3];
+    cluster_node_stop(leader == &all->nodes[0] ? &all->nodes[1] : &all->nodes[0]);
+    join_cut_short(leader, newcomer);
+    cut_off(all, newcomer->number, false);
+    leader = cluster_leader(all, 3000);
+    assert_non_null(leader);
+    assert_int_equal(cluster_propose(leader, "a"), KITH_OK);
+    cluster_run_ms(all, 500);
+    assert_true(is_voter(newcomer, newcomer));
+    assert_all_agree(all);
+    cluster_destroy(all);
+}
+
+/* One of four dies. Of the others the newcomer alone has the last entry, and one was away when it came: it does not know it. */
+static void test_raft_cluster__unknown_newcomer_is_voted_for(void **unused) {
+    (void)unused;
+    cluster *all = cluster_create(test_seed(1), 4, 3, 0, 0);
+    cluster_node *first = cluster_leader(all, 3000), *newcomer = &all->nodes[3];
+    cluster_node *away = other_than(all, first, NULL), *other = other_than(all, first, away);
+    cut_off(all, away->number, true);
+    assert_int_equal(join(first, newcomer), KITH_OK);
+    cut_off(all, other->number, true);
+    cluster_proposal proposal;
+    cluster_propose_start(first, "a", &proposal);
+    cluster_run_ms(all, 100);
+    cluster_node_crash(first, SIM_CRASH_LOSE_ALL);
+    assert_int_equal(cluster_propose_wait(first, &proposal, 1), KITH_UNKNOWN_OUTCOME);
+    kith_transport_sim_heal(all->network);
+    assert_false(is_voter(away, newcomer));
+    assert_ptr_equal(cluster_leader(all, 5000), newcomer);
+    assert_int_equal(cluster_propose(newcomer, "b"), KITH_OK);
+    cluster_run_ms(all, 1000);
+    assert_true(is_voter(away, newcomer));
+    assert_true(cluster_node_has(away, "a"));
+    assert_all_agree(all);
+    cluster_destroy(all);
+}
+
 /* --- leadership on purpose --- */
 
 static void test_raft_cluster__leadership_is_handed_over(void **unused) {
@@ -376,6 +463,9 @@ int main(void) {
         cmocka_unit_test(test_raft_cluster__removed_member_stops_also_when_it_was_away),
         cmocka_unit_test(test_raft_cluster__impossible_changes_are_refused),
         cmocka_unit_test(test_raft_cluster__member_that_cannot_be_reached_does_not_vote),
+        cmocka_unit_test(test_raft_cluster__voter_that_does_not_know_yet_votes),
+        cmocka_unit_test(test_raft_cluster__replacement_of_a_dead_member_votes),
+        cmocka_unit_test(test_raft_cluster__unknown_newcomer_is_voted_for),
         cmocka_unit_test(test_raft_cluster__leadership_is_handed_over),
         cmocka_unit_test(test_raft_cluster__metadata_of_a_standalone_node_becomes_the_clusters),
         cmocka_unit_test(test_raft_cluster__full_disk_stalls_and_goes_on),

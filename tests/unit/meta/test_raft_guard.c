@@ -1,4 +1,4 @@
-/* What stands before libraft's core, alone: here, when a follower gives its leader up for a vote. */
+/* What stands before libraft's core, alone: here, when a follower gives its leader up for a vote, and who votes. */
 #include <string.h>
 
 #include "host/meta/raft_guard.h"
@@ -46,10 +46,49 @@ static void test_raft_guard__a_silent_leader_is_forgotten_for_a_vote(void **stat
     assert_false(keeps_leader(2 * ELECTION_MS));
 }
 
+/* --- who votes --- */
+
+static int role_seen;
+
+static void look_at_own_role(struct raft_io *io, struct raft_message *message) {
+    (void)message;
+    const struct raft *raft = io->data;
+    role_seen = -1;
+    for (unsigned i = 0; i < raft->configuration.n; i++) {
+        if (raft->configuration.servers[i].id == raft->id) role_seen = raft->configuration.servers[i].role;
+    }
+}
+
+/* What the core sees of its own role (-1: it is not listed) when member 2 of `configuration` gets a message. */
+static int role_at(unsigned short type, int state, const struct raft_configuration *configuration) {
+    struct raft raft = {.id = 2, .state = (unsigned short)state, .configuration = *configuration};
+    struct raft_io io = {.data = &raft};
+    raft.io = &io;
+    struct raft_message message = {.type = type};
+    kith_raft_guard_receive(&raft, &message, look_at_own_role);
+    assert_memory_equal(&raft.configuration, configuration, sizeof *configuration);
+    return role_seen;
+}
+
+static void test_raft_guard__whoever_is_of_a_cluster_votes(void **state) {
+    (void)state;
+    struct raft_server servers[2] = {{.id = 1, .role = RAFT_VOTER}, {.id = 2, .role = RAFT_SPARE}};
+    struct raft_configuration newcomers = {.servers = servers, .n = 2},
+                              without = {.servers = servers, .n = 1};
+    struct raft_configuration none = {.servers = NULL};
+    assert_int_equal(role_at(RAFT_IO_REQUEST_VOTE, RAFT_FOLLOWER, &newcomers), RAFT_VOTER);
+    assert_int_equal(role_at(RAFT_IO_REQUEST_VOTE, RAFT_FOLLOWER, &without), RAFT_VOTER);
+    assert_int_equal(role_at(RAFT_IO_REQUEST_VOTE, RAFT_FOLLOWER, &none), -1);
+    assert_int_equal(role_at(RAFT_IO_REQUEST_VOTE, RAFT_LEADER, &without), -1);
+    assert_int_equal(role_at(RAFT_IO_TIMEOUT_NOW, RAFT_FOLLOWER, &newcomers), RAFT_SPARE);
+    assert_int_equal(role_at(RAFT_IO_APPEND_ENTRIES, RAFT_FOLLOWER, &newcomers), RAFT_SPARE);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_raft_guard__a_leader_that_speaks_is_kept),
         cmocka_unit_test(test_raft_guard__a_silent_leader_is_forgotten_for_a_vote),
+        cmocka_unit_test(test_raft_guard__whoever_is_of_a_cluster_votes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
