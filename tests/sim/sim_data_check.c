@@ -9,7 +9,7 @@
 
 #define WORDS      8u
 #define OPS_MAX    (WORDS * 64u) /* of one point */
-#define STATES_MAX 8000u        /* looked at for one point */
+#define STATES_MAX 8000u         /* looked at for one point */
 #define TABLE_MAX  16384u        /* more than twice as many slots */
 #define FOR_EVER   UINT64_MAX
 #define TEXT_BYTES 480u

@@ -288,6 +288,48 @@ static void list_note(void *ctx, const kith_dir_entry *entry) {
         (unsigned long long)entry->bytes);
 }
 
+static void test_sim_env__slow_executors_take_time_and_keep_their_order(void **state) {
+    (void)state;
+    sim_env *sim = sim_env_create(5);
+    kith_env *env = sim_env_kith(sim);
+    kith_executor *slow, *other;
+    kith_err err;
+    numbered_task tasks[6];
+    uint32_t order[6], count = 0;
+    sim_env_slow(sim, "disk", 1000);
+    assert_ok(kith_executor_create(env, "disk", 1, &slow, &err), &err);
+    assert_ok(kith_executor_create(env, "other", 1, &other, &err), &err);
+    for (uint32_t i = 0; i < 6; i++) {
+        tasks[i] = (numbered_task){.task.run = task_note, .number = i, .order = order, .count = &count};
+        kith_executor_post(i < 5 ? slow : other, &tasks[i].task);
+    }
+    (void)sim_env_run(sim); /* no time passes */
+    assert_int_equal(count, 1);
+    assert_int_equal(order[0], 5);
+    uint64_t start_ns = kith_env_now_ns(env);
+    sim_env_run_for(sim, 5 * 1000);
+    assert_int_equal(count, 6);
+    for (uint32_t i = 1; i < 6; i++)
+        assert_int_equal(order[i], i - 1);
+    assert_int_equal(kith_env_now_ns(env), start_ns + 5 * 1000);
+    kith_executor_destroy(slow);
+    kith_executor_destroy(other);
+    sim_env_destroy(sim);
+}
+
+static void test_sim_env__a_wall_clock_jumps_and_the_other_does_not(void **state) {
+    (void)state;
+    sim_env *sim = sim_env_create(5);
+    kith_env *env = sim_env_kith(sim);
+    uint64_t now_ns = kith_env_now_ns(env), wall_ms = kith_env_wall_ms(env);
+    sim_env_wall_jump(sim, -5000);
+    assert_int_equal(kith_env_wall_ms(env), wall_ms - 5000);
+    sim_env_wall_jump(sim, 7000);
+    assert_int_equal(kith_env_wall_ms(env), wall_ms + 2000);
+    assert_int_equal(kith_env_now_ns(env), now_ns);
+    sim_env_destroy(sim);
+}
+
 static void test_sim_env__files_and_folders_behave(void **state) {
     (void)state;
     sim_env *sim = disk_make(1);
@@ -352,6 +394,8 @@ int main(void) {
         cmocka_unit_test(test_sim_env__a_failed_sync_is_not_made_good_by_the_next),
         cmocka_unit_test(test_sim_env__a_synced_write_buries_a_failed_one),
         cmocka_unit_test(test_sim_env__every_operation_can_be_the_last),
+        cmocka_unit_test(test_sim_env__slow_executors_take_time_and_keep_their_order),
+        cmocka_unit_test(test_sim_env__a_wall_clock_jumps_and_the_other_does_not),
         cmocka_unit_test(test_sim_env__files_and_folders_behave),
         cmocka_unit_test(test_sim_env__a_flipped_bit_is_on_the_disk),
     };
