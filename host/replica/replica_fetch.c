@@ -61,6 +61,18 @@ static replica_source *sources_take_locked(
     return taken;
 }
 
+static void sources_look(kith_task *task);
+
+/* Armed under the lock, so that a stop finds it. */
+static void sources_time_locked(kith_replica_set *set) {
+    if (set->sources_timed || set->sources_stopped || !set->sources) return;
+    set->sources_timed = true;
+    set->sources_timer = (kith_timer){.task = {.run = sources_look},
+        .executor = set->options.node->background,
+        .due_ns = replica_now_ns(set) + SOURCE_LOOK_NS};
+    kith_timer_start(&set->sources_timer);
+}
+
 static void sources_look(kith_task *task) {
     kith_replica_set *set =
         (kith_replica_set *)(void *)((char *)task - offsetof(kith_replica_set, sources_timer.task));
@@ -70,13 +82,10 @@ static void sources_look(kith_task *task) {
                          : now_ns > SOURCE_IDLE_NS ? now_ns - SOURCE_IDLE_NS
                                                    : 0;
     replica_source *taken = sources_take_locked(set, before_ns, NULL, 0);
-    bool again = set->sources && !set->sources_stopped;
-    set->sources_timed = again;
+    set->sources_timed = false;
+    sources_time_locked(set);
     kith_mutex_unlock(&set->sources_mutex);
     sources_free(taken);
-    if (!again) return;
-    set->sources_timer.due_ns = now_ns + SOURCE_LOOK_NS;
-    kith_timer_start(&set->sources_timer);
 }
 
 static void source_add(kith_replica_set *set, replica_source *source) {
@@ -85,14 +94,8 @@ static void source_add(kith_replica_set *set, replica_source *source) {
     source->next = set->sources;
     set->sources = source;
     set->source_count++;
-    bool first = !set->sources_timed;
-    set->sources_timed = true;
+    sources_time_locked(set);
     kith_mutex_unlock(&set->sources_mutex);
-    if (!first) return;
-    set->sources_timer = (kith_timer){.task = {.run = sources_look},
-        .executor = set->options.node->background,
-        .due_ns = replica_now_ns(set) + SOURCE_LOOK_NS};
-    kith_timer_start(&set->sources_timer);
 }
 
 /* NULL: there is none. Busy until source_done. */
@@ -237,9 +240,8 @@ static void sources_ended(kith_task *task) {
 void replica_sources_stop(kith_replica_set *set) {
     kith_mutex_lock(&set->sources_mutex);
     set->sources_stopped = true;
-    bool timed = set->sources_timed;
+    if (set->sources_timed) (void)kith_timer_cancel(&set->sources_timer); /* if it runs, it sees the mark */
     kith_mutex_unlock(&set->sources_mutex);
-    if (timed) (void)kith_timer_cancel(&set->sources_timer); /* if it runs, it sees the mark */
     replica_use(set, NULL);
     set->sources_task.run = sources_end_run;
     set->sources_ended_task.run = sources_ended;
