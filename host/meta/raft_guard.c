@@ -182,6 +182,15 @@ static void leader_forget(struct raft *raft) {
     raft->follower_state.current_leader.address = NULL;
 }
 
+/* --- a second vote --- */
+
+/* The core compares logs in any case, and nobody's is behind this. */
+static void second_vote_refuse(const struct raft *raft, struct raft_request_vote *asked) {
+    if (asked->pre_vote || asked->term != raft->current_term) return;
+    if (raft->voted_for == 0 || raft->voted_for == asked->candidate_id) return;
+    asked->last_log_index = asked->last_log_term = 0;
+}
+
 /* --- before a message --- */
 
 static bool takes_other_for_snapshot(const struct raft *raft, const struct raft_install_snapshot *message) {
@@ -206,6 +215,7 @@ void kith_raft_guard_before(struct raft *raft, struct raft_message *message,
         log_cut(&raft->log, index);
         if (raft->last_stored >= index) raft->last_stored = index - 1;
     } else if (message->type == RAFT_IO_REQUEST_VOTE) {
+        second_vote_refuse(raft, &message->request_vote);
         leader_forget(raft);
     }
 }

@@ -26,6 +26,8 @@
  *   the log of the one that asks, and the majority may need it (Ongaro, section 4.2.2: the receiver's configuration has no
  *   say): a newcomer that was cut off at the moment it became a voter left a cluster of one, or one of three that it was to
  *   make whole again, without a leader for ever. kith_raft_guard_receive.
+ * - A leader that hands over votes for the one that is to take over also when it has voted for another in that term: two
+ *   leaders of one term. (Found by kith_sim, cluster seed 34712.) kith_raft_guard_before has the second one refused.
  *
  * Others are kept from happening by raft_io.c, which holds messages back while the disk is busy: candidates and votes with
  * entries that are not on disk, an append that fails, an install that meets an election ("tick: Don't convert to candidate

@@ -84,11 +84,32 @@ static void test_raft_guard__whoever_is_of_a_cluster_votes(void **state) {
     assert_int_equal(role_at(RAFT_IO_APPEND_ENTRIES, RAFT_FOLLOWER, &newcomers), RAFT_SPARE);
 }
 
+/* Whether a request in term 5 keeps what the core would grant a vote for, when `voted_for` has the vote of term 5. */
+static bool may_win(uint64_t voted_for, uint64_t term, bool pre_vote) {
+    struct raft raft = {.id = 1, .state = RAFT_CANDIDATE, .current_term = 5, .voted_for = voted_for};
+    struct raft_message message = {.type = RAFT_IO_REQUEST_VOTE,
+        .request_vote = {
+            .term = term, .candidate_id = 3, .last_log_index = 9, .last_log_term = 4, .pre_vote = pre_vote}};
+    kith_raft_guard_before(&raft, &message, NULL, 0);
+    assert_int_equal(message.request_vote.last_log_index == 9, message.request_vote.last_log_term == 4);
+    return message.request_vote.last_log_index == 9;
+}
+
+static void test_raft_guard__nobody_votes_twice_in_a_term(void **state) {
+    (void)state;
+    assert_false(may_win(2, 5, false));
+    assert_true(may_win(0, 5, false));
+    assert_true(may_win(3, 5, false)); /* the same once more */
+    assert_true(may_win(2, 6, false));
+    assert_true(may_win(2, 5, true));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_raft_guard__a_leader_that_speaks_is_kept),
         cmocka_unit_test(test_raft_guard__a_silent_leader_is_forgotten_for_a_vote),
         cmocka_unit_test(test_raft_guard__whoever_is_of_a_cluster_votes),
+        cmocka_unit_test(test_raft_guard__nobody_votes_twice_in_a_term),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
