@@ -236,16 +236,24 @@ static void target_end(
     target->part = part;
 }
 
+/* The deadline of a node that is not waited for is not the caller's, who has time left and may try again. Of the whole message,
+ * or of a shard for which the node itself has waited so long. */
+static kith_query_outcome failure_of(const kith_query_part *part, kith_status status, const char *text) {
+    kith_err err;
+    if (status == KITH_DEADLINE && part->is_not_waited_for) {
+        status = kith_err_set(&err, KITH_UNAVAILABLE, "the node is taken for down: %s", text);
+        text = err.text;
+    }
+    return (kith_query_outcome){
+        .status = status, .message = kith_arena_text(part->fanout->base->arena, text, strlen(text))};
+}
+
 static kith_query_outcome reply_take(
     kith_query_part *part, kith_status status, const void *reply, size_t reply_bytes, const kith_err *err) {
     kith_query_fanout *fanout = part->fanout;
     kith_err own;
     part->reply_bytes = reply_bytes;
-    if (status == KITH_DEADLINE && part->is_not_waited_for) {
-        /* The caller has time left and may try again. */
-        status = kith_err_set(&own, KITH_UNAVAILABLE, "the node is taken for down: %s", err->text);
-        err = &own;
-    } else if (status == KITH_OK && !atomic_load_explicit(&part->is_unwanted, memory_order_relaxed)) {
+    if (status == KITH_OK && !atomic_load_explicit(&part->is_unwanted, memory_order_relaxed)) {
         status = fanout->ops->decode(fanout, part, reply, reply_bytes, &own);
         err = &own;
     } else if (status == KITH_OK) {
@@ -253,8 +261,13 @@ static kith_query_outcome reply_take(
         err = &own;
     }
     if (status == KITH_OK) return (kith_query_outcome){0};
-    return (kith_query_outcome){
-        .status = status, .message = kith_arena_text(fanout->base->arena, err->text, strlen(err->text))};
+    return failure_of(part, status, err->text);
+}
+
+/* What the part brought its target `index`. */
+static kith_query_outcome outcome_of(const kith_query_part *part, uint32_t index, kith_query_outcome whole) {
+    if (whole.status != KITH_OK || !part->outcomes || part->outcomes[index].status == KITH_OK) return whole;
+    return failure_of(part, part->outcomes[index].status, part->outcomes[index].message);
 }
 
 /* What the part brought its targets; those of them that may fare better elsewhere are asked for there. */
@@ -265,8 +278,7 @@ static wave targets_end(kith_query_part *part, kith_query_outcome whole) {
         others ? kith_arena_array(fanout->base->arena, part->target_count, sizeof *failed) : NULL;
     uint32_t failed_count = 0;
     for (uint32_t i = 0; i < part->target_count; i++) {
-        bool is_told = whole.status == KITH_OK && part->outcomes;
-        kith_query_outcome outcome = is_told ? part->outcomes[i] : whole;
+        kith_query_outcome outcome = outcome_of(part, i, whole);
         target_end(fanout, part, part->targets[i], outcome);
         bool is_answered = fanout->targets[part->targets[i]].is_answered;
         if (others && !is_answered && kith_query_may_fare_better(outcome.status))

@@ -573,6 +573,31 @@ static void test_query_replicas__no_replica_left_is_missing(void **state) {
     assert_int_equal(f->status, KITH_UNAVAILABLE);
 }
 
+/* The node answers in time that a shard would have taken longer than it was waited for: that is not the caller's deadline. */
+static void test_query_replicas__a_shard_late_on_a_node_taken_for_down_is_to_be_asked_again(void **state) {
+    fixture *f = *state;
+    nodes_make(f, 2);
+    f->nodes[1].down = true;
+    f->plays[1] = REFUSES_SHARDS;
+    f->refusal = KITH_DEADLINE;
+    f->shard_count = 2;
+    map_make(f, (const kith_meta_shard[]){
+                    {.epoch = 1, .replica_count = 1, .in_sync = 1, .replicas = {1}},
+                    {.epoch = 1, .replica_count = 1, .in_sync = 1, .replicas = {2}},
+                });
+    run_search(f, KITH_READ_IN_SYNC, 6);
+    assert_int_equal(f->search.coverage.shards_answered, 1);
+    assert_int_equal(f->search.coverage.missing[0].status, KITH_UNAVAILABLE);
+    assert_non_null(strstr(f->search.coverage.missing[0].reason, "taken for down"));
+    f->nodes[1].down = false; /* waited for as long as the caller allows */
+    map_make(f, (const kith_meta_shard[]){
+                    {.epoch = 1, .replica_count = 1, .in_sync = 1, .replicas = {1}},
+                    {.epoch = 1, .replica_count = 1, .in_sync = 1, .replicas = {2}},
+                });
+    run_search(f, KITH_READ_IN_SYNC, 6);
+    assert_int_equal(f->search.coverage.missing[0].status, KITH_DEADLINE);
+}
+
 /* A late answer about two shards, one of which another replica has answered meanwhile: the other one's hits count. */
 static void test_query_replicas__a_late_answer_counts_where_nobody_else_has_answered(void **state) {
     fixture *f = *state;
@@ -644,6 +669,7 @@ int main(void) {
         CASE(the_primary_alone_answers_primary_reads),
         CASE(a_frozen_node_costs_a_share_of_the_time),
         CASE(no_replica_left_is_missing),
+        CASE(a_shard_late_on_a_node_taken_for_down_is_to_be_asked_again),
         CASE(a_late_answer_counts_where_nobody_else_has_answered),
         CASE(a_second_replica_is_asked_for_late_answers),
         CASE(load_goes_where_there_is_none),
