@@ -84,6 +84,11 @@ static void client_create(sim_cluster *cluster) {
     cluster->client = sim_client_create(&options);
 }
 
+static uint32_t coordinators_draw(sim_world *world) {
+    static const uint32_t counts[] = {1, 3, 3, 5, 3, 3};
+    return counts[sim_world_below(world, 6)];
+}
+
 static void setup(sim_cluster *cluster) {
     sim_world *world = &cluster->world;
     sim_world_init(world, cluster->options->seed, 0x636c7573746572 /* "cluster" */, cluster->options->trace,
@@ -92,7 +97,7 @@ static void setup(sim_cluster *cluster) {
     world->ctx = cluster;
     cluster->check = sim_check_create();
     world->has_spare = true;
-    world->coordinator_count = sim_world_below(world, 3) ? 3 : 5;
+    world->coordinator_count = coordinators_draw(world);
     world->node_count = world->coordinator_count + 1 + 2 + (uint32_t)sim_world_below(world, 5);
     uint32_t snapshot_threshold = sim_world_below(world, 2) ? 8 : 64;
     bool one_executor = sim_world_below(world, 2);

@@ -41,7 +41,7 @@ static void heartbeat_create(sim_node *node, const char *const *coordinators) {
         .executor = node->executor,
         .transport = node->transport,
         .coordinators = coordinators,
-        .coordinator_count = node->options.coordinator_count,
+        .coordinator_count = node->options.listed_count,
         .interval_ms = HEARTBEAT_MS,
         .timeout_ms = SIM_TIMEOUT_MS,
         .fill = heartbeat_fill,
@@ -53,14 +53,14 @@ static void heartbeat_create(sim_node *node, const char *const *coordinators) {
 
 kith_status sim_member_create(sim_node *node, kith_err *err) {
     const char *coordinators[SIM_COORDINATORS_MAX];
-    for (uint32_t i = 0; i < node->options.coordinator_count; i++)
+    for (uint32_t i = 0; i < node->options.listed_count; i++)
         coordinators[i] = sim_node_address(i);
     const kith_meta_client_options options = {.env = node->env,
         .executor = node->executor,
         .transport = node->transport,
         .dir = SIM_NODE_DIR,
         .coordinators = coordinators,
-        .coordinator_count = node->options.coordinator_count,
+        .coordinator_count = node->options.listed_count,
         .changed = changed,
         .ctx = node};
     kith_status status = node->data ? sim_data_part_open(node->data, err) : KITH_OK;

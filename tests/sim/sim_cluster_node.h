@@ -47,9 +47,9 @@ typedef struct sim_node_options {
     sim_check *check; /* of metadata; NULL: another judge looks at other things */
     uint32_t number;  /* for the judge */
     bool is_coordinator;
-    bool is_spare; /* a coordinator that is no first member: it waits to be joined */
-    /* The first coordinators; every node has this list in its configuration. */
-    uint32_t coordinator_count;
+    bool is_spare;              /* a coordinator that is no first member: it waits to be joined */
+    uint32_t coordinator_count; /* the first ones */
+    uint32_t listed_count;      /* so many coordinators a member has in its configuration */
     uint32_t snapshot_threshold;
     bool one_executor;            /* everything on one thread, or the disk apart */
     const sim_data_options *data; /* members are data nodes; NULL: they have only heartbeats and the map */

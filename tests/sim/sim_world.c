@@ -216,6 +216,9 @@ sim_node_options sim_world_node_options(sim_world *world, uint64_t seed, uint32_
         .is_coordinator = number < sim_world_member_first(world),
         .is_spare = world->has_spare && number == world->coordinator_count,
         .coordinator_count = world->coordinator_count,
+        /* Who lists one alone is lost when that one leaves. */
+        .listed_count =
+            world->coordinator_count == 1 ? sim_world_member_first(world) : world->coordinator_count,
         .tell = world->trace ? sim_world_tell_text : NULL,
         .ctx = world,
     };
