@@ -10,7 +10,7 @@ set -euo pipefail
 build=(gcc g++ cmake ninja-build pkg-config libgrpc-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler
     librocksdb-dev libraft-dev libconfig-dev libmicrohttpd-dev libjansson-dev libxxhash-dev libssl-dev
     libucx-dev ucx-utils libcmocka-dev python3 ca-certificates curl)
-tests=(clang clang-format-14 libclang-rt-14-dev cppcheck libsimde-dev python3-venv git ccache iproute2 openssl
+tests=(clang clang-format-14 libclang-rt-14-dev cppcheck libsimde-dev python3-venv git ccache iproute2 openssl spin
     gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user) # NEON: 56 MB to fetch, 260 MB on disk
 
 case "${1:-}" in

@@ -66,7 +66,8 @@ suite_lint() {
     check "lint: cppcheck" tests/lint/cppcheck.sh
     # One at a time: of several, bash -n reads the first and takes the rest for its arguments.
     check "lint: scripts" bash -c 'for script; do bash -n "$script" || exit 1; done' _ \
-        quickstart.sh install-deps.sh tests/run.sh tests/cluster/run.sh tests/integration/run.sh tests/integration/venv.sh tests/kernels/arm64/run.sh
+        quickstart.sh install-deps.sh tests/run.sh tests/cluster/run.sh tests/integration/run.sh tests/integration/venv.sh tests/kernels/arm64/run.sh \
+        tests/model/run.sh
 }
 suite_unit() { run_ctest unit "$preset" '^unit$'; }
 suite_kernels() {
@@ -76,7 +77,12 @@ suite_kernels() {
     [ "$status" -eq 77 ] || check "kernels: arm64" test "$status" -eq 0
 }
 suite_fuzz() { run_ctest fuzz "$preset" '^fuzz$'; }
-suite_sim() { run_ctest sim "$preset" '^sim$'; }
+suite_sim() {
+    run_ctest sim "$preset" '^sim$'
+    local status=0
+    tests/model/run.sh || status=$?
+    [ "$status" -eq 77 ] || check "sim: model" test "$status" -eq 0
+}
 suite_integration() {
     local numbers
     tests/integration/run.sh --bin "$PWD/build/$preset/bin"
