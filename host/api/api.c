@@ -10,8 +10,8 @@
  * some seconds costs a request a dozen tries, and a hand-over of some milliseconds costs it little more (a guess). */
 #define AGAIN_NS_FIRST UINT64_C(10000000)
 #define AGAIN_DOUBLED  5u
-/* A read takes memory each time; so many last about 4 s. */
-#define AGAIN_READS_MAX 16u
+/* A read takes memory each time; so many last about 9 s: one failover takes two to three, and the next may follow at once. */
+#define AGAIN_READS_MAX 32u
 /* An answer that lacks shards is given after so many: 70 ms of pauses. */
 #define AGAIN_PARTIAL_MAX 4u
 

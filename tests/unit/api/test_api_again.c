@@ -371,8 +371,9 @@ static void test_api_again__a_search_is_answered_without_a_shard_that_stays_away
     assert_int_equal(own->status, KITH_OK);
     assert_int_equal(own->shards_answered, 1);
     own->done = false;
+    own->call_count = 0;
     search_begin(own, true);
-    sim_env_run_for(own->sim, 1000 * MS_NS);
+    sim_env_run_for(own->sim, 4500 * MS_NS); /* two failovers, one after the other */
     assert_false(own->done);
     map_change(own, 2, 2);
     sim_env_run_for(own->sim, 500 * MS_NS);
