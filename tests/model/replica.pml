@@ -7,6 +7,7 @@
  *   LEAD_IN_FOUND_EPOCH  a process that comes back leads in the epoch that it finds
  *   FORGET_OWN_EPOCH     a primary that comes back has lost the map by which it led, and the entry that begins its epoch, but others
  *                        may have that entry, and have cut off for it what they acknowledged to the primary before
+ *   COMMIT_BELOW_START   a new primary commits entries before the one that begins its epoch (needs 5 epochs: 2 places, 1 write)
  *
  * One process takes every step, each is atomic, and any order of them is looked at. So a message that is lost or late is a step
  * that is not taken, or taken later. What that makes simpler, and why nothing is missed by it:
@@ -17,11 +18,15 @@
  *   - Anyone may be suspected at any time, so no failure detector is modelled.
  * Left out: leases (they matter to reads alone), snapshots, broken disks, and replicas that are added or dropped. */
 #define N 3
+#ifndef SLOTS
 #define SLOTS 4
+#endif
 #ifndef EPOCHS
 #define EPOCHS 3
 #endif
+#ifndef WRITES
 #define WRITES 2
+#endif
 
 /* An entry: the epoch of its primary, by which replicas compare entries of one sequence, and which write it is, by which the model
  * does (0: it begins an epoch). Sequences begin at 0. The entry that begins epoch 1 is everywhere, and left out. */
@@ -56,6 +61,12 @@
 #define REMEMBERED(i) (epoch[i] != 0 -> epoch[i] : EPOCH_OF_LAST(i))
 #endif
 
+#ifdef COMMIT_BELOW_START
+#define COMMIT_MIN(p) 0
+#else
+#define COMMIT_MIN(p) start[p]
+#endif
+
 /* The metadata: one register. */
 byte reg_epoch = 1, reg_primary = 0, reg_isr = 7;
 
@@ -82,10 +93,10 @@ inline depose(i) {
 }
 
 /* The property: a primary has all that is committed, from the moment it begins. */
-inline judge(i) {
+inline judge(i, until) {
     j = 0;
     do
-    :: j < SLOTS ->
+    :: j < until ->
         assert(chosen[j] == 0 || (j < length[i] && AT(i, j) == chosen[j]));
         j++
     :: else -> break
@@ -93,7 +104,7 @@ inline judge(i) {
 }
 
 inline begin(i) {
-    judge(i);
+    judge(i, SLOTS);
     depose(i);
     known[i] = reg_epoch; epoch[i] = reg_epoch; isr[i] = reg_isr;
     AT(i, length[i]) = ENTRY(reg_epoch, 0);
@@ -162,9 +173,10 @@ inline count_acked(p) {
 #endif
 }
 
+/* Of a later one what p commits: it may itself be one of the past, and lack what was committed after it. */
 inline judge_later(p, i) {
     if
-    :: epoch[i] > epoch[p] -> judge(i)
+    :: epoch[i] > epoch[p] -> judge(i, count)
     :: else
     fi
 }
@@ -172,7 +184,7 @@ inline judge_later(p, i) {
 inline commit(p) {
     count_acked(p);
     if
-    :: count > committed[p] && count >= start[p] ->
+    :: count > committed[p] && count >= COMMIT_MIN(p) ->
         j = 0;
         do
         :: j < count ->
