@@ -180,6 +180,8 @@ static void heartbeat_take(kith_coordinator *coordinator, const kith_codec_heart
     kith_member_event event = {.kind = KITH_MEMBER_HEARTBEAT, .id = *id};
     event.started_wall_ms = said->started_wall_ms;
     event.differs = from->known && !says_the_same(&said->node, &from->node);
+    event.needed = from->known && from->node.down &&
+                   kith_meta_state_waits_for(&coordinator->options.fsm->state, from->node.number);
     coordinator_step(coordinator, &event);
     coordinator_push_all(coordinator);
 }

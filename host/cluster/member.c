@@ -10,7 +10,8 @@ typedef struct member {
     uint64_t heard_ns;        /* silence is measured from here */
     uint64_t up_ns;           /* when it was last seen to be up in the metadata */
     uint64_t hold_ns;         /* wait after its last going down */
-    uint64_t register_due_ns; /* not registered before */
+    uint64_t hold_due_ns;     /* it is over then */
+    uint64_t register_due_ns; /* not registered before, after a refusal */
     uint64_t propose_due_ns;  /* nothing proposed before, after a failure */
     bool known;               /* to the metadata */
     bool down;
@@ -95,7 +96,8 @@ static void heartbeat(
     from->started_wall_ms = event->started_wall_ms;
     from->heard_ns = now_ns;
     bool wrong = !from->known || from->down || event->differs;
-    if (wrong && may_propose(from, now_ns) && now_ns >= from->register_due_ns)
+    bool held = now_ns < from->hold_due_ns && !event->needed;
+    if (wrong && !held && may_propose(from, now_ns) && now_ns >= from->register_due_ns)
         propose(from, KITH_MEMBER_REGISTER, actions);
 }
 
@@ -107,7 +109,7 @@ static void went_down(const kith_members *members, member *about, uint64_t now_n
     uint64_t hold_ns = about->hold_ns ? 2 * about->hold_ns : members->timeout_ns;
     if (hold_ns > hold_max_ns) hold_ns = hold_max_ns;
     about->hold_ns = was_steady ? 0 : hold_ns;
-    about->register_due_ns = now_ns + about->hold_ns;
+    about->hold_due_ns = now_ns + about->hold_ns;
 }
 
 static void known(kith_members *members, const kith_member_event *event, uint64_t now_ns) {

@@ -9,7 +9,8 @@
  *   - One proposal a node is under way; a failed one is repeated after a pause, a registration that was refused after a
  *     longer one: each attempt is an entry of the log.
  *   - A node that keeps going down is believed later and later: when it went down soon after it came up, it must wait before
- *     it is up again, twice as long each time. So the metadata change at a bounded rate whatever a sick node does.
+ *     it is up again, twice as long each time. So the metadata change at a bounded rate whatever a sick node does. One that
+ *     shards wait for is believed at once: what they would lose by waiting is more than what a change costs.
  *   - A heartbeat of an earlier start of a node (there is no order between messages) is ignored, unless its later start has
  *     been silent for the timeout: clocks go back too.
  *
@@ -30,7 +31,7 @@ typedef struct kith_members kith_members;
 typedef enum kith_member_event_kind {
     KITH_MEMBER_LEADING = 1,   /* this coordinator leads from now on */
     KITH_MEMBER_FOLLOWING = 2, /* no more: what was proposed is forgotten */
-    KITH_MEMBER_HEARTBEAT = 3, /* id, started_wall_ms, differs */
+    KITH_MEMBER_HEARTBEAT = 3, /* id, started_wall_ms, differs, needed */
     KITH_MEMBER_KNOWN = 4,     /* the metadata has the node: id, down */
     KITH_MEMBER_REMOVED = 5,   /* the metadata has it no more: id */
     KITH_MEMBER_PROPOSED = 6,  /* a proposal about it has ended: id, failed, refused */
@@ -42,6 +43,7 @@ typedef struct kith_member_event {
     kith_node_id id;
     uint64_t started_wall_ms;
     bool differs; /* the heartbeat says something else of the node than the metadata do */
+    bool needed;  /* heartbeat: the node is down in the metadata, and shards have no primary until it is up */
     bool down;
     bool failed;  /* it may not have come into the log */
     bool refused; /* it did, and the rules of the metadata refused it */

@@ -210,3 +210,21 @@ uint32_t kith_meta_state_failover(kith_meta_state *state) {
     kith_free(primaries);
     return promoted_count;
 }
+
+static bool shard_waits_for(const kith_meta_state *state, const kith_meta_shard *shard, uint32_t number) {
+    if (shard->replica_count == 0 || !kith_meta_state_node(state, shard->replicas[0])->down) return false;
+    for (uint32_t r = 0; r < shard->replica_count; r++) {
+        if (shard->replicas[r] == number) return shard->in_sync & 1u << r;
+    }
+    return false;
+}
+
+bool kith_meta_state_waits_for(const kith_meta_state *state, uint32_t number) {
+    for (uint32_t i = 0; i < state->collection_count; i++) {
+        const kith_meta_collection *of = state->collections[i];
+        for (uint32_t s = 0; of->shards && s < of->collection.shard_count; s++) {
+            if (shard_waits_for(state, &of->shards[s], number)) return true;
+        }
+    }
+    return false;
+}

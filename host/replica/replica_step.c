@@ -21,10 +21,12 @@
  *   3. Who enters the ISR has at least what was committed when it was proposed, and is counted from then on.
  *   4. A follower cuts off only what differs from the log of a primary of a newer epoch, which has everything committed (2). What it
  *      acknowledges is what it knows to be equal, not what it happens to have.
- *   5. A process that comes back remembers the epoch of its last entry, no more. That is enough: in each reign the epoch-start entry is
- *      the first that is committed, together with all before it (Raft's leaders do likewise: D. Ongaro, J. Ousterhout, "In Search of an
- *      Understandable Consensus Algorithm", 2014, 5.4.2). So whoever counted for a commit has an entry of that reign and refuses, for ever,
- *      primaries before it, which might cut the committed entry off again.
+ *   5. A process that comes back remembers the epoch of its last entry, and the map that it went by last: a map is on its disk before
+ *      it is used (host/meta/meta_client.c). So it never follows a primary of an epoch before one in which it led itself, which
+ *      tests/model/replica.pml needs (FORGET_OWN_EPOCH); and in each reign the epoch-start entry is the first that is committed, together
+ *      with all before it (Raft's leaders do likewise: D. Ongaro, J. Ousterhout, "In Search of an Understandable Consensus Algorithm",
+ *      2014, 5.4.2), so whoever counted for a commit has an entry of that reign and refuses, for ever, primaries before it, which
+ *      might cut the committed entry off again.
  *   6. A member that may have lost something (failed) neither acknowledges nor leads until it has left the ISR and was replaced.
  *
  * Why reads of the in-sync set see it: see replica_step_lease.c. */

@@ -186,8 +186,8 @@ static void test_member__heartbeat_of_an_earlier_start_does_not_count(void **unu
     PLAY("0 up 1", "0 lead", "100 beat 1 50", "2099 beat 11 40", "2100 beat 11 40 -> R1");
 }
 
-static void test_member__node_that_keeps_going_down_is_up_at_a_falling_rate(void **unused) {
-    (void)unused;
+/* Of a node that is silent for 2.5 s, then says one thing, for an hour. */
+static uint64_t registrations_of_an_hour(bool needed) {
     kith_members *members = kith_members_create(TIMEOUT_MS * MS);
     static kith_member_actions actions;
     uint64_t registrations = 0;
@@ -196,10 +196,10 @@ static void test_member__node_that_keeps_going_down_is_up_at_a_falling_rate(void
     kith_members_step(members, &event, 0, &actions);
     event.kind = KITH_MEMBER_LEADING;
     kith_members_step(members, &event, 0, &actions);
-    /* It is silent for 2.5 s, then says one thing, for an hour. */
     for (uint64_t ms = 0; ms < 3600 * 1000; ms += TICK_MS) {
         event = (kith_member_event){.kind = ms % 2500 ? KITH_MEMBER_TICK : KITH_MEMBER_HEARTBEAT};
         event.id = id_of(1);
+        event.needed = needed && down;
         kith_members_step(members, &event, ms * MS, &actions);
         if (actions.count == 0) continue;
         registrations += actions.actions[0].kind == KITH_MEMBER_REGISTER;
@@ -209,8 +209,18 @@ static void test_member__node_that_keeps_going_down_is_up_at_a_falling_rate(void
         event.kind = KITH_MEMBER_PROPOSED;
         kith_members_step(members, &event, ms * MS, &actions);
     }
-    assert_in_range(registrations, 30, 70); /* 64 s a time, not 5 */
     kith_members_destroy(members);
+    return registrations;
+}
+
+static void test_member__node_that_keeps_going_down_is_up_at_a_falling_rate(void **unused) {
+    (void)unused;
+    assert_in_range(registrations_of_an_hour(false), 30, 70); /* 64 s a time, not 2.5 */
+}
+
+static void test_member__node_that_shards_wait_for_is_up_at_once(void **unused) {
+    (void)unused;
+    assert_true(registrations_of_an_hour(true) > 700);
 }
 
 static void test_member__strangers_do_not_fill_the_table(void **unused) {
@@ -392,6 +402,7 @@ int main(void) {
         cmocka_unit_test(test_member__leader_that_stood_still_blames_nobody),
         cmocka_unit_test(test_member__heartbeat_of_an_earlier_start_does_not_count),
         cmocka_unit_test(test_member__node_that_keeps_going_down_is_up_at_a_falling_rate),
+        cmocka_unit_test(test_member__node_that_shards_wait_for_is_up_at_once),
         cmocka_unit_test(test_member__strangers_do_not_fill_the_table),
         cmocka_unit_test(test_member__random_lives_judge_the_silent_and_nobody_else),
     };
