@@ -43,7 +43,8 @@ typedef struct kith_member_event {
     kith_node_id id;
     uint64_t started_wall_ms;
     bool differs; /* the heartbeat says something else of the node than the metadata do */
-    bool needed;  /* heartbeat: the node is down in the metadata, and shards have no primary until it is up */
+    bool
+        needed; /* heartbeat: the node is down in the metadata, and shards, old or new, have no place until it is up */
     bool down;
     bool failed;  /* it may not have come into the log */
     bool refused; /* it did, and the rules of the metadata refused it */

@@ -66,7 +66,8 @@ void kith_meta_state_apply(kith_meta_state *state, uint64_t index, const kith_co
 /* NULL when there is none. Borrowed until the next apply. */
 const kith_meta_collection *kith_meta_state_find(const kith_meta_state *state, const char *name);
 const kith_meta_shard *kith_meta_state_shard(const kith_meta_state *state, uint64_t shard_id);
-/* Some shard has no primary that is up and would have one if the node of `number` were: it is in sync there. */
+/* Some shard has no primary that is up and would have one if the node of `number` were: it is in sync there. Or no node that
+ * holds shards is up. */
 bool kith_meta_state_waits_for(const kith_meta_state *state, uint32_t number);
 const kith_node *kith_meta_state_node(const kith_meta_state *state, uint32_t number);
 const kith_node *kith_meta_state_node_of_id(const kith_meta_state *state, const kith_node_id *id);

@@ -219,7 +219,15 @@ static bool shard_waits_for(const kith_meta_state *state, const kith_meta_shard 
     return false;
 }
 
+static bool any_holder_is_up(const kith_meta_state *state) {
+    for (uint32_t i = 0; i < state->node_count; i++) {
+        if (kith_node_holds_shards(state->nodes[i].role) && !state->nodes[i].down) return true;
+    }
+    return false;
+}
+
 bool kith_meta_state_waits_for(const kith_meta_state *state, uint32_t number) {
+    if (!any_holder_is_up(state)) return true;
     for (uint32_t i = 0; i < state->collection_count; i++) {
         const kith_meta_collection *of = state->collections[i];
         for (uint32_t s = 0; of->shards && s < of->collection.shard_count; s++) {

@@ -1243,6 +1243,21 @@ static void test_meta_map__a_shard_that_nobody_has_is_on_a_node_that_is_down(voi
     kith_meta_map_release(joined);
 }
 
+static void test_meta_failover__says_who_is_waited_for(void **unused) {
+    (void)unused;
+    for (uint32_t who = 0; who < 3; who++)
+        assert_int_equal(apply(register_command(who, KITH_NODE_DATA)), KITH_OK);
+    kith_meta_shard shard = {.replica_count = 1, .replicas = {1}};
+    assert_int_equal(apply(create_command("c", 1, 1, &shard)), KITH_OK);
+    assert_int_equal(apply(node_command(KITH_CODEC_META_NODE_DOWN, 2)), KITH_OK);
+    assert_false(kith_meta_state_waits_for(&state, 3)); /* it has no shard */
+    assert_int_equal(apply(node_command(KITH_CODEC_META_NODE_DOWN, 0)), KITH_OK);
+    assert_true(kith_meta_state_waits_for(&state, 1));
+    assert_false(kith_meta_state_waits_for(&state, 3));
+    assert_int_equal(apply(node_command(KITH_CODEC_META_NODE_DOWN, 1)), KITH_OK);
+    assert_true(kith_meta_state_waits_for(&state, 3)); /* no node is left for a new shard */
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(test_meta_##name, setup, teardown)
 
 int main(void) {
@@ -1273,6 +1288,7 @@ int main(void) {
         TEST(fsm__random_histories_agree_with_the_model),
         TEST(map__shares_entries_until_their_replicas_change),
         TEST(map__a_shard_that_nobody_has_is_on_a_node_that_is_down),
+        TEST(failover__says_who_is_waited_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
