@@ -1,29 +1,10 @@
 /* Messages of the cluster: round trips, and what is refused. */
-#include "tests/lib/test_lib.h"
-
 #include <stdio.h>
 #include <string.h>
 
 #include "host/codec/codec_cluster.h"
 #include "host/codec/codec_wire.h"
-
-static kith_arena arena;
-static kith_buf buf;
-static kith_err err;
-
-static int setup(void **state) {
-    (void)state;
-    kith_arena_init(&arena);
-    kith_buf_init(&buf);
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    kith_arena_fini(&arena);
-    kith_buf_fini(&buf);
-    return 0;
-}
+#include "tests/unit/codec/codec_fixture.h" /* last: its names are short */
 
 static kith_codec_heartbeat heartbeat_full(void) {
     return (kith_codec_heartbeat){.node = {.role = KITH_NODE_DATA,

@@ -1,29 +1,10 @@
 /* Requests and answers of kith.v1.Collections. */
-#include "tests/lib/test_lib.h"
-
 #include <string.h>
 
 #include "host/codec/codec_client.h"
 #include "host/codec/codec_collections.h"
 #include "host/codec/codec_wire.h"
-
-static kith_arena arena;
-static kith_buf buf;
-static kith_err err;
-
-static int setup(void **state) {
-    (void)state;
-    kith_arena_init(&arena);
-    kith_buf_init(&buf);
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    kith_arena_fini(&arena);
-    kith_buf_fini(&buf);
-    return 0;
-}
+#include "tests/unit/codec/codec_fixture.h" /* last: its names are short */
 
 static void put_field(const char *name, size_t name_bytes, uint64_t metric, uint64_t type) {
     size_t mark = kith_wire_open(&buf, 2);

@@ -1,30 +1,12 @@
 /* Messages between nodes: round trips with every kind of id, and what a broken peer is told. */
-#include "tests/lib/test_lib.h"
-
 #include <string.h>
 
 #include "host/codec/codec_internal.h"
 #include "host/codec/codec_wire.h"
+#include "tests/unit/codec/codec_fixture.h" /* last: its names are short */
 
-static kith_arena arena;
-static kith_buf buf;
-static kith_err err;
 static const uint64_t shard_ids[2] = {7, 1ULL << 50};
 static const uint8_t uuid[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
-
-static int setup(void **state) {
-    (void)state;
-    kith_arena_init(&arena);
-    kith_buf_init(&buf);
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    kith_arena_fini(&arena);
-    kith_buf_fini(&buf);
-    return 0;
-}
 
 static kith_id id_of(uint32_t kind, uint64_t number) {
     if (kind == 1) return (kith_id){.type = KITH_ID_UUID, .bytes = uuid};

@@ -1,31 +1,12 @@
 /* Stored metadata: round trips, the golden files, and what is refused. */
-#include "tests/lib/test_lib.h"
-
 #include <stdio.h>
 #include <string.h>
 
 #include "host/codec/codec_meta.h"
 #include "host/codec/codec_wire.h"
+#include "tests/unit/codec/codec_fixture.h" /* last: its names are short */
 
 #define GOLDEN_BYTES_MAX 4096u
-
-static kith_arena arena;
-static kith_buf buf;
-static kith_err err;
-
-static int setup(void **state) {
-    (void)state;
-    kith_arena_init(&arena);
-    kith_buf_init(&buf);
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    kith_arena_fini(&arena);
-    kith_buf_fini(&buf);
-    return 0;
-}
 
 /* Those of tests/golden: never change them. */
 static kith_collection golden_collection(void) {
