@@ -95,7 +95,7 @@ static void call_done(kith_transport_call *call, kith_status status, const void 
     if (status == KITH_OK &&
         kith_codec_append_reply_decode(reply, reply_bytes, &decoded, &ignored) == KITH_OK) {
         sending->is_answered =
-            decoded.outcome >= KITH_REPLICA_OK && decoded.outcome <= KITH_REPLICA_NOT_READY;
+            decoded.outcome >= KITH_REPLICA_OK && decoded.outcome <= KITH_REPLICA_NEEDS_EPOCH;
         sending->reply = (kith_replica_reply){
             .outcome = (kith_replica_outcome)decoded.outcome,
             .epoch = decoded.epoch,

@@ -134,6 +134,7 @@ static bool may_lead(const kith_replica_step *step) {
 static void config_replace(kith_replica_step *step, const kith_replica_config *config) {
     kith_replica_step_rival(step, config);
     kith_replica_step_learn(step, config->epoch);
+    if (step->failed && step->failed_epoch == 0) step->failed_epoch = step->known_epoch;
     kith_replica_step_change_forget(step);
     step->config = *config;
     step->self_index = kith_replica_config_find(config, step->options.self);
@@ -210,6 +211,7 @@ void kith_replica_step_installed(kith_replica_step *step, kith_replica_position 
 void kith_replica_step_failed(kith_replica_step *step, uint64_t now_ns) {
     kith_replica_step_clock(step, now_ns);
     step->failed = true;
+    step->failed_epoch = step->config.epoch ? step->known_epoch : 0;
     step->leads_epoch = 0;
     step->handing_over = false;
     step->leased_until_ns = 0;

@@ -90,6 +90,9 @@ typedef enum kith_replica_outcome {
     KITH_REPLICA_MISMATCH = 2,  /* `previous` is not in the replica's log; `hint` says where to try */
     KITH_REPLICA_OLD_EPOCH = 3, /* it knows a newer epoch */
     KITH_REPLICA_NOT_READY = 4, /* no replica of this shard is open, or it is being installed; later */
+    /* It failed and may have lost what it acknowledged in this epoch: it can be installed in a later one only, in which it is not in
+     * sync, for in this one its acknowledgements may still bring it into the ISR. */
+    KITH_REPLICA_NEEDS_EPOCH = 5,
 } kith_replica_outcome;
 
 typedef struct kith_replica_reply {

@@ -38,6 +38,14 @@ static uint8_t wanted_in_sync(const kith_replica_step *step, uint64_t now_ns) {
     return wanted;
 }
 
+/* The same again, for one that can be installed only then. */
+static bool needs_epoch(const kith_replica_step *step) {
+    for (uint32_t i = 1; i < step->config.replica_count; i++) {
+        if (step->peers[i].needs_epoch && !(step->config.in_sync & 1u << i)) return step->served;
+    }
+    return false;
+}
+
 /* The other member of the ISR that has most; 0: there is none. */
 static uint32_t heir_find(const kith_replica_step *step) {
     uint32_t heir = 0;
@@ -77,7 +85,7 @@ static bool wants(const kith_replica_step *step, uint64_t now_ns, kith_replica_c
     if (step->leads_epoch != step->config.epoch) return true; /* the same again, as an epoch of its own */
     if (step->handing_over && wants_hand_over(step, wanted)) return true;
     wanted->in_sync = wanted_in_sync(step, now_ns);
-    return wanted->in_sync != step->config.in_sync;
+    return wanted->in_sync != step->config.in_sync || needs_epoch(step);
 }
 
 /* --- asking --- */

@@ -55,10 +55,20 @@ void kith_replica_step_pending_answer(kith_replica_step *step, uint64_t now_ns) 
 
 /* --- being replaced --- */
 
+static bool is_out_of_sync(const kith_replica_step *step, uint64_t epoch) {
+    return step->config.epoch == epoch && step->self_index > 0 && !kith_replica_step_is_in_sync(step);
+}
+
+/* In this epoch what it acknowledged before it failed may still bring it into the ISR: a proposal is perhaps on its way. In a later
+ * one acknowledgements count anew. */
+static bool needs_epoch(const kith_replica_step *step, uint64_t epoch) {
+    return step->failed && epoch <= step->failed_epoch && is_out_of_sync(step, epoch);
+}
+
 /* Only a replica that is surely not in sync may forget what it has: a member of the ISR may be the one that is promoted. */
 static bool install_is_allowed(const kith_replica_step *step, uint64_t epoch) {
     if (MUTANT(INSTALL_IN_SYNC)) return true;
-    return step->config.epoch == epoch && step->self_index > 0 && !kith_replica_step_is_in_sync(step);
+    return is_out_of_sync(step, epoch) && !needs_epoch(step, epoch);
 }
 
 static void install_begin(kith_replica_step *step, uint32_t from) {
@@ -180,9 +190,10 @@ static bool is_to_be_installed(const kith_replica_step *step, const kith_replica
 /* The same primary's next attempt, or another primary that has it too: the glue fetches from the newest. */
 static void install_take(kith_replica_step *step, uint32_t from, const kith_replica_append *append,
     uint64_t token, uint64_t now_ns) {
+    bool needs = !step->installing_from && needs_epoch(step, append->epoch);
     if (install_is_allowed(step, append->epoch)) install_begin(step, from);
     if (step->failed || step->installing_from)
-        answer_plain(step, token, KITH_REPLICA_NOT_READY, now_ns);
+        answer_plain(step, token, needs ? KITH_REPLICA_NEEDS_EPOCH : KITH_REPLICA_NOT_READY, now_ns);
     else
         answer_mismatch(step, append, token, now_ns);
 }

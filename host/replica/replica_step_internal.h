@@ -83,9 +83,10 @@ typedef struct replica_send {
 /* Another replica, as the primary sees it. */
 typedef struct replica_peer {
     uint32_t number;
-    bool sent;     /* something, in this epoch */
-    bool acked;    /* something, since this node leads */
-    bool snapshot; /* what it lacks is no more in the log */
+    bool sent;        /* something, in this epoch */
+    bool acked;       /* something, since this node leads */
+    bool snapshot;    /* what it lacks is no more in the log */
+    bool needs_epoch; /* it can be installed in a later epoch only */
     uint64_t matched, applied;
     uint64_t base; /* a new attempt begins behind it: what is known to match, else what may */
     uint64_t next;
@@ -118,6 +119,8 @@ struct kith_replica_step {
     int self_index;             /* in config.replicas; -1: not there */
     uint64_t fresh_epoch;       /* no process before this one can have led in this epoch or a later one */
     bool created, failed;
+    uint64_t
+        failed_epoch; /* what it lost may be acknowledged in epochs up to it; 0: not known before the first config */
     uint32_t installing_from; /* 0: not installing */
 
     /* leading */

@@ -22,6 +22,12 @@ static void peer_rewind(replica_peer *peer, uint64_t base) {
     peer->committed_sent = 0;
 }
 
+/* Who is not in sync may have been replaced since it acknowledged: for entering the ISR only what it says in this epoch counts. */
+static void peer_doubt(replica_peer *peer) {
+    peer->acked = false;
+    peer->matched = 0;
+}
+
 static replica_peer peer_make(kith_replica_step *step, uint32_t index, uint64_t now_ns) {
     return (replica_peer){.number = step->config.replicas[index],
         .base = step->log.end.sequence,
@@ -67,8 +73,9 @@ void kith_replica_step_lead_on(kith_replica_step *step, const kith_replica_confi
         replica_send *flight = step->peers[i].flight;
         step->peers[i] = *same;
         step->peers[i].flight = flight;
-        step->peers[i].sent = false;
+        step->peers[i].sent = step->peers[i].needs_epoch = false;
         peer_rewind(&step->peers[i], same->base);
+        if (!(step->config.in_sync & 1u << i)) peer_doubt(&step->peers[i]);
     }
     for (uint32_t i = 1; i < before->replica_count; i++) {
         int index = kith_replica_config_find(&step->config, before->replicas[i]);
@@ -294,6 +301,10 @@ static void answered_take(kith_replica_step *step, replica_peer *peer, const rep
         answered_ok(step, peer, send, reply, now_ns);
     } else if (reply->outcome == KITH_REPLICA_MISMATCH && reply->epoch == step->config.epoch) {
         answered_mismatch(step, peer, send, reply, now_ns);
+    } else if (reply->outcome == KITH_REPLICA_NEEDS_EPOCH && reply->epoch == step->config.epoch) {
+        peer->needs_epoch = true;
+        peer_doubt(peer);
+        answered_late(peer, now_ns + lease_ns / 4);
     } else {
         answered_late(peer, now_ns + lease_ns / 4);
     }

@@ -675,6 +675,50 @@ static void test_failed__a_follower_is_replaced_only_when_it_is_out_of_the_isr(v
     bench_end(&at);
 }
 
+/* What it acknowledged in an epoch may still bring it into the ISR by a proposal of that epoch, which comes late: it must not have
+ * lost it by then. */
+static void test_failed__a_learner_is_replaced_in_a_later_epoch_only(void **state) {
+    (void)state;
+    bench at;
+    bench_make(&at, 1, log_of(3, 10, 8));
+    configure(&at, 4, "2*1");
+    assert_int_equal(receive(&at, 4, (kith_replica_position){3, 10}, 9, 0, "").outcome, KITH_REPLICA_OK);
+    kith_replica_step_failed(at.step, at.now_ns);
+    assert_int_equal(
+        receive(&at, 4, (kith_replica_position){3, 10}, 9, 0, "").outcome, KITH_REPLICA_NEEDS_EPOCH);
+    assert_null(action_find(&at, KITH_REPLICA_INSTALL, 0));
+    configure(&at, 5, "2*1");
+    assert_int_equal(
+        receive(&at, 5, (kith_replica_position){3, 10}, 9, 0, "").outcome, KITH_REPLICA_NOT_READY);
+    assert_int_equal(action_of(&at, KITH_REPLICA_INSTALL, 0)->peer, 2);
+    bench_end(&at);
+}
+
+static void test_failed__who_needs_an_epoch_gets_one(void **state) {
+    (void)state;
+    bench at;
+    primary_make(&at, "1*2", "");
+    kith_replica_action first = at.sends[0];
+    answer(&at, &first, KITH_REPLICA_NEEDS_EPOCH, 0, 0);
+    assert_proposes(&at, 1, 1, 1);
+    bench_end(&at);
+}
+
+static void test_growth__counts_what_a_learner_says_in_this_epoch(void **state) {
+    (void)state;
+    bench at;
+    primary_make(&at, "1*2", "");
+    acknowledge_all(&at, "2");
+    assert_proposes(&at, 1, 1, 3);
+    proposed(&at, KITH_REPLICA_PROPOSAL_REFUSED);
+    at.count = 0;
+    configure(&at, 2, "1*2");
+    assert_null(action_find(&at, KITH_REPLICA_PROPOSE, 0));
+    acknowledge_all(&at, "2");
+    assert_proposes(&at, 2, 1, 3);
+    bench_end(&at);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_primary__alone_commits_what_is_durable),
@@ -702,6 +746,9 @@ int main(void) {
         cmocka_unit_test(test_follower__refuses_older_epochs_also_after_a_restart_with_an_old_map),
         cmocka_unit_test(test_follower__reads_under_a_lease_from_its_own_stamp),
         cmocka_unit_test(test_failed__a_follower_is_replaced_only_when_it_is_out_of_the_isr),
+        cmocka_unit_test(test_failed__a_learner_is_replaced_in_a_later_epoch_only),
+        cmocka_unit_test(test_failed__who_needs_an_epoch_gets_one),
+        cmocka_unit_test(test_growth__counts_what_a_learner_says_in_this_epoch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
