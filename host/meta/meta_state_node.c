@@ -131,13 +131,6 @@ void kith_meta_state_drain(
 
 /* --- remove --- */
 
-static bool shard_is_on(const kith_meta_shard *shard, uint32_t number) {
-    for (uint32_t r = 0; r < shard->replica_count; r++) {
-        if (shard->replicas[r] == number) return true;
-    }
-    return false;
-}
-
 /* Its shards; the first one in `collection_out` and `shard_index_out`. */
 static uint32_t shards_on(const kith_meta_state *state, uint32_t number,
     const kith_meta_collection **collection_out, uint32_t *shard_index_out) {
@@ -145,7 +138,7 @@ static uint32_t shards_on(const kith_meta_state *state, uint32_t number,
     for (uint32_t i = 0; i < state->collection_count; i++) {
         const kith_meta_collection *stored = state->collections[i];
         for (uint32_t s = 0; s < stored->collection.shard_count; s++) {
-            if (!shard_is_on(&stored->shards[s], number)) continue;
+            if (!kith_meta_shard_is_on(&stored->shards[s], number)) continue;
             if (count++ > 0) continue;
             *collection_out = stored;
             *shard_index_out = s;

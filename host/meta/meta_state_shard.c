@@ -212,11 +212,8 @@ uint32_t kith_meta_state_failover(kith_meta_state *state) {
 }
 
 static bool shard_waits_for(const kith_meta_state *state, const kith_meta_shard *shard, uint32_t number) {
-    if (shard->replica_count == 0 || !kith_meta_state_node(state, shard->replicas[0])->down) return false;
-    for (uint32_t r = 0; r < shard->replica_count; r++) {
-        if (shard->replicas[r] == number) return shard->in_sync & 1u << r;
-    }
-    return false;
+    return shard->replica_count > 0 && kith_meta_state_node(state, shard->replicas[0])->down &&
+           is_in_sync(shard, number);
 }
 
 static bool any_holder_is_up(const kith_meta_state *state) {

@@ -49,6 +49,13 @@ typedef struct kith_meta_shard {
     uint32_t replicas[KITH_REPLICAS_MAX]; /* [replica_count] numbers of nodes, primary first */
 } kith_meta_shard;
 
+static inline bool kith_meta_shard_is_on(const kith_meta_shard *shard, uint32_t number) {
+    for (uint32_t i = 0; i < shard->replica_count; i++) {
+        if (shard->replicas[i] == number) return true;
+    }
+    return false;
+}
+
 typedef struct kith_meta_collection {
     kith_collection collection;
     kith_meta_shard *shards; /* [collection.shard_count] */

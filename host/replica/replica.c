@@ -418,25 +418,6 @@ bool kith_replica_set_installs(kith_replica_set *set, uint64_t shard_id) {
     return installs;
 }
 
-typedef struct detaching {
-    kith_task task;
-    kith_replica_set *set;
-    uint64_t shard_id;
-} detaching;
-
-static void detach_run(kith_task *task) {
-    detaching *news = (detaching *)task;
-    replica *own = replica_find(news->set, news->shard_id);
-    if (own) replica_let_go(own);
-    kith_free(news);
-}
-
-void kith_replica_set_detach(kith_replica_set *set, uint64_t shard_id) {
-    detaching *news = kith_alloc_zero(sizeof *news);
-    *news = (detaching){.task = {.run = detach_run}, .set = set, .shard_id = shard_id};
-    kith_executor_post(set->owner, &news->task);
-}
-
 /* --- the map --- */
 
 typedef struct map_shard {
@@ -468,13 +449,6 @@ static void nodes_copy(map_news *news, const kith_meta_state *state) {
     }
 }
 
-static bool shard_is_on(const kith_meta_shard *shard, uint32_t number) {
-    for (uint32_t i = 0; i < shard->replica_count; i++) {
-        if (shard->replicas[i] == number) return true;
-    }
-    return false;
-}
-
 static void shard_copy(map_news *news, const kith_meta_collection *collection, uint32_t index) {
     const kith_meta_shard *shard = &collection->shards[index];
     map_shard *copy = &news->shards[news->shard_count++];
@@ -496,7 +470,7 @@ static void shards_copy(map_news *news, const kith_meta_state *state) {
     for (uint32_t i = 0; i < state->collection_count; i++) {
         const kith_meta_collection *collection = state->collections[i];
         for (uint32_t j = 0; collection->shards && j < collection->collection.shard_count; j++) {
-            if (shard_is_on(&collection->shards[j], news->self)) shard_copy(news, collection, j);
+            if (kith_meta_shard_is_on(&collection->shards[j], news->self)) shard_copy(news, collection, j);
         }
     }
     qsort(news->shards, news->shard_count, sizeof *news->shards, shard_compare);

@@ -45,7 +45,6 @@ bool kith_replica_set_installs(kith_replica_set *set, uint64_t shard_id);
 /* What the newest map says of all shards of this node; shards that it has no more are let go (before they are dropped). Any thread, one at a
  * time; copies what it needs. */
 void kith_replica_set_map(kith_replica_set *set, const kith_meta_state *state);
-void kith_replica_set_detach(kith_replica_set *set, uint64_t shard_id);
 
 /* May this replica answer a read, or take a write, and when? One that is about to take over is waited for. Embedded by the asker. */
 typedef struct kith_replica_wait kith_replica_wait;

@@ -52,17 +52,10 @@ typedef struct data_node {
 
 /* --- which shards --- */
 
-static bool shard_is_on(const kith_meta_shard *shard, uint32_t number) {
-    for (uint32_t i = 0; i < shard->replica_count; i++) {
-        if (shard->replicas[i] == number) return true;
-    }
-    return false;
-}
-
 static uint32_t shards_on(const kith_meta_collection *collection, uint32_t number) {
     uint32_t count = 0;
     for (uint32_t i = 0; collection->shards && i < collection->collection.shard_count; i++)
-        count += shard_is_on(&collection->shards[i], number);
+        count += kith_meta_shard_is_on(&collection->shards[i], number);
     return count;
 }
 
@@ -81,7 +74,7 @@ static uint64_t *shards_given(const kith_meta_state *state, uint32_t number, uin
     for (uint32_t i = 0; i < state->collection_count; i++) {
         const kith_meta_collection *collection = state->collections[i];
         for (uint32_t j = 0; collection->shards && j < collection->collection.shard_count; j++) {
-            if (shard_is_on(&collection->shards[j], number))
+            if (kith_meta_shard_is_on(&collection->shards[j], number))
                 shard_ids[at++] = collection->collection.shard_id_first + j;
         }
     }
@@ -127,7 +120,7 @@ static kith_status unopened_health(data_node *own, kith_err *err) {
 static void collection_open(data_node *own, const kith_meta_collection *collection, uint32_t number) {
     for (uint32_t i = 0; collection->shards && i < collection->collection.shard_count; i++) {
         uint64_t shard_id = collection->collection.shard_id_first + i;
-        if (!shard_is_on(&collection->shards[i], number)) continue;
+        if (!kith_meta_shard_is_on(&collection->shards[i], number)) continue;
         if (kith_replica_set_installs(own->replicas, shard_id)) continue;
         kith_err err;
         kith_status status =
