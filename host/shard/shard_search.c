@@ -535,9 +535,10 @@ static void search_end_empty(const shard_batch *batch, shard_view *view) {
 /* Takes `view`. */
 static void view_search(const shard_batch *batch, shard_view *view) {
     kith_shard *shard = batch->shard;
+    kith_executor *executor = shard->node->search;
     bool small = is_small(shard, batch->field_index, batch->query_count, view);
-    search_plan plan = plan_make(batch, view, &shard->schema.fields[batch->field_index],
-        kith_executor_thread_count(shard->node->search), small);
+    search_plan plan = plan_make(
+        batch, view, &shard->schema.fields[batch->field_index], kith_executor_thread_count(executor), small);
     search_run *run = run_create(batch, view, &plan);
     if (!run) {
         kith_err err;
@@ -546,9 +547,10 @@ static void view_search(const shard_batch *batch, shard_view *view) {
         shard_batch_end(batch, view, status, NULL, &err);
         return;
     }
-    /* This thread is the first worker: the run is not freed before it has ended. */
+    /* This thread is the first worker: the run is not freed before it has ended. The shard may be: the first task that is
+     * posted can do all jobs and answer before the next is posted. */
     for (uint32_t i = 1; i < plan.worker_count; i++)
-        kith_executor_post(shard->node->search, &run->workers[i].task);
+        kith_executor_post(executor, &run->workers[i].task);
     worker_do(&run->workers[0]);
 }
 

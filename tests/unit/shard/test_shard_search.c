@@ -144,6 +144,78 @@ static void test_search__small_one_may_end_before_start_returns(void **state) {
     fixture_end(&run);
 }
 
+/* --- a run outlives its shard --- */
+
+/* An executor in front of another: what one of its own threads posts first does not return before `go`. */
+typedef struct slow_executor {
+    kith_executor base;
+    kith_env_ops ops;
+    kith_executor *real;
+    shard_node *node;
+    bool held; /* a post, once */
+    atomic_bool go;
+    _Atomic uint32_t post_count;
+} slow_executor;
+
+static _Thread_local bool is_test_thread;
+
+static void slow_post(kith_executor *base, kith_task *task) {
+    slow_executor *slow = (slow_executor *)base;
+    atomic_fetch_add(&slow->post_count, 1);
+    kith_executor_post(slow->real, task);
+    if (slow->held || is_test_thread) return;
+    slow->held = true;
+    (void)shard_node_wait(slow->node, &slow->go);
+}
+
+static uint32_t slow_thread_count(const kith_executor *base) {
+    return kith_executor_thread_count(((const slow_executor *)base)->real);
+}
+
+static uint32_t slow_queued(const kith_executor *base) {
+    return kith_executor_queued(((const slow_executor *)base)->real);
+}
+
+static void slow_init(slow_executor *slow, shard_node *node) {
+    memset(slow, 0, sizeof *slow);
+    slow->ops = *node->search->ops;
+    slow->ops.executor_post = slow_post;
+    slow->ops.executor_thread_count = slow_thread_count;
+    slow->ops.executor_queued = slow_queued;
+    slow->base.ops = &slow->ops;
+    slow->real = node->search;
+    slow->node = node;
+}
+
+/* Who posts the workers is late: the first of them has answered, and the shard is gone, before the next is posted. */
+static void test_search__shard_may_go_while_workers_are_posted(void **state) {
+    (void)state;
+    fixture run;
+    slow_executor slow, after;
+    shard_node_hits hits;
+    static float queries[300][4];
+    kith_err err;
+    fixture_begin(&run, options_large(SHARD_NODE_SIM_STORE, 3), &schema);
+    fill(&run, 0, 1000);
+    slow_init(&slow, &run.node);
+    slow_init(&after, &run.node);
+    after.held = true;
+    is_test_thread = true;
+    run.node.node.search = &slow.base;
+    assert_int_equal(shard_node_search(&run.node, run.held, 0, &queries[0][0], 300, 5, &hits), KITH_OK);
+    shard_node_hits_fini(&hits);
+    assert_true(slow.held);
+    kith_shard_set_release(run.node.set, run.held);
+    run.held = NULL;
+    assert_ok(shard_node_drop(&run.node, run.shard.id, &err), &err);
+    run.node.node.search = &after.base; /* for whoever still asks the shard */
+    shard_node_signal(&run.node, &slow.go);
+    shard_node_close(&run.node);
+    assert_int_equal(atomic_load(&slow.post_count), 3); /* the run, and two workers beside the first */
+    assert_int_equal(atomic_load(&after.post_count), 0);
+    fixture_end(&run);
+}
+
 /* --- memory --- */
 
 /* The pool has a slot a thread: blocks of the largest searches in it would be memory that never comes back. */
@@ -366,6 +438,7 @@ int main(void) {
         cmocka_unit_test(test_search__every_shape_equals_the_oracle),
         cmocka_unit_test(test_search__past_deadline_or_cancelled_ends),
         cmocka_unit_test(test_search__small_one_may_end_before_start_returns),
+        cmocka_unit_test(test_search__shard_may_go_while_workers_are_posted),
         cmocka_unit_test(test_search__blocks_of_huge_searches_do_not_stay),
         cmocka_unit_test(test_search__held_ids_outlive_the_segment_they_are_in),
         cmocka_unit_test(test_search__many_at_once_do_not_wait_for_each_other),
