@@ -73,16 +73,21 @@ cpu_bound cpu_bound_of(
     return bound;
 }
 
+/* Filters read whole vectors. */
+static uint32_t lanes_used(const cpu_tile *tile) {
+    return (tile->row_count + CPU_LANES_MAX - 1) / CPU_LANES_MAX * CPU_LANES_MAX;
+}
+
 static void tile_reach_ip(cpu_tile *tile) {
     /* The largest |x| that rounds to this norm: t for norms that underflowed, 2^-20 for every rounding here.
      */
-    for (int i = 0; i < CPU_TILE_ROWS_MAX; i++) {
+    for (uint32_t i = 0; i < lanes_used(tile); i++) {
         tile->reach[i] = sqrtf(tile->norms[i] + (float)smallest_step) * (1 + 0x1p-20f);
     }
 }
 
 static void tile_reach_cosine(cpu_tile *tile) {
-    for (int i = 0; i < CPU_TILE_ROWS_MAX; i++) {
+    for (uint32_t i = 0; i < lanes_used(tile); i++) {
         float norm = tile->norms[i];
         bool safe = norm >= (float)cosine_norm_least && norm <= (float)cosine_norm_most;
         tile->scale[i] = 1 / sqrtf(norm);

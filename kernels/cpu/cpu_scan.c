@@ -106,7 +106,10 @@ static cpu_scan *scan_place(
     const cpu_leaves *leaves, const kith_top_k_job *job, void *scratch, kith_top_k_stats *stats) {
     const kith_rows *rows = job->rows;
     cpu_scan *scan = scratch;
-    memset(scan, 0, sizeof *scan); /* stale lanes of tile and sums are computed with: they must be floats */
+    /* Stale lanes of norms and sums are computed with: they must be floats. Nothing else is read before it is
+     * written, and the whole is 24 KiB, more than a job of one point looks at. */
+    memset(scan->tile.norms, 0, sizeof scan->tile.norms);
+    memset(scan->sums, 0, size_min(job->query_count, leaves->query_block) * sizeof scan->sums[0]);
     scan->leaves = leaves;
     scan->job = job;
     scan->stats = stats;
@@ -118,7 +121,7 @@ static cpu_scan *scan_place(
                               ? CPU_TILE_ROWS_MAX
                               : tile_rows_most(rows->dim, job->query_count < leaves->query_block);
     char *at = (char *)scan + align_up(sizeof *scan, 64);
-    if (!in_place) scan->widened = (float *)(void *)at;
+    scan->widened = in_place ? NULL : (float *)(void *)at;
     at += TILE_BYTES_BATCH + CPU_ROW_BLOCK * row_bytes_padded(rows->dim);
     scan->queries = (float *)(void *)at;
     at += scan->group_queries_max * row_bytes_padded(rows->dim);
