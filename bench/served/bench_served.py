@@ -142,10 +142,10 @@ def measure(server, options, folder, result):
     query.write_bytes(struct.pack("<I4f", 4, 1, 2, 3, 4))
     server.kith("load", "one", one)
     result["one_point"] = {}
-    for connections in (1, 64):
+    for connections, in_flight in ((1, 1), (64, 1), (16, 16)):
         report = server.kith("bench", "one", "--queries", query, "--k", 1, "--seconds", options.seconds, "--connections",
-                             connections)[0]
-        result["one_point"][str(connections)] = report
+                             connections, "--in-flight", in_flight)[0]
+        result["one_point"][f"{connections}x{in_flight}"] = report
 
     for how, number in (("restart_s", signal.SIGTERM), ("restart_after_kill_s", signal.SIGKILL)):
         server.end(number)
@@ -169,8 +169,9 @@ def table(result):
                      f"p50 {latency['p50']:.2f} p99 {latency['p99']:.2f} p99.9 {latency['p99.9']:.2f} ms{recall}"))
     report = result["search_batch_64"]
     rows.append(("search, 64 queries a call", f"{report['qps']:,.0f} queries/s", f"p50 {report['latency_ms']['p50']:.2f} ms"))
-    for connections, report in result["one_point"].items():
-        rows.append((f"one point, {connections} connection(s)", f"{report['requests_per_second']:,.0f} calls/s",
+    for load, report in result["one_point"].items():
+        connections, in_flight = load.split("x")
+        rows.append((f"one point, {connections} connection(s), {in_flight} in flight on each", f"{report['requests_per_second']:,.0f} calls/s",
                      f"p50 {report['latency_ms']['p50']:.3f} p99 {report['latency_ms']['p99']:.3f} ms"))
     rows.append(("memory after sealing", f"{(memory['anonymous'] + memory['mapped']) / mib:,.0f} MiB",
                  f"anonymous {memory['anonymous'] / mib:,.0f} + mapped {memory['mapped'] / mib:,.0f}; "

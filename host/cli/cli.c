@@ -107,6 +107,7 @@ static const kith_cli_option bench_options[] = {
     {"--field", "NAME", "vector field (default: the default field)"},
     {"--exact", NULL, "exact search, whatever the index"},
     {"--connections", "N", "connections, each its own TCP connection (default 1)"},
+    {"--in-flight", "N", "requests unanswered at a time on each connection (default 1; not with --rate)"},
     {"--batch", "B", "queries in one request (default 1)"},
     {"--seconds", "S", "how long (default 10)"},
     {"--requests", "R", "stop after this many requests instead"},

@@ -1,7 +1,7 @@
 /* bench: every connection is a channel of its own, and one thread drives them all over one completion queue,
  * so 64 of them cost what their requests cost. Requests are encoded before the clock starts.
  *
- * Closed loop: a connection's next request leaves when its last is answered. Open loop: request i is due at
+ * Closed loop: a request leaves when one of the same connection is answered, so that --in-flight of them are unanswered on each. Open loop: request i is due at
  * start + i * interval, whatever the server does, and its latency counts from then; when more than
  * IN_FLIGHT_MAX are unanswered it leaves late, and is still counted from when it was due. */
 #include <math.h>
@@ -42,7 +42,7 @@ struct bench_run {
     kith_cli_queries queries;
     kith_cli_recall recall;
     kith_cli_histogram latency_ns;
-    uint32_t k, connections;
+    uint32_t k, connections, in_flight; /* in_flight: on each connection, closed loop */
     uint64_t batch, requests_max;
     double seconds, rate, tie_tolerance;
 
@@ -69,10 +69,11 @@ static uint64_t now_ns(bench_run *run) {
 
 static int set_options(bench_run *run) {
     const kith_cli_args *args = &run->cli->args;
-    uint64_t k, connections;
+    uint64_t k, connections, in_flight;
     double rate;
     if (!kith_cli_args_u64(args, "--k", 10, 1, KITH_K_MAX, &k) ||
         !kith_cli_args_u64(args, "--connections", 1, 1, CONNECTIONS_MAX, &connections) ||
+        !kith_cli_args_u64(args, "--in-flight", 1, 1, IN_FLIGHT_MAX / connections, &in_flight) ||
         !kith_cli_args_u64(args, "--batch", 1, 1, KITH_QUERIES_MAX, &run->batch) ||
         !kith_cli_args_u64(args, "--requests", UINT64_MAX, 1, UINT64_MAX, &run->requests_max) ||
         !kith_cli_args_f64(args, "--seconds", 10, 0.001, 86400, &run->seconds) ||
@@ -81,9 +82,12 @@ static int set_options(bench_run *run) {
         return KITH_CLI_USAGE;
     if (kith_cli_args_has(args, "--requests") && kith_cli_args_has(args, "--seconds"))
         return kith_cli_fail(KITH_CLI_USAGE, "--seconds and --requests: give one of them");
+    if (kith_cli_args_has(args, "--in-flight") && rate > 0)
+        return kith_cli_fail(KITH_CLI_USAGE, "--in-flight and --rate: give one of them");
     if (kith_cli_args_has(args, "--requests")) run->seconds = 86400;
     run->k = (uint32_t)k;
     run->connections = (uint32_t)connections;
+    run->in_flight = (uint32_t)in_flight;
     run->rate = rate / (double)run->batch; /* requests a second */
     return KITH_CLI_OK;
 }
@@ -123,7 +127,7 @@ static int prepare(bench_run *run) {
     status = kith_cli_recall_init(run->cli, &run->queries, run->k, &run->recall);
     if (status != KITH_CLI_OK) return status;
     encode_requests(run);
-    run->call_count = run->rate > 0 ? IN_FLIGHT_MAX : run->connections;
+    run->call_count = run->rate > 0 ? IN_FLIGHT_MAX : run->connections * run->in_flight;
     run->calls = kith_alloc_array(run->call_count, sizeof *run->calls);
     for (uint32_t i = 0; i < run->call_count; i++) {
         run->calls[i] =
@@ -208,7 +212,7 @@ static void on_reply(void *ctx, const kith_grpc_reply *reply) {
 }
 
 static void run_closed(bench_run *run) {
-    for (uint32_t i = 0; i < run->connections && may_start(run, now_ns(run)); i++)
+    while (may_start(run, now_ns(run)))
         start_call(run, now_ns(run));
     while (run->done < run->started)
         kith_grpc_client_poll(run->cli->client, POLL_NS);
@@ -286,6 +290,7 @@ static void append_json_report(bench_run *run, const bench_report *report) {
     kith_buf_append_text(out, "{");
     kith_cli_json_text(out, "mode", run->rate > 0 ? "open" : "closed");
     kith_cli_json_u64(out, "connections", run->connections);
+    if (run->rate <= 0) kith_cli_json_u64(out, "in_flight", run->in_flight);
     kith_cli_json_u64(out, "batch", run->batch);
     kith_cli_json_u64(out, "k", run->k);
     if (run->rate > 0) kith_cli_json_f64(out, "rate", run->rate * (double)run->batch);
@@ -311,9 +316,11 @@ static void append_json_report(bench_run *run, const bench_report *report) {
 
 static void append_plain_report(bench_run *run, const bench_report *report) {
     kith_buf *out = &run->cli->out;
-    kith_buf_append_format(out, "%s loop, %u connection%s, %llu quer%s a request, k %u\n",
-        run->rate > 0 ? "open" : "closed", run->connections, run->connections == 1 ? "" : "s",
-        (unsigned long long)run->batch, run->batch == 1 ? "y" : "ies", run->k);
+    kith_buf_append_format(out, "%s loop, %u connection%s, ", run->rate > 0 ? "open" : "closed",
+        run->connections, run->connections == 1 ? "" : "s");
+    if (run->in_flight > 1) kith_buf_append_format(out, "%u requests in flight on each, ", run->in_flight);
+    kith_buf_append_format(out, "%llu quer%s a request, k %u\n", (unsigned long long)run->batch,
+        run->batch == 1 ? "y" : "ies", run->k);
     kith_buf_append_format(out, "queries/s  ");
     kith_cli_append_grouped(out, (uint64_t)(report->queries_per_second + 0.5));
     kith_buf_append_text(out, "  (");

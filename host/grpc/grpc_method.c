@@ -3,9 +3,10 @@
 #include "host/grpc/grpc_internal.h"
 
 /* How many calls of a method wait for clients: enough that a burst finds one armed while this thread is busy
- * (gRPC keeps those that do not, at the cost of a lock). Each is a few KB. */
-#define ARMED_HOT  64u
-#define ARMED_COLD 8u
+ * (gRPC keeps those that do not, at the cost of a lock). Each is a few KB, and Debian 12's gRPC, which asserts that it knows
+ * each tag, looks through all of them twice a call. */
+#define ARMED_HOT  16u
+#define ARMED_COLD 1u
 
 #define COLLECTIONS "/kith.v1.Collections/"
 #define POINTS      "/kith.v1.Points/"

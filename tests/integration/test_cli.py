@@ -382,6 +382,17 @@ def test_bench_closed_loop(kith, benched):
         assert report["qps"] > 0
 
 
+def test_bench_keeps_requests_in_flight(kith, benched):
+    report = json.loads(kith("bench", "benched", "--queries", benched["queries"], "--k", 10, "--groundtruth",
+                             benched["truth"], "--id-start", 1000, "--connections", 2, "--in-flight", 8, "--requests",
+                             900, "--json").stdout)
+    assert report["in_flight"] == 8 and report["requests"] == 900 and report["errors"] == 0 and report["recall"] == 1.0
+    latency, seconds = report["latency_ms"], report["seconds"]
+    assert 12 < latency["mean"] / 1e3 * 900 / seconds < 16.1  # Little's law: calls unanswered, on average
+    refused = kith("bench", "benched", "--queries", benched["queries"], "--in-flight", 8, "--rate", 100, expect=2)
+    assert "--in-flight" in refused.stderr and "--rate" in refused.stderr
+
+
 def test_bench_batches_and_seconds(kith, benched):
     report = json.loads(kith("bench", "benched", "--queries", benched["queries"], "--k", 5, "--batch", 64, "--seconds",
                              0.5, "--groundtruth", benched["truth"], "--id-start", 1000, "--json").stdout)
