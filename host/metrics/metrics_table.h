@@ -67,6 +67,22 @@
         "Copies of the shards that this node leads which are not in sync.")                                  \
     X(REPLICA_DIFFERENCES, "kith_replica_differences_total", COUNTER, "",                                    \
         "Slots in which copies of a shard were found to differ; always 0 if all is well.")                   \
+    X(TRANSPORT_MESSAGES, "kith_transport_messages_total", COUNTER, "direction",                             \
+        "Messages between nodes: sent, received.")                                                           \
+    X(TRANSPORT_BYTES, "kith_transport_bytes_total", COUNTER, "direction",                                   \
+        "Bytes of their bodies: sent, received.")                                                            \
+    X(TRANSPORT_CONNECTS, "kith_transport_connects_total", COUNTER, "",                                      \
+        "Connections between this node and others that were made.")                                          \
+    X(TRANSPORT_LOSSES, "kith_transport_losses_total", COUNTER, "",                                          \
+        "Those that ended without a goodbye: the peer died, or the network between.")                        \
+    X(TRANSPORT_FAILED_HELLOS, "kith_transport_failed_hellos_total", COUNTER, "",                            \
+        "Peers that were refused (no credentials, another cluster or protocol) or that gave up before they " \
+        "were let in.")                                                                                      \
+    X(TRANSPORT_BUSY, "kith_transport_busy_total", COUNTER, "",                                              \
+        "Calls and requests refused because too many bytes or calls were under way.")                        \
+    X(TRANSPORT_CONNECTIONS, "kith_transport_connections", GAUGE, "",                                        \
+        "Connections now, in both directions.")                                                              \
+    X(TRANSPORT_CALLS, "kith_transport_calls", GAUGE, "", "Calls to other nodes that wait for an answer.")   \
     X(DISK_FREE_BYTES, "kith_disk_free_bytes", GAUGE, "", "Bytes still free on the disk of data_dir.")       \
     X(MEMORY_RESIDENT_BYTES, "kith_memory_resident_bytes", GAUGE, "",                                        \
         "Physical memory of this process, mapped files included.")                                           \

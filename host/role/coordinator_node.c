@@ -246,8 +246,9 @@ static kith_status node_start(coordinator_node *own, kith_err *err) {
             .leave = kith_meta_log_raft_leave,
             .transfer = kith_meta_log_raft_transfer},
     });
-    kith_role_metrics_start(own->measure,
-        &(kith_role_metrics_sources){.executor = own->meta_executor, .dir = own->config.data_dir});
+    kith_role_metrics_start(own->measure, &(kith_role_metrics_sources){.executor = own->meta_executor,
+                                              .dir = own->config.data_dir,
+                                              .transport = own->cluster.transport});
     kith_http_server_options http = {
         .ready = ready,
         .ctx = own,

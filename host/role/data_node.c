@@ -369,6 +369,7 @@ static kith_status node_start(data_node *own, kith_err *err) {
                                               .compute = &own->compute,
                                               .replicas = own->replicas,
                                               .meta = kith_meta_client_meta(own->cluster.client),
+                                              .transport = own->cluster.transport,
                                           });
     kith_http_server_options http = {
         .ready = health,

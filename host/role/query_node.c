@@ -67,8 +67,9 @@ static kith_status node_start(query_node *own, kith_err *err) {
         .wrote = api_wrote,
         .ctx = own,
     });
-    kith_role_metrics_start(own->measure,
-        &(kith_role_metrics_sources){.executor = own->meta_executor, .dir = own->config.data_dir});
+    kith_role_metrics_start(own->measure, &(kith_role_metrics_sources){.executor = own->meta_executor,
+                                              .dir = own->config.data_dir,
+                                              .transport = own->cluster.transport});
     status = kith_role_servers_start(own->env, &own->config, own->api, own->metrics, &own->servers, err);
     if (status != KITH_OK) return status;
     kith_service_ports ports = kith_role_servers_ports(&own->servers);

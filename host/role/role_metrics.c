@@ -6,6 +6,7 @@
 
 #include "host/base/alloc.h"
 #include "host/role/role_latch.h"
+#include "transport/ucx/transport_ucx.h"
 
 #define TICK_NS 1000000000ULL
 
@@ -27,7 +28,8 @@ struct kith_role_metrics {
     struct {
         uint64_t rows_scanned, rows_coded, code_survivors, rows_rescored, wide_scans, search_batches,
             search_batched, read_slices, seals, merges;
-    } carried; /* of the shards' counters: what the series have already */
+    } carried;                            /* of the shards' counters: what the series have already */
+    kith_transport_ucx_stats transported; /* the same of the transport's */
 };
 
 static kith_series *plain(kith_role_metrics *own, kith_metric_id id) {
@@ -88,11 +90,14 @@ void kith_role_metrics_dropped(kith_role_metrics *own, const kith_collection *co
 
 /* --- once a second --- */
 
-/* Adds what `counter` has gained since the last time. */
-static void carry(kith_series *series, _Atomic uint64_t *counter, uint64_t *carried) {
-    uint64_t now = atomic_load_explicit(counter, memory_order_relaxed);
+/* Adds what a counter has gained since the last time. */
+static void carry_value(kith_series *series, uint64_t now, uint64_t *carried) {
     if (now != *carried) kith_series_add(series, now - *carried);
     *carried = now;
+}
+
+static void carry(kith_series *series, _Atomic uint64_t *counter, uint64_t *carried) {
+    carry_value(series, atomic_load_explicit(counter, memory_order_relaxed), carried);
 }
 
 static void counters_carry(kith_role_metrics *own) {
@@ -180,12 +185,35 @@ static void replicas_measure(kith_role_metrics *own) {
     kith_series_set(plain(own, KITH_METRIC_ID_REPLICAS_OUT_OF_SYNC), lag.out_of_sync);
 }
 
+static void transport_measure(kith_role_metrics *own) {
+    kith_metrics *metrics = own->metrics;
+    kith_transport_ucx_stats now, *carried = &own->transported;
+    kith_transport_ucx_stats_get(own->sources.transport, &now);
+    carry_value(kith_metrics_series(metrics, KITH_METRIC_ID_TRANSPORT_MESSAGES, "sent"), now.sent_messages,
+        &carried->sent_messages);
+    carry_value(kith_metrics_series(metrics, KITH_METRIC_ID_TRANSPORT_MESSAGES, "received"),
+        now.received_messages, &carried->received_messages);
+    carry_value(kith_metrics_series(metrics, KITH_METRIC_ID_TRANSPORT_BYTES, "sent"), now.sent_bytes,
+        &carried->sent_bytes);
+    carry_value(kith_metrics_series(metrics, KITH_METRIC_ID_TRANSPORT_BYTES, "received"), now.received_bytes,
+        &carried->received_bytes);
+    carry_value(plain(own, KITH_METRIC_ID_TRANSPORT_CONNECTS), now.connects, &carried->connects);
+    carry_value(
+        plain(own, KITH_METRIC_ID_TRANSPORT_LOSSES), now.connection_losses, &carried->connection_losses);
+    carry_value(
+        plain(own, KITH_METRIC_ID_TRANSPORT_FAILED_HELLOS), now.failed_hellos, &carried->failed_hellos);
+    carry_value(plain(own, KITH_METRIC_ID_TRANSPORT_BUSY), now.busy_replies, &carried->busy_replies);
+    kith_series_set(plain(own, KITH_METRIC_ID_TRANSPORT_CONNECTIONS), (double)now.connections);
+    kith_series_set(plain(own, KITH_METRIC_ID_TRANSPORT_CALLS), (double)now.calls);
+}
+
 static void tick(kith_task *task) {
     kith_role_metrics *own = (kith_role_metrics *)(void *)((char *)task - offsetof(kith_role_metrics, timer));
     node_measure(own);
     if (own->sources.compute) kith_role_compute_measure(own->sources.compute, own->metrics);
     if (own->sources.data) data_measure(own);
     if (own->sources.replicas) replicas_measure(own);
+    if (own->sources.transport) transport_measure(own);
     if (own->stopped) return;
     own->timer.due_ns = kith_env_now_ns(own->env) + TICK_NS;
     kith_timer_start(&own->timer);

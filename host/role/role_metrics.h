@@ -12,6 +12,7 @@
 #include "host/replica/replica.h"
 #include "host/role/data.h"
 #include "host/role/role_compute.h"
+#include "transport/transport.h"
 
 typedef struct kith_role_metrics kith_role_metrics;
 
@@ -23,7 +24,8 @@ typedef struct kith_role_metrics_sources {
     kith_role_data *data;
     kith_role_compute *compute;
     kith_replica_set *replicas;
-    kith_meta *meta; /* whose collections are measured on `data` */
+    kith_meta *meta;                 /* whose collections are measured on `data` */
+    const kith_transport *transport; /* between nodes: UCX */
 } kith_role_metrics_sources;
 
 /* Begins the ticks. */

@@ -149,12 +149,18 @@ def test_nothing_acknowledged_is_lost_with_a_killed_node(loaded):
 
     for _ in range(20):
         write(30)
+    query = made.query[0]
+    lost = query.metric("kith_transport_losses_total")
+    assert query.metric("kith_transport_connections") > 0
+    for direction in ("messages", "bytes"):
+        until(lambda: query.metric(f"kith_transport_{direction}_total") > 0, 5, "what nodes say is counted")
     victim.kill()
     missing = client.search_raw("w", np.zeros((1, 8)), 1).coverage.missing
     assert missing and all(one.node == victim.name for one in missing)
     with pytest.raises(grpc.RpcError) as caught:
         write(2)
     assert caught.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+    until(lambda: query.metric("kith_transport_losses_total") > lost, 5, "the lost connection is counted")
     victim.start()
     for _ in range(20):
         write(30)
@@ -184,5 +190,6 @@ def test_a_full_queue_refuses_at_once(cluster):
         print(f"{len(refused)} of {len(answers)} refused, the slowest after {max(refused, default=0):.3f} s; all within "
               f"{max(seconds for _, seconds in answers):.2f} s")
         assert len(refused) >= 32 - 16
+        until(lambda: made.query[0].metric("kith_transport_busy_total") >= len(refused), 5, "the refused are counted")
         assert max(refused) < SETTLED_SECONDS
         until(lambda: client.search_raw("c", queries, K).coverage.shards_answered == SHARDS, 10, "all is back")

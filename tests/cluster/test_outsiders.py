@@ -54,6 +54,7 @@ def outsiders_keys(kind, folder):
 @pytest.mark.parametrize("role", ["data", "query", "coordinator"])
 def test_an_outsider_is_kept_out(guarded, request, bin_dir, folder, role, kind):
     before = {node.name: len(node.log().splitlines()) for node in guarded.nodes}
+    refused = guarded.coordinators[0].metric("kith_transport_failed_hellos_total")
     stranger = Cluster(bin_dir, folder, coordinators=0, data=0, query=0)
     request.addfinalizer(stranger.end)
     node = stranger.add(role, f"stranger-{role}", **outsiders_keys(kind, folder))
@@ -66,6 +67,7 @@ def test_an_outsider_is_kept_out(guarded, request, bin_dir, folder, role, kind):
         return [line for line in of.log().splitlines()[before[of.name]:] if refusal.search(line)]
     until(lambda: lines(coordinator), 10, "the coordinator says that it refused")
     until(lambda: "transport_peer_lost" in node.log(), 10, "and the outsider why")
+    until(lambda: coordinator.metric("kith_transport_failed_hellos_total") > refused, 5, "and counts it")
     print(lines(coordinator)[0])
     print(next(line for line in node.log().splitlines() if "transport_peer_lost" in line))
     assert node.http("/readyz")[0] == 503

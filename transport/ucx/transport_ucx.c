@@ -202,7 +202,7 @@ void kith_transport_ucx_stats_get(const kith_transport *base, kith_transport_ucx
         .received_bytes = read_counter(&counters->received_bytes),
         .connects = read_counter(&counters->connects),
         .connection_losses = read_counter(&counters->connection_losses),
-        .refused_hellos = read_counter(&counters->refused_hellos),
+        .failed_hellos = read_counter(&counters->failed_hellos),
         .busy_replies = read_counter(&counters->busy_replies),
         .connections = read_counter(&counters->connections),
         .calls = read_counter(&counters->calls),

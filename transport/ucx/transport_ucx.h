@@ -75,7 +75,7 @@ typedef struct kith_transport_ucx_stats {
     uint64_t received_bytes;
     uint64_t connects;          /* connections made, after their hello */
     uint64_t connection_losses; /* connections that ended without a goodbye */
-    uint64_t refused_hellos;    /* of peers without credentials, of another cluster, of no known protocol */
+    uint64_t failed_hellos;     /* of peers that were refused (credentials, cluster, protocol) or gave up */
     uint64_t busy_replies;      /* calls and requests over a bound */
     uint64_t connections;       /* now, in both directions */
     uint64_t calls;             /* in flight now */

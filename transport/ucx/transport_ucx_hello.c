@@ -130,7 +130,7 @@ static void refuse(ucx_link *link, const kith_err *err) {
     ucx_transport *transport = link->transport;
     kith_log_warn(
         "transport_hello_refused", kith_kv_text("from", link->name), kith_kv_text("reason", err->text));
-    ucx_count(&transport->counters.refused_hellos, 1);
+    ucx_count(&transport->counters.failed_hellos, 1);
     ucx_send *send = ucx_send_take(transport, 0);
     memcpy(send->text, err->text, strlen(err->text) + 1);
     send->frame = (kith_am_frame){

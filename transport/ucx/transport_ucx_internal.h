@@ -201,7 +201,7 @@ typedef struct ucx_slot {
 
 typedef struct ucx_counters {
     _Atomic(uint64_t) sent_messages, sent_bytes, received_messages, received_bytes;
-    _Atomic(uint64_t) connects, connection_losses, refused_hellos, busy_replies, connections, calls;
+    _Atomic(uint64_t) connects, connection_losses, failed_hellos, busy_replies, connections, calls;
 } ucx_counters;
 
 struct ucx_transport {

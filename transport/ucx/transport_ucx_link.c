@@ -487,9 +487,11 @@ static void link_cut(ucx_link *link) {
     bool is_failure = !link->is_leaving && link->doom.status != KITH_CLOSED;
     link->state = UCX_LINK_CLOSING;
     count_gone(link, before);
-    if (link->is_accepted && before == UCX_LINK_HELLO && !link->is_refused)
+    if (link->is_accepted && before == UCX_LINK_HELLO && !link->is_refused) {
         kith_log_warn("transport_hello_failed", kith_kv_text("from", link->name),
             kith_kv_text("reason", link->doom.text));
+        ucx_count(&link->transport->counters.failed_hellos, 1);
+    }
     kith_map_remove(link->transport->links_by_ep, &link->ep, sizeof link->ep);
     ucx_serve_link_gone(link);
     if (link->peer) ucx_peer_lost(link->peer, &link->doom, is_failure);

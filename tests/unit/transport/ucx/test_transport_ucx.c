@@ -256,7 +256,7 @@ static void test_transport_ucx__another_cluster_is_refused_by_name(void **state)
     assert_int_equal(own.status, KITH_UNAVAILABLE);
     assert_non_null(strstr(own.text, "cluster 'theirs', not 'test'"));
     kith_transport_ucx_stats_get(fixture->server, &stats);
-    assert_int_equal(stats.refused_hellos, 1);
+    assert_int_equal(stats.failed_hellos, 1);
     assert_int_equal(stats.connections, 0);
     assert_int_equal(fixture->handled, 0);
 }
