@@ -123,14 +123,24 @@ static void gate_applied(void *ctx, uint64_t sequence) {
     own->applied = sequence;
     replica_show(own);
     replica_waits_applied(own);
+    replica_held_look(own);
+}
+
+static void gate_relieved(void *ctx) {
+    replica_held_look(ctx);
+}
+
+void replica_fail(replica *own) {
+    own->is_broken = true;
+    kith_replica_step_failed(own->step, replica_now_ns(own->set));
+    replica_after_event(own);
 }
 
 static void gate_failed(void *ctx) {
     replica *own = ctx;
     if (!own->step) return;
     kith_log_error("replica_failed", kith_kv_u64("shard", own->shard_id));
-    kith_replica_step_failed(own->step, replica_now_ns(own->set));
-    replica_after_event(own);
+    replica_fail(own);
 }
 
 static const kith_shard_gate gate_of_replica = {
@@ -139,6 +149,7 @@ static const kith_shard_gate gate_of_replica = {
     .durable = gate_durable,
     .applied = gate_applied,
     .failed = gate_failed,
+    .relieved = gate_relieved,
 };
 
 /* --- actions --- */
@@ -240,6 +251,7 @@ void replica_after_event(replica *own) {
     actions_run(own);
     replica_show(own);
     replica_waits_look(own);
+    replica_leave_look(own);
     own->due_ns = kith_replica_step_due_ns(own->step);
     replica_timer_want(set, own->due_ns);
 }
@@ -258,6 +270,7 @@ static void replica_tick(replica *own, uint64_t now_ns) {
     if (own->let_go) return;
     if (own->waits_due_ns <= now_ns) replica_waits_tick(own, now_ns);
     if (!own->step) return;
+    if (own->held_due_ns <= now_ns) replica_held_tick(own, now_ns);
     if (own->due_ns <= now_ns) {
         kith_replica_step_tick(own->step, now_ns);
         replica_after_event(own);
@@ -269,6 +282,8 @@ static uint64_t replica_due_ns(const replica *own) {
     uint64_t due_ns = own->waits_due_ns;
     if (own->let_go || !own->step) return due_ns;
     if (own->due_ns < due_ns) due_ns = own->due_ns;
+    if (own->held_due_ns < due_ns) due_ns = own->held_due_ns;
+    if (own->leave_due_ns < due_ns) due_ns = own->leave_due_ns;
     if (own->compare_due_ns < due_ns) due_ns = own->compare_due_ns;
     return due_ns;
 }
@@ -283,6 +298,7 @@ static void tick(kith_task *task) {
     for (replica *own = set->replicas; own; own = own->next)
         replica_tick(own, now_ns);
     replica_propose_tick(set, now_ns);
+    replica_leave_tick(set, now_ns);
     replica_hand_over_tick(set, now_ns);
     for (replica *own = set->replicas; own; own = own->next) {
         uint64_t own_ns = replica_due_ns(own);
@@ -334,6 +350,7 @@ static void step_create(replica *own) {
     kith_free(epochs);
     if (kith_shard_health(own->shard, &err) == KITH_OK) return;
     kith_log_error("replica_failed", kith_kv_u64("shard", own->shard_id), kith_kv_text("reason", err.text));
+    own->is_broken = true;
     kith_replica_step_failed(own->step, replica_now_ns(set));
 }
 
@@ -388,7 +405,8 @@ static replica *replica_create(kith_replica_set *set, uint64_t shard_id) {
     own->shard_id = shard_id;
     own->gate = gate_of_replica;
     own->gate.ctx = own;
-    own->due_ns = own->waits_due_ns = own->compare_due_ns = UINT64_MAX;
+    own->due_ns = own->waits_due_ns = own->compare_due_ns = own->held_due_ns = UINT64_MAX;
+    own->leave_due_ns = UINT64_MAX;
     return own;
 }
 

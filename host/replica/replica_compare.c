@@ -161,8 +161,7 @@ static bool primary_is_wrong(const replica_compare *compare) {
 static void primary_fails(replica *own) {
     kith_log_error("replica_differs", kith_kv_u64("shard", own->shard_id),
         kith_kv_u64("node", own->set->self), kith_kv_text("reason", "all others have the same"));
-    kith_replica_step_failed(own->step, replica_now_ns(own->set));
-    replica_after_event(own);
+    replica_fail(own);
 }
 
 static void count_differences(const replica_compare *compare, uint64_t count) {
@@ -392,8 +391,7 @@ static void told_differs(replica *own, kith_transport_request *request) {
     kith_transport_reply(request, own->set->options.transport, KITH_OK, NULL, 0, NULL);
     if (own->install) return;
     kith_log_error("replica_is_different", kith_kv_u64("shard", own->shard_id));
-    kith_replica_step_failed(own->step, replica_now_ns(own->set));
-    replica_after_event(own);
+    replica_fail(own);
 }
 
 static kith_status may_be_asked(

@@ -51,11 +51,21 @@ struct replica {
     bool let_go, is_acting;
     uint32_t uses; /* of what is under way and comes back to it */
     uint64_t applied, due_ns;
-    replica_sending *sendings; /* under way, to be cancelled */
-    replica_receipt *receipts; /* not answered yet */
+    replica_sending *sendings;   /* under way, to be cancelled */
+    replica_receipt *receipts;   /* not answered yet */
+    replica_receipt *held_first; /* that wait for room in the shard, in the order of the log */
+    replica_receipt *lapsed;     /* those whose turn did not come; refused at lapsed_until_ns */
+    uint64_t lapsed_until_ns;
+    uint32_t held_count;
+    uint64_t held_due_ns; /* when to look at them; UINT64_MAX: there are none */
+    uint64_t roomy_ns;    /* when it last took entries */
+    bool full_told;
     kith_replica_wait *waits;
     uint64_t waits_due_ns;
     bool is_queued;             /* for a proposal, of `wanted` */
+    bool is_broken;             /* it may lack what it acknowledged, until it was installed anew */
+    bool is_leaving;            /* the change that takes it out of those in sync is under way */
+    uint64_t leave_due_ns;      /* when to ask for that; UINT64_MAX: not at all */
     uint64_t alone_epoch;       /* that a change which goes alone makes; 0: none is under way */
     uint64_t handed_over_epoch; /* the last that was to be handed over */
     replica *queue_next;
@@ -149,6 +159,8 @@ void replica_use(kith_replica_set *set, replica *own);
 void replica_unuse(kith_replica_set *set, replica *own);
 /* The set's timer fires at `due_ns` at the latest. */
 void replica_timer_want(kith_replica_set *set, uint64_t due_ns);
+/* It may lack what it acknowledged. */
+void replica_fail(replica *own);
 /* Shows what any thread may see. */
 void replica_show(replica *own);
 /* Tells the step machine the newest configuration. */
@@ -166,6 +178,9 @@ void replica_receipt_append(replica *own, const kith_replica_action *action);
 void replica_receipt_answer(replica *own, const kith_replica_action *action);
 /* Those that wait are told to come again. */
 void replica_receipts_refuse(replica *own);
+/* The shard may have room again. */
+void replica_held_look(replica *own);
+void replica_held_tick(replica *own, uint64_t now_ns);
 
 /* --- replica_propose.c --- */
 
@@ -173,6 +188,10 @@ void replica_propose(replica *own, const kith_replica_config *wanted);
 void replica_propose_tick(kith_replica_set *set, uint64_t now_ns);
 uint64_t replica_propose_due_ns(const kith_replica_set *set);
 void replica_propose_forget(replica *own);
+/* One that is broken and in sync says so, unless it leads, which is the step machine's business. */
+void replica_leave_look(replica *own);
+/* Asks for all that are due. */
+void replica_leave_tick(kith_replica_set *set, uint64_t now_ns);
 void replica_pull_map(kith_replica_set *set);
 
 /* --- replica_wait.c --- */

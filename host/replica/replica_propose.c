@@ -2,7 +2,11 @@
  *
  * A command carries the changes of many shards. Its answer says only that some of them took place, so a change whose asker must
  * know that it was its very own goes alone: that of a process which leads in an epoch that it found, and changes nothing but
- * the epoch (replica_step.h, rule 3). */
+ * the epoch (replica_step.h, rule 3).
+ *
+ * A follower that is broken takes itself out of those in sync: its primary would after some silence, but when the primary goes first, the coordinators
+ * would make one primary that cannot serve. That is a change as when they take a member away: nobody who leads or is about to
+ * counts less than before. The step machine is not asked, for it proposes only where it leads. */
 #include <string.h>
 
 #include "host/base/alloc.h"
@@ -13,6 +17,7 @@
 #define DEADLINE_NS           (3000 * MS_NS)
 #define BACKOFF_NS_MIN        (50 * MS_NS)
 #define BACKOFF_NS_MAX        (1000 * MS_NS)
+#define LEAVE_AGAIN_NS        (500 * MS_NS)
 #define PULL_DEADLINE_NS      (2000 * MS_NS)
 #define PULL_NS               (50 * MS_NS)
 
@@ -24,6 +29,7 @@ struct replica_change {
     replica **replicas;                    /* [count] */
     kith_codec_meta_shard_change *changes; /* [count] */
     kith_status status;
+    bool is_leave; /* of replicas that are broken */
     bool changed;
     kith_err err;
 };
@@ -89,7 +95,14 @@ static void backoff(kith_replica_set *set, const replica_change *change) {
         kith_kv_u64("shards", change->count), kith_kv_text("reason", change->err.text));
 }
 
+static void change_free(replica_change *change) {
+    kith_free(change->replicas);
+    kith_free(change->changes);
+    kith_free(change);
+}
+
 static void pump(kith_replica_set *set);
+static void leave_ended(kith_task *task);
 
 static void change_ended(kith_task *task) {
     replica_change *change = (replica_change *)(void *)((char *)task - offsetof(replica_change, task));
@@ -105,9 +118,7 @@ static void change_ended(kith_task *task) {
         }
         replica_unuse(set, own);
     }
-    kith_free(change->replicas);
-    kith_free(change->changes);
-    kith_free(change);
+    change_free(change);
     pump(set);
 }
 
@@ -119,7 +130,7 @@ static void change_done(kith_meta_proposal *proposal, kith_status status, const 
     change->status = status;
     change->changed = changed;
     if (status != KITH_OK) change->err = *err;
-    change->task.run = change_ended;
+    change->task.run = change->is_leave ? leave_ended : change_ended;
     kith_executor_post(change->set->owner, &change->task);
 }
 
@@ -131,15 +142,20 @@ static bool changes_only_epoch(const replica *own) {
            memcmp(now->replicas, wanted->replicas, now->replica_count * sizeof *now->replicas) == 0;
 }
 
-static void change_add(replica_change *change, replica *own) {
+static void change_add(replica_change *change, replica *own, const kith_replica_config *wanted) {
     kith_codec_meta_shard_change *entry = &change->changes[change->count];
     *entry = (kith_codec_meta_shard_change){.shard_id = own->shard_id,
-        .shard = {.epoch = own->wanted.epoch,
-            .replica_count = own->wanted.replica_count,
-            .in_sync = own->wanted.in_sync}};
-    memcpy(entry->shard.replicas, own->wanted.replicas, sizeof entry->shard.replicas);
+        .shard = {
+            .epoch = wanted->epoch, .replica_count = wanted->replica_count, .in_sync = wanted->in_sync}};
+    memcpy(entry->shard.replicas, wanted->replicas, sizeof entry->shard.replicas);
     change->replicas[change->count++] = own;
     replica_use(own->set, own);
+}
+
+static void change_reserve(replica_change *change, kith_replica_set *set, uint32_t most) {
+    change->set = set;
+    change->replicas = kith_alloc_array(most, sizeof(replica *));
+    change->changes = kith_alloc_array(most, sizeof *change->changes);
 }
 
 /* Takes from the queue what may go together. */
@@ -149,12 +165,11 @@ static replica_change *change_create(kith_replica_set *set) {
     for (const replica *own = set->queue_first; own && most < KITH_META_SHARD_CHANGES_MAX;
          own = own->queue_next)
         most++;
-    change->set = set;
-    change->replicas = kith_alloc_array(most, sizeof(replica *));
-    change->changes = kith_alloc_array(most, sizeof *change->changes);
+    change_reserve(change, set, most);
     bool goes_alone = changes_only_epoch(set->queue_first);
     do {
-        change_add(change, queue_take(set));
+        replica *own = queue_take(set);
+        change_add(change, own, &own->wanted);
         if (goes_alone) change->replicas[0]->alone_epoch = change->changes[0].shard.epoch + 1;
     } while (!goes_alone && change->count < most && !changes_only_epoch(set->queue_first));
     return change;
@@ -211,6 +226,73 @@ uint64_t replica_propose_due_ns(const kith_replica_set *set) {
     if (set->pull_again && !set->pulling && set->pull_not_before_ns < due_ns)
         due_ns = set->pull_not_before_ns;
     return due_ns;
+}
+
+/* --- replicas that are broken leave --- */
+
+/* Its bit among those in sync; 0: it is not. */
+static uint8_t in_sync_bit(const replica *own) {
+    for (uint32_t i = 0; i < own->config.replica_count; i++) {
+        if (own->config.replicas[i] == own->set->self) return own->config.in_sync & (uint8_t)(1u << i);
+    }
+    return 0;
+}
+
+static bool is_to_leave(const replica *own) {
+    return own->is_broken && !own->let_go && in_sync_bit(own) > 1u;
+}
+
+void replica_leave_look(replica *own) {
+    if (own->is_leaving || !is_to_leave(own)) return;
+    if (own->leave_due_ns == UINT64_MAX) own->leave_due_ns = replica_now_ns(own->set);
+    replica_timer_want(own->set, own->leave_due_ns);
+}
+
+static void leave_ended(kith_task *task) {
+    replica_change *change = (replica_change *)(void *)((char *)task - offsetof(replica_change, task));
+    kith_replica_set *set = change->set;
+    set->changes_in_flight--;
+    if (change->status != KITH_OK) backoff(set, change);
+    for (uint32_t i = 0; i < change->count; i++) {
+        replica *own = change->replicas[i];
+        own->is_leaving = false;
+        own->leave_due_ns = UINT64_MAX;
+        if (is_to_leave(own) && !set->stopped) {
+            own->leave_due_ns = replica_now_ns(set) + LEAVE_AGAIN_NS;
+            replica_timer_want(set, own->leave_due_ns);
+        }
+        replica_unuse(set, own);
+    }
+    change_free(change);
+    pump(set);
+}
+
+static void leave_add(replica_change *change, replica *own) {
+    kith_replica_config wanted = own->config;
+    wanted.in_sync &= (uint8_t)~in_sync_bit(own);
+    kith_log_warn("replica_leaves", kith_kv_u64("shard", own->shard_id), kith_kv_u64("epoch", wanted.epoch));
+    own->is_leaving = true;
+    own->leave_due_ns = UINT64_MAX;
+    change_add(change, own, &wanted);
+}
+
+void replica_leave_tick(kith_replica_set *set, uint64_t now_ns) {
+    replica_change *change = NULL;
+    for (replica *own = set->replicas; own; own = own->next) {
+        if (own->leave_due_ns > now_ns) continue;
+        own->leave_due_ns = UINT64_MAX;
+        if (!is_to_leave(own)) continue;
+        if (!change) {
+            change = kith_alloc_zero(sizeof *change);
+            change->is_leave = true;
+            change_reserve(change, set, KITH_META_SHARD_CHANGES_MAX);
+        }
+        leave_add(change, own);
+        if (change->count < KITH_META_SHARD_CHANGES_MAX) continue;
+        change_start(set, change);
+        change = NULL;
+    }
+    if (change) change_start(set, change);
 }
 
 /* --- the newest map --- */

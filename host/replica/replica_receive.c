@@ -1,9 +1,23 @@
-/* Appends of others. Each is kept until the step machine answers it, which is when what it brought is durable. */
+/* Appends of others. Each is kept until the step machine answers it, which is when what it brought is durable.
+ *
+ * A shard that is full (it seals, or applies, slower than entries come) takes none: appends with entries wait, in order, before the step
+ * machine has seen them, as if they were on their way for longer; the primary sends no more than its window. It hears of it
+ * in time for its lease: an append that has waited for long is answered as if it had brought nothing, and is sent again. A shard
+ * that had no room for long is silent instead, so that the primary goes on without it. */
 #include "host/base/alloc.h"
+#include "host/base/log.h"
 #include "host/replica/replica_internal.h"
+
+#define HELD_MAX 64u /* more than what a primary, and one before it, have under way */
+/* Of a lease, in percent: what is sent when one was answered is answered before the lease ends. Each time the primary sends its window anew,
+ * so no more often than that. */
+#define HOLD_PERCENT    40u
+#define PATIENCE_LEASES 8u /* without room: then silent; a guess, longer than most seals */
 
 struct replica_receipt {
     kith_transport_request *request;
+    uint32_t from;
+    uint64_t held_until_ns;
     kith_arena arena;
     kith_codec_append_request append; /* its entries borrow the arena and the request */
     replica_receipt *previous, *next;
@@ -45,15 +59,37 @@ static void receipt_unlink(replica *own, replica_receipt *receipt) {
     if (receipt->next) receipt->next->previous = receipt->previous;
 }
 
+static replica_receipt *held_pop(replica *own) {
+    replica_receipt *receipt = own->held_first;
+    own->held_first = receipt->next;
+    own->held_count--;
+    return receipt;
+}
+
+static void lapsed_refuse(replica *own) {
+    while (own->lapsed) {
+        replica_receipt *receipt = own->lapsed;
+        own->lapsed = receipt->next;
+        not_ready(own->set, receipt);
+    }
+}
+
+static void held_refuse(replica *own) {
+    lapsed_refuse(own);
+    while (own->held_first)
+        not_ready(own->set, held_pop(own));
+}
+
 void replica_receipts_refuse(replica *own) {
     while (own->receipts) {
         replica_receipt *receipt = own->receipts;
         receipt_unlink(own, receipt);
         not_ready(own->set, receipt);
     }
+    held_refuse(own);
 }
 
-static void receipt_take(replica *own, uint32_t from, replica_receipt *receipt) {
+static void receipt_tell(replica *own, replica_receipt *receipt) {
     const kith_codec_append_request *append = &receipt->append;
     uint64_t *epochs = kith_arena_array(&receipt->arena, append->entry_count, sizeof *epochs);
     for (uint32_t i = 0; i < append->entry_count; i++)
@@ -69,8 +105,119 @@ static void receipt_take(replica *own, uint32_t from, replica_receipt *receipt) 
     };
     receipt_link(own, receipt);
     kith_replica_step_received(
-        own->step, from, &received, (uint64_t)(uintptr_t)receipt, replica_now_ns(own->set));
+        own->step, receipt->from, &received, (uint64_t)(uintptr_t)receipt, replica_now_ns(own->set));
     replica_after_event(own);
+}
+
+/* --- those that wait for room --- */
+
+static bool is_full(const replica *own) {
+    return own->shard && kith_shard_is_full(own->shard);
+}
+
+/* Entries that are not here, and cost memory. */
+static bool brings_bytes(const replica *own, const replica_receipt *receipt) {
+    for (uint32_t i = 0; i < receipt->append.entry_count; i++) {
+        const kith_codec_append_entry *entry = &receipt->append.entries[i];
+        if (entry->bytes > 0 && entry->sequence > own->shown.status.end.sequence) return true;
+    }
+    return false;
+}
+
+/* What follows one that waits has to wait too. */
+static bool has_to_wait(const replica *own, const replica_receipt *receipt) {
+    const kith_codec_append_request *append = &receipt->append;
+    if (append->previous_sequence + append->entry_count <= own->shown.status.end.sequence) return false;
+    return own->held_first || (brings_bytes(own, receipt) && is_full(own));
+}
+
+static void full_tell(replica *own, bool is_full_now) {
+    if (own->full_told == is_full_now) return;
+    own->full_told = is_full_now;
+    if (is_full_now)
+        kith_log_warn("replica_full", kith_kv_u64("shard", own->shard_id));
+    else
+        kith_log_info("replica_roomy", kith_kv_u64("shard", own->shard_id));
+}
+
+static void receipt_take(replica *own, replica_receipt *receipt) {
+    if (brings_bytes(own, receipt)) {
+        own->roomy_ns = replica_now_ns(own->set);
+        full_tell(own, false);
+    }
+    receipt_tell(own, receipt);
+}
+
+static uint64_t hold_ns(const replica *own) {
+    return own->set->options.lease_ns / 100 * HOLD_PERCENT;
+}
+
+static uint64_t held_due_ns(const replica *own) {
+    uint64_t due_ns = own->held_first ? own->held_first->held_until_ns : UINT64_MAX;
+    return own->lapsed && own->lapsed_until_ns < due_ns ? own->lapsed_until_ns : due_ns;
+}
+
+static bool is_before(const kith_codec_append_request *a, const kith_codec_append_request *b) {
+    return a->epoch != b->epoch ? a->epoch < b->epoch : a->previous_sequence < b->previous_sequence;
+}
+
+/* In the order of the log: one may have overtaken another. */
+static void held_insert(replica *own, replica_receipt *receipt) {
+    replica_receipt **link = &own->held_first;
+    while (*link && !is_before(&receipt->append, &(*link)->append))
+        link = &(*link)->next;
+    receipt->next = *link;
+    *link = receipt;
+    own->held_count++;
+}
+
+static void hold(replica *own, replica_receipt *receipt) {
+    kith_replica_set *set = own->set;
+    if (own->held_count == HELD_MAX) {
+        not_ready(set, receipt);
+        return;
+    }
+    receipt->held_until_ns = replica_now_ns(set) + hold_ns(own);
+    held_insert(own, receipt);
+    own->held_due_ns = held_due_ns(own);
+    replica_timer_want(set, own->held_due_ns);
+}
+
+/* The first has waited for long. What follows it has nothing to follow, and is refused, but later: a refusal that overtook the answer would make the
+ * primary forget what was answered. */
+static void held_lapse(replica *own) {
+    replica_receipt *first = held_pop(own);
+    lapsed_refuse(own);
+    own->lapsed = own->held_first;
+    own->held_first = NULL;
+    own->held_count = 0;
+    own->lapsed_until_ns = replica_now_ns(own->set) + hold_ns(own);
+    first->append.entry_count = 0;
+    receipt_tell(own, first);
+}
+
+static void held_answer(replica *own, uint64_t now_ns) {
+    bool patient = now_ns - own->roomy_ns < PATIENCE_LEASES * own->set->options.lease_ns;
+    if (patient) {
+        held_lapse(own);
+    } else {
+        full_tell(own, true);
+        held_refuse(own);
+    }
+}
+
+void replica_held_look(replica *own) {
+    if (!own->held_first || is_full(own)) return;
+    own->held_due_ns = replica_now_ns(own->set);
+    replica_timer_want(own->set, own->held_due_ns);
+}
+
+void replica_held_tick(replica *own, uint64_t now_ns) {
+    while (own->held_first && !is_full(own))
+        receipt_take(own, held_pop(own));
+    if (own->held_first && own->held_first->held_until_ns <= now_ns) held_answer(own, now_ns);
+    if (own->lapsed && own->lapsed_until_ns <= now_ns) lapsed_refuse(own);
+    own->held_due_ns = held_due_ns(own);
 }
 
 void replica_append_handle(void *ctx, kith_transport_request *request) {
@@ -93,7 +240,11 @@ void replica_append_handle(void *ctx, kith_transport_request *request) {
         not_ready(set, receipt);
         return;
     }
-    receipt_take(own, from, receipt);
+    receipt->from = from;
+    if (has_to_wait(own, receipt))
+        hold(own, receipt);
+    else
+        receipt_take(own, receipt);
 }
 
 /* --- what the step machine says --- */

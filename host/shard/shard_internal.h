@@ -280,6 +280,7 @@ void shard_count_add(kith_shard *shard, size_t counter_offset, uint64_t value);
 /* Posts a round if entries wait and none is posted. */
 void shard_apply_post(kith_shard *shard);
 void shard_write_drain_closing(kith_shard *shard);
+uint32_t shard_frozen_count(const kith_shard *shard); /* segments that wait to be sealed */
 void shard_queue_push(shard_queue *queue, shard_entry *entry);
 void shard_entry_append_init(shard_entry *entry); /* all but epoch and sequence */
 bool shard_head_is_ready(const kith_shard *shard);
@@ -313,6 +314,8 @@ void shard_replica_applied(kith_shard *shard);
 /* Someone waits until `deadline_ns`. */
 void shard_replica_deadline(kith_shard *shard, uint64_t deadline_ns);
 void shard_replica_failed(kith_shard *shard);
+/* A segment was sealed. */
+void shard_replica_relieved(kith_shard *shard);
 void shard_replica_drain_closing(kith_shard *shard);
 void shard_replica_fini(kith_shard *shard);
 

@@ -379,6 +379,20 @@ static bool takes_entries(const kith_shard *shard) {
     return !atomic_load(&shard->closing) && !shard->replica.stopped;
 }
 
+bool kith_shard_is_full(const kith_shard *shard) {
+    const shard_entry *head = shard->pending.first;
+    if (!takes_entries(shard)) return false; /* they are dropped */
+    if (shard_frozen_count(shard) >= SHARD_FROZEN_MAX) return true;
+    bool goes_on = shard->round.active || (head && head->result.sequence <= shard->replica.committed);
+    uint64_t queued = atomic_load_explicit(&shard->queued_bytes, memory_order_relaxed);
+    return goes_on && queued > shard->node->write_queue_bytes_max;
+}
+
+void shard_replica_relieved(kith_shard *shard) {
+    const kith_shard_gate *gate = shard->replica.gate;
+    if (gate && gate->relieved) gate->relieved(gate->ctx);
+}
+
 void kith_shard_append(kith_shard *shard, const kith_log_entry *entries, uint32_t count) {
     if (!takes_entries(shard)) return;
     for (uint32_t i = 0; i < count; i++) {

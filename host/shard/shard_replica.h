@@ -30,6 +30,8 @@ typedef struct kith_shard_gate {
     void (*applied)(void *ctx, uint64_t sequence);
     /* The shard has stopped (kith_shard_health). */
     void (*failed)(void *ctx);
+    /* A segment was sealed: kith_shard_is_full, which `applied` may end too. May be NULL. */
+    void (*relieved)(void *ctx);
 } kith_shard_gate;
 
 /* Between open and start: the shard is a replica. `gate` borrowed until the shard is closed. */
@@ -48,6 +50,9 @@ typedef struct kith_shard_log_state {
 void kith_shard_log_state_read(
     const kith_shard *shard, kith_shard_log_state *state_out); /* borrowed until the next change */
 
+/* More entries would only fill this node's memory: what is applied waits to be sealed, or what is committed to be applied. Neither needs another
+ * message to go on. */
+bool kith_shard_is_full(const kith_shard *shard);
 /* A follower's entries, which follow the log's end; `data` is copied. Their `durable` comes through the gate. */
 void kith_shard_append(kith_shard *shard, const kith_log_entry *entries, uint32_t count);
 /* Drops the pending entries from `sequence` on (all behind the committed one). Their writers, if there are any, are answered

@@ -359,6 +359,7 @@ static kith_status build_publish(shard_build *build, kith_err *err) {
     shard_build_reset(build);
     atomic_store_explicit(&shard->sealed_sequence, sealed_sequence, memory_order_relaxed);
     shard->flush.wanted = true;
+    if (shard->replicated) shard_replica_relieved(shard);
     return KITH_OK;
 }
 

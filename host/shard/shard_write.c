@@ -112,7 +112,7 @@ static kith_status disk_reserve_check(kith_shard *shard, kith_err *err) {
         (unsigned long long)node->disk_reserve_bytes);
 }
 
-static uint32_t frozen_count(const kith_shard *shard) {
+uint32_t shard_frozen_count(const kith_shard *shard) {
     uint32_t count = 0;
     for (uint32_t i = 0; i < shard->part_count; i++)
         count += shard->parts[i].kind == SHARD_PART_FROZEN;
@@ -134,7 +134,7 @@ static kith_status admission_check(kith_shard *shard, const shard_entry *entry, 
     }
     status = kith_store_log_health(shard->node->log, err);
     if (status != KITH_OK) return status;
-    if (frozen_count(shard) >= SHARD_FROZEN_MAX) {
+    if (shard_frozen_count(shard) >= SHARD_FROZEN_MAX) {
         return kith_err_set(err, KITH_BUSY,
             "%u segments of shard %llu wait to be sealed: retry in a moment, as `kith load` does by itself",
             SHARD_FROZEN_MAX, (unsigned long long)shard->id);

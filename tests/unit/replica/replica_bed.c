@@ -58,6 +58,12 @@ static void propose_run(kith_task *task) {
         (kith_meta_proposal *)(void *)((char *)task - offsetof(kith_meta_proposal, task));
     bed_machine *machine = (bed_machine *)proposal->meta;
     bool changed = false;
+    if (machine->all->is_silent) {
+        kith_err err;
+        kith_err_set(&err, KITH_DEADLINE, "nobody answers");
+        proposal->done(proposal, KITH_DEADLINE, NULL, false, &err);
+        return;
+    }
     for (uint32_t i = 0; i < proposal->command.change_count; i++)
         changed |= change_take(machine->all, &proposal->command.changes[i]);
     proposal->done(proposal, KITH_OK, NULL, changed, NULL);
@@ -139,16 +145,64 @@ static void executor_make(bed_machine *machine, const char *name, kith_executor 
     assert_ok(kith_executor_create(machine->env, name, 1, executor_out, &err), &err);
 }
 
+/* --- the background executor --- */
+
+static void background_post(kith_executor *base, kith_task *task) {
+    bed_background *held = (bed_background *)base;
+    if (!held->is_held) {
+        kith_executor_post(held->real, task);
+        return;
+    }
+    task->next = NULL;
+    if (held->last)
+        held->last->next = task;
+    else
+        held->first = task;
+    held->last = task;
+}
+
+static void background_timer_start(kith_timer *timer) {
+    timer->executor = ((bed_background *)timer->executor)->real; /* what is timed is not held */
+    kith_timer_start(timer);
+}
+
+static void background_wrap(bed_machine *machine) {
+    bed_background *held = &machine->held_background;
+    *held = (bed_background){.ops = *machine->background->ops, .real = machine->background};
+    held->ops.executor_post = background_post;
+    held->ops.timer_start = background_timer_start;
+    held->base.ops = &held->ops;
+}
+
+static void background_let_one(bed_background *held) {
+    kith_task *task = held->first;
+    if (!task) return;
+    held->first = task->next;
+    if (!held->first) held->last = NULL;
+    kith_executor_post(held->real, task);
+}
+
+void bed_background_hold(bed *all, uint32_t index, bool is_held) {
+    bed_background *held = &all->machines[index].held_background;
+    held->is_held = is_held;
+    while (!is_held && held->first)
+        background_let_one(held);
+}
+
+void bed_background_step(bed *all, uint32_t index) {
+    background_let_one(&all->machines[index].held_background);
+}
+
 static void node_fill(bed_machine *machine) {
     machine->node = (kith_shard_node){.env = machine->env,
         .segment_dir = "/data/segments",
         .store = machine->store,
         .owner = machine->owner,
         .search = machine->search,
-        .background = machine->background,
+        .background = &machine->held_background.base,
         .compute = kith_compute_ref(),
         .seal_bytes = 64 << 20,
-        .seal_rows = 1000,
+        .seal_rows = machine->all->options.seal_rows ? machine->all->options.seal_rows : 1000,
         .seal_idle_ns = 3600000 * BED_MS,
         .merge_bytes_max = 64 << 20,
         .request_window = 64,
@@ -169,7 +223,8 @@ static void replicas_make(bed_machine *machine) {
         .meta = &machine->meta,
         .self = all->nodes[machine->index].id,
         .lease_ns = BED_LEASE_MS * BED_MS,
-        .append_inflight_bytes_max = 8 << 20,
+        .append_inflight_bytes_max =
+            all->options.append_inflight_bytes ? all->options.append_inflight_bytes : 8 << 20,
         .digest_interval_ns = all->options.digest_interval_ms * BED_MS});
     kith_shard_set_on_open(machine->shards, shard_opened, machine);
 }
@@ -208,6 +263,7 @@ void bed_start(bed *all, uint32_t index) {
     executor_make(machine, "owner", &machine->owner);
     executor_make(machine, "search", &machine->search);
     executor_make(machine, "background", &machine->background);
+    background_wrap(machine);
     executor_make(machine, "log", &machine->log_executor);
     executor_make(machine, "life", &machine->life);
     assert_ok(kith_store_sim_open(machine->disk, &machine->store, &err), &err);
@@ -385,6 +441,47 @@ kith_status bed_write(bed *all, uint32_t index, uint64_t number, size_t payload_
     return own.status;
 }
 
+struct bed_writes {
+    bed *all;
+    uint32_t index, count;
+    kith_shard *shard;
+    writing *writes; /* [count] */
+    kith_buf *ops;   /* [count] */
+};
+
+bed_writes *bed_writes_begin(bed *all, uint32_t index, uint64_t first, uint32_t count, uint64_t timeout_ms) {
+    bed_writes *writes = kith_alloc(sizeof *writes);
+    *writes = (bed_writes){.all = all, .index = index, .count = count, .shard = shard_hold(all, index)};
+    writes->writes = kith_alloc_zero(count * sizeof *writes->writes);
+    writes->ops = kith_alloc_zero(count * sizeof *writes->ops);
+    uint64_t deadline_ns = kith_env_now_ns(all->machines[index].env) + timeout_ms * BED_MS;
+    for (uint32_t i = 0; i < count; i++) {
+        op_encode(first + i, 10, &writes->ops[i]);
+        writes->writes[i].write = (kith_shard_write){.op = writes->ops[i].data,
+            .op_bytes = writes->ops[i].bytes,
+            .deadline_ns = deadline_ns,
+            .done = write_done};
+        kith_shard_write_start(writes->shard, &writes->writes[i].write);
+    }
+    return writes;
+}
+
+bool bed_writes_end(bed_writes *writes) {
+    bool all_ok = true;
+    for (uint32_t i = 0; i < writes->count; i++) {
+        for (uint32_t n = 0; !writes->writes[i].is_done && n < AWAIT_MS / STEP_MS; n++)
+            bed_run_ms(writes->all, STEP_MS);
+        assert_true(writes->writes[i].is_done);
+        all_ok &= writes->writes[i].status == KITH_OK;
+        kith_buf_fini(&writes->ops[i]);
+    }
+    shard_drop(writes->all, writes->index, writes->shard);
+    kith_free(writes->writes);
+    kith_free(writes->ops);
+    kith_free(writes);
+    return all_ok;
+}
+
 typedef struct reading {
     kith_replica_wait wait;
     bool is_done;
@@ -491,6 +588,14 @@ void bed_seal(bed *all, uint32_t index) {
         bed_run_ms(all, STEP_MS);
     assert_true(own.is_done);
     shard_drop(all, index, shard);
+}
+
+kith_shard_stats bed_stats(bed *all, uint32_t index) {
+    kith_shard *shard = shard_hold(all, index);
+    kith_shard_stats stats;
+    kith_shard_stats_read(shard, &stats);
+    shard_drop(all, index, shard);
+    return stats;
 }
 
 void bed_plant_difference(bed *all, uint32_t index) {

@@ -18,6 +18,15 @@
 
 typedef struct bed bed;
 
+/* In front of the background executor: what is posted may be kept for a while. */
+typedef struct bed_background {
+    kith_executor base;
+    kith_env_ops ops;
+    kith_executor *real;
+    bool is_held;
+    kith_task *first, *last;
+} bed_background;
+
 typedef struct bed_machine {
     kith_meta meta; /* first: what the replicas propose to */
     bed *all;
@@ -32,6 +41,7 @@ typedef struct bed_machine {
     kith_executor *owner, *search, *background, *log_executor, *life;
     kith_store *store;
     kith_store_log *log;
+    bed_background held_background;
     kith_shard_node node;
     kith_shard_set *shards;
     kith_replica_set *replicas;
@@ -41,11 +51,14 @@ typedef struct bed_machine {
 typedef struct bed_options {
     uint32_t min_in_sync;
     uint64_t log_file_bytes, log_retain_bytes;
-    uint64_t digest_interval_ms; /* 0: none */
+    uint64_t digest_interval_ms;    /* 0: none */
+    uint32_t seal_rows;             /* 0: more than any test writes */
+    uint64_t append_inflight_bytes; /* 0: 8 MiB */
 } bed_options;
 
 struct bed {
     bed_options options;
+    bool is_silent; /* the metadata take no proposal */
     kith_transport_sim_network *network;
     bed_machine machines[BED_MACHINES];
     /* The metadata. */
@@ -76,6 +89,11 @@ uint32_t bed_in_sync_count(const bed *all);
 
 /* Writes point `number` on a machine, with a payload of so many bytes at least; waits for the outcome. */
 kith_status bed_write(bed *all, uint32_t index, uint64_t number, size_t payload_bytes, uint64_t timeout_ms);
+/* The same for several points, none of which is waited for. */
+typedef struct bed_writes bed_writes;
+bed_writes *bed_writes_begin(bed *all, uint32_t index, uint64_t first, uint32_t count, uint64_t timeout_ms);
+/* Waits for all. True: all were acknowledged. */
+bool bed_writes_end(bed_writes *writes);
 /* What a read there is told. */
 kith_status bed_read(bed *all, uint32_t index, kith_replica_read read, uint64_t token, uint64_t timeout_ms);
 bool bed_has(bed *all, uint32_t index, uint64_t number);
@@ -85,6 +103,11 @@ uint64_t bed_digest(bed *all, uint32_t index);
 void bed_await_equal(bed *all, uint64_t ms);
 /* Seals and flushes, so that the log may go. */
 void bed_seal(bed *all, uint32_t index);
+/* Nothing is sealed or flushed there from now on; or everything again. */
+void bed_background_hold(bed *all, uint32_t index, bool held);
+/* The oldest that is held may run. */
+void bed_background_step(bed *all, uint32_t index);
+kith_shard_stats bed_stats(bed *all, uint32_t index);
 /* Changes the payload of one point in the store, behind the shard's back. */
 void bed_plant_difference(bed *all, uint32_t index);
 

@@ -1,4 +1,5 @@
 /* Replicas on three simulated machines: what the step machine decides is carried out, on real logs, stores and shards. */
+#include "host/shard/shard_internal.h"
 #include "tests/unit/replica/replica_bed.h"
 
 static const bed_options usual = {.min_in_sync = 2, .log_file_bytes = 1 << 20, .log_retain_bytes = 64 << 20};
@@ -262,6 +263,132 @@ static void test_replica__a_primary_that_differs_from_all_makes_way(void **state
     bed_end(&all);
 }
 
+/* --- a follower that seals slower than it applies --- */
+
+#define SLOW          2u
+#define SLOW_ROWS     10u
+#define UNSEALED_MOST ((SHARD_FROZEN_MAX + 1) * SLOW_ROWS + 40) /* and what was on its way */
+
+static bed_options slow_options(void) {
+    bed_options options = usual;
+    options.seal_rows = SLOW_ROWS;
+    options.append_inflight_bytes = 2048;
+    return options;
+}
+
+static uint64_t unsealed_rows(bed *all, uint32_t index) {
+    kith_shard_stats stats = bed_stats(all, index);
+    return stats.applied_sequence - stats.sealed_sequence;
+}
+
+/* It takes no more than it has room for, the primary goes on without it, and it comes back. */
+static void test_replica__a_follower_that_seals_nothing_stays_bounded_and_leaves(void **state) {
+    (void)state;
+    bed all;
+    bed_options options = slow_options();
+    bed_begin(&all, &options);
+    bed_background_hold(&all, SLOW, true);
+    write_all(&all, 0, 0, 300);
+    assert_int_equal(bed_in_sync_count(&all), 2);
+    bed_run_ms(&all, 5000);
+    assert_true(unsealed_rows(&all, SLOW) <= UNSEALED_MOST);
+    assert_true(bed_status(&all, SLOW).end.sequence < bed_status(&all, 0).end.sequence);
+    assert_true(bed_events("replica_full") > 0);
+    bed_background_hold(&all, SLOW, false);
+    bed_await_primary(&all, 0, 3);
+    bed_await_equal(&all, 5000);
+    assert_int_equal(bed_count(&all, SLOW), 300);
+    bed_end(&all);
+}
+
+/* The primary's writers wait for it; nobody leaves, and leases go on. */
+static void test_replica__a_follower_that_seals_slowly_slows_the_primary(void **state) {
+    (void)state;
+    enum { ROUNDS = 50, EACH = 4 };
+    bed all;
+    bed_writes *writes[ROUNDS];
+    bed_options options = slow_options();
+    bed_begin(&all, &options);
+    uint64_t epoch = all.shard.epoch;
+    uint32_t reads = 0;
+    bed_background_hold(&all, SLOW, true);
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        writes[i] = bed_writes_begin(&all, 0, i * EACH, EACH, 20000);
+        bed_run_ms(&all, BED_LEASE_MS / 8);
+        if (i % 4 == 3) bed_background_step(&all, SLOW);
+    }
+    assert_int_equal(bed_in_sync_count(&all), 3);
+    uint64_t taken = bed_status(&all, SLOW).end.sequence;
+    assert_true(taken < ROUNDS * EACH);
+    for (uint32_t i = 0; i < 200; i++) {
+        bed_background_step(&all, SLOW);
+        bed_run_ms(&all, BED_LEASE_MS / 2);
+        assert_true(unsealed_rows(&all, SLOW) <= UNSEALED_MOST);
+        reads += bed_read(&all, 0, KITH_REPLICA_READ_IN_SYNC, 0, BED_LEASE_MS / 2) == KITH_OK;
+    }
+    assert_true(reads >= 180); /* of 200: messages overtake each other */
+    bed_background_hold(&all, SLOW, false);
+    for (uint32_t i = 0; i < ROUNDS; i++)
+        assert_true(bed_writes_end(writes[i]));
+    bed_await_equal(&all, 5000);
+    assert_int_equal(bed_count(&all, SLOW), ROUNDS * EACH);
+    assert_true(all.shard.epoch == epoch);
+    bed_end(&all);
+}
+
+/* --- a follower whose files are corrupt --- */
+
+/* It says so itself, sooner than its primary could know, and comes back as a copy. */
+static void test_replica__one_that_is_corrupt_takes_itself_out_of_those_in_sync(void **state) {
+    (void)state;
+    bed all;
+    char path[256];
+    uint64_t offset;
+    bed_begin(&all, &usual);
+    write_all(&all, 0, 0, 20);
+    bed_await_equal(&all, 1000);
+    bed_seal(&all, 1);
+    bed_stop(&all, 1);
+    assert_true(sim_env_flip_any(all.machines[1].sim, ".seg", path, sizeof path, &offset));
+    bed_start(&all, 1);
+    assert_int_equal(bed_in_sync_count(&all), 3);
+    bed_run_ms(&all, BED_LEASE_MS / 4);
+    assert_int_equal(all.shard.in_sync, 5);
+    assert_int_equal(bed_events("replica_leaves"), 1);
+    bed_await_primary(&all, 0, 3);
+    bed_await_equal(&all, 5000);
+    assert_int_equal(bed_events("replica_installed"), 1);
+    write_all(&all, 0, 20, 5);
+    bed_end(&all);
+}
+
+/* What it asked for is lost: it asks again. */
+static void test_replica__one_that_is_corrupt_asks_until_it_is_out(void **state) {
+    (void)state;
+    bed all;
+    char path[256];
+    uint64_t offset;
+    bed_begin(&all, &usual);
+    write_all(&all, 0, 0, 20);
+    bed_seal(&all, 1);
+    bed_stop(&all, 1);
+    assert_true(sim_env_flip_any(all.machines[1].sim, ".seg", path, sizeof path, &offset));
+    bed_crash(&all, 0);
+    all.is_silent = true;
+    bed_start(&all, 1);
+    bed_run_ms(&all, 1000);
+    assert_int_equal(bed_in_sync_count(&all), 3);
+    all.is_silent = false;
+    bed_run_ms(&all, 1000);
+    assert_int_equal(all.shard.in_sync, 5);
+    bed_promote(&all, 2);
+    bed_await_primary(&all, 2, 2);
+    bed_await_equal(&all, 5000);
+    bed_start(&all, 0);
+    bed_await_primary(&all, 2, 3);
+    bed_end(&all);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_replica__what_is_acknowledged_is_everywhere),
@@ -278,6 +405,10 @@ int main(void) {
         cmocka_unit_test(test_replica__a_hand_over_costs_no_time_and_no_write),
         cmocka_unit_test(test_replica__a_planted_difference_is_found_and_mended),
         cmocka_unit_test(test_replica__a_primary_that_differs_from_all_makes_way),
+        cmocka_unit_test(test_replica__a_follower_that_seals_nothing_stays_bounded_and_leaves),
+        cmocka_unit_test(test_replica__a_follower_that_seals_slowly_slows_the_primary),
+        cmocka_unit_test(test_replica__one_that_is_corrupt_takes_itself_out_of_those_in_sync),
+        cmocka_unit_test(test_replica__one_that_is_corrupt_asks_until_it_is_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
