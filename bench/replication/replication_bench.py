@@ -135,25 +135,59 @@ def sync_rate(folder, frame_bytes, seconds=2):
     return count / seconds
 
 
+def cpu_seconds(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def usage(cluster):
+    """CPU seconds by role so far, and what the logs of the data nodes have written."""
+    return {"coordinators": sum(cpu_seconds(node.process.pid) for node in cluster.coordinators),
+            "query": sum(cpu_seconds(node.process.pid) for node in cluster.query),
+            "data": sum(cpu_seconds(node.process.pid) for node in cluster.data),
+            "log_bytes": sum(node.metric("kith_log_bytes_total") for node in cluster.data),
+            "log_syncs": sum(node.metric("kith_log_syncs_total") for node in cluster.data)}
+
+
+def loaded_at(options, made, rows_file):
+    """Loads the rows once: the rate of acknowledgements, and what it was made of."""
+    before, began = usage(made.cluster), time.monotonic()
+    client_before = os.times()
+    subprocess.run([options.bin / "kith", "load", "c", rows_file, "--server", made.cluster.query[0].address], check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    seconds, client_after = time.monotonic() - began, os.times()
+    assert made.client.count("c") == options.rows
+    time.sleep(1.1)  # nodes carry their counters to /metrics once a second
+    used = {key: value - before[key] for key, value in usage(made.cluster).items()}
+    used["client"] = (client_after.children_user - client_before.children_user +
+                      client_after.children_system - client_before.children_system)
+    cpu = {role: 1e6 * used[role] / options.rows for role in ("client", "query", "data", "coordinators")}
+    return {"points_per_s": options.rows / seconds, "mb_per_s": options.rows / seconds * DIM * 4 / 1e6,
+            "cpu_us_per_point": cpu, "cpu_floor_points_per_s": os.cpu_count() * 1e6 / sum(cpu.values()),
+            "log_mb_per_s": used["log_bytes"] / seconds / 1e6, "log_bytes_per_point": used["log_bytes"] / options.rows,
+            "log_bytes_per_sync": used["log_bytes"] / used["log_syncs"]}
+
+
 def throughput(options):
+    """Beside the rate, its two floors on this machine: what the disk alone syncs in groups of the size that were written, and
+    what the CPU time of a point leaves. All nodes and the client share the disk and the cores."""
     rows = np.random.default_rng(1).random((options.rows, DIM), dtype="<f4")
     result = {"part": "throughput", "rows": options.rows, "dim": DIM, "by_replicas": {}}
     with tempfile.TemporaryDirectory(dir=options.dir) as folder:
-        result["disk_syncs_per_s_64kib"] = sync_rate(folder, 64 << 10)
-        result["disk_syncs_per_s_1mib"] = sync_rate(folder, 1 << 20)
-        np.save(pathlib.Path(folder) / "rows.npy", rows)
+        rows_file = pathlib.Path(folder) / "rows.npy"
+        np.save(rows_file, rows)
         for replicas in (1, 2, 3):
             with Setting(options) as made:
                 made.create("c", replicas, shards=3, dim=DIM)
-                began = time.monotonic()
-                subprocess.run([options.bin / "kith", "load", "c", pathlib.Path(folder) / "rows.npy", "--server",
-                                made.cluster.query[0].address], check=True, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)
-                seconds = time.monotonic() - began
-                assert made.client.count("c") == options.rows
-            rate = options.rows / seconds
-            result["by_replicas"][replicas] = {"points_per_s": rate, "mb_per_s": rate * DIM * 4 / 1e6}
-            say(f"{replicas} replica(s): {rate:,.0f} points/s acknowledged, {rate * DIM * 4 / 1e6:.0f} MB/s of vectors")
+                one = loaded_at(options, made, rows_file)
+            group_bytes = int(one["log_bytes_per_sync"])
+            one["disk_syncs_per_s"] = sync_rate(folder, group_bytes)
+            one["disk_floor_points_per_s"] = one["disk_syncs_per_s"] * group_bytes / one["log_bytes_per_point"]
+            result["by_replicas"][replicas] = one
+            say(f"{replicas} replica(s): {one['points_per_s']:,.0f} points/s acknowledged, {one['mb_per_s']:.0f} MB/s of "
+                f"vectors, {one['log_mb_per_s']:.0f} MB/s to logs in groups of {group_bytes >> 10} KiB; the disk alone "
+                f"{one['disk_floor_points_per_s']:,.0f} points/s, the CPU {one['cpu_floor_points_per_s']:,.0f} "
+                f"({', '.join(f'{role} {us:.1f}' for role, us in one['cpu_us_per_point'].items())} us a point)")
     return result
 
 
