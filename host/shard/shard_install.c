@@ -523,8 +523,3 @@ void kith_shard_install_destroy(kith_shard_install *install) {
     kith_arena_fini(&install->arena);
     kith_free(install);
 }
-
-bool kith_shard_install_leftover(kith_shard_node *node, uint64_t shard_id) {
-    kith_err err;
-    return shard_install_mark_check(node, shard_id, &err) == KITH_CORRUPT;
-}

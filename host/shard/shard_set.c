@@ -143,10 +143,6 @@ static kith_shard *unstarted_find(void *ctx, uint64_t shard_id) {
     return shard;
 }
 
-kith_shard *kith_shard_set_unstarted(kith_shard_set *set, uint64_t shard_id) {
-    return unstarted_find(set, shard_id);
-}
-
 static kith_status entry_start(kith_shard_set *set, set_entry *entry, kith_err *err) {
     kith_status status = kith_shard_start(entry->shard, err);
     if (status != KITH_OK) return status;

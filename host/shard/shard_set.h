@@ -19,8 +19,6 @@ void kith_shard_set_on_open(
 /* EXISTS if the id is open. It cannot be found until it is started. `replicated`: as in kith_shard_options. */
 KITH_CHECK kith_status kith_shard_set_open(
     kith_shard_set *set, uint64_t shard_id, const kith_schema *schema, bool replicated, kith_err *err);
-/* Opened and not yet started, for kith_shard_gate_set; or NULL. */
-kith_shard *kith_shard_set_unstarted(kith_shard_set *set, uint64_t shard_id);
 /* For kith_store_log_options.replay of a node whose log has only shards (and KITH_LOG_STREAM_NOTES), or called by one that dispatches.
  * Entries of shards that are not open are skipped: they are dropped ones. */
 KITH_CHECK kith_status kith_shard_set_replay(void *set, const kith_log_entry *entry, kith_err *err);

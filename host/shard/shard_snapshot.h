@@ -56,10 +56,8 @@ uint64_t kith_shard_install_offset(const kith_shard_install *install);
 /* Everything is there, checked and durable: kith_shard_open finds the shard as the snapshot had it. CORRUPT: it is not. */
 KITH_CHECK kith_status kith_shard_install_finish(
     kith_shard_install *install, uint64_t *epoch_out, uint64_t *sequence_out, kith_err *err);
-/* Frees it; before a good finish what was written is erased and the mark stays. Accepts NULL. */
+/* Frees it; before a good finish what was written is erased and the mark stays: the shard opens as CORRUPT until an install ends well, or until it
+ * is dropped (kith_shard_set_drop). Accepts NULL. */
 void kith_shard_install_destroy(kith_shard_install *install);
-/* True: an install of the shard was begun and has not ended well; it opens as CORRUPT until one does, or until it is dropped
- * (kith_shard_set_drop). */
-bool kith_shard_install_leftover(kith_shard_node *node, uint64_t shard_id);
 
 #endif

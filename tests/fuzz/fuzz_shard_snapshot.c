@@ -9,6 +9,7 @@
 #include "host/base/bytes.h"
 #include "host/base/crc32c.h"
 #include "host/base/log.h"
+#include "host/shard/shard_internal.h"
 #include "host/shard/shard_snapshot.h"
 #include "tests/sim/sim_env.h"
 
@@ -62,7 +63,7 @@ static void install(kith_shard_node *node, const uint8_t *file, size_t bytes, si
     if (status == KITH_OK) status = kith_shard_install_finish(install, &epoch, &sequence, &err);
     kith_shard_install_destroy(install);
     kith_assert(status == KITH_OK || status == KITH_CORRUPT || status == KITH_NO_SPACE);
-    kith_assert(kith_shard_install_leftover(node, SHARD_ID) == (status != KITH_OK));
+    kith_assert((shard_install_mark_check(node, SHARD_ID, &err) == KITH_CORRUPT) == (status != KITH_OK));
     if (status == KITH_OK) whole_check(node);
 }
 

@@ -158,14 +158,20 @@ static char *path_under(shard_node *node, const char *name) {
     return path;
 }
 
+static void shard_opened(void *ctx, uint64_t shard_id, kith_shard *shard) {
+    const shard_node *node = ctx;
+    (void)shard_id;
+    if (node->opening && node->opening->gate) kith_shard_gate_set(shard, node->opening->gate);
+}
+
 static kith_status shards_open(
     shard_node *node, const shard_node_shard *shards, uint32_t shard_count, kith_err *err) {
     kith_status status = KITH_OK;
     for (uint32_t i = 0; i < shard_count && status == KITH_OK; i++) {
+        node->opening = &shards[i];
         status = kith_shard_set_open(node->set, shards[i].id, shards[i].schema, shards[i].gate != NULL, err);
-        if (status == KITH_OK && shards[i].gate)
-            kith_shard_gate_set(kith_shard_set_unstarted(node->set, shards[i].id), shards[i].gate);
     }
+    node->opening = NULL;
     return status;
 }
 
@@ -179,6 +185,7 @@ kith_status shard_node_open(
     if (status == KITH_OK) {
         node_options_set(node, segments);
         node->set = kith_shard_set_create(&node->node);
+        kith_shard_set_on_open(node->set, shard_opened, node);
         status = shards_open(node, shards, shard_count, err);
     }
     if (status == KITH_OK) status = log_open(node, log, err);

@@ -39,6 +39,12 @@ typedef struct shard_node_options {
     const kith_compute_ops *compute; /* NULL: ref in the simulated world, the best elsewhere */
 } shard_node_options;
 
+typedef struct shard_node_shard {
+    uint64_t id;
+    const kith_schema *schema;
+    const kith_shard_gate *gate; /* NULL: not replicated */
+} shard_node_shard;
+
 typedef struct shard_node {
     shard_node_options options;
     sim_env *sim; /* or NULL */
@@ -51,16 +57,11 @@ typedef struct shard_node {
     kith_shard_node node;
     kith_shard_counters counters;
     kith_shard_set *set;
-    _Atomic uint64_t flush_count; /* of the simulated store, since it was made */
+    const shard_node_shard *opening; /* while shards are opened */
+    _Atomic uint64_t flush_count;    /* of the simulated store, since it was made */
     kith_mutex mutex;
     kith_cond cond;
 } shard_node;
-
-typedef struct shard_node_shard {
-    uint64_t id;
-    const kith_schema *schema;
-    const kith_shard_gate *gate; /* NULL: not replicated */
-} shard_node_shard;
 
 /* Makes the world with an empty disk. */
 void shard_node_init(shard_node *node, const shard_node_options *options);

@@ -5,7 +5,7 @@
 #include "host/base/bytes.h"
 #include "host/base/crc32c.h"
 #include "host/base/log.h"
-#include "host/shard/shard_replica.h"
+#include "host/shard/shard_internal.h"
 #include "tests/lib/test_lib.h"
 #include "tests/unit/shard/shard_copy.h"
 #include "tests/unit/shard/shard_fixture.h"
@@ -15,6 +15,12 @@
 static const kith_schema schema = {.field_count = 2,
     .fields = {{.name = "", .dim = 3, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F32},
         {.name = "b", .dim = 5, .metric = KITH_METRIC_COSINE, .type = KITH_TYPE_I8}}};
+
+/* An install was begun and has not ended well. */
+static bool install_is_marked(kith_shard_node *node, uint64_t shard_id) {
+    kith_err err;
+    return shard_install_mark_check(node, shard_id, &err) == KITH_CORRUPT;
+}
 
 /* Two nodes: on the first the shard, on the second its copy. */
 typedef struct pair {
@@ -76,7 +82,7 @@ static void copy_install(pair *nodes) {
     kith_err err;
     fixture *to = &nodes->to;
     assert_ok(shard_copy_install(&to->node, &to->shard, &nodes->bytes, &nodes->rng, &err), &err);
-    assert_false(kith_shard_install_leftover(&to->node.node, to->shard.id));
+    assert_false(install_is_marked(&to->node.node, to->shard.id));
     to->held = shard_copy_open(&to->node, &to->shard);
     oracle_destroy(to->oracle);
     to->oracle = oracle_copy(nodes->from.oracle);
@@ -317,7 +323,7 @@ static void expect_corrupt(pair *nodes, const char *what, size_t at) {
     kith_status status = shard_copy_install(&to->node, &to->shard, &nodes->bytes, &nodes->rng, &err);
     if (status != KITH_CORRUPT) fail_msg("%s %zu: %s, %s", what, at, kith_status_name(status), err.text);
     assert_int_equal(segment_files(to), 0);
-    assert_true(kith_shard_install_leftover(&to->node.node, to->shard.id));
+    assert_true(install_is_marked(&to->node.node, to->shard.id));
 }
 
 static void test_install__flipped_byte_is_corrupt(void **state) {
@@ -431,11 +437,11 @@ static void test_install__dropped_after_a_cut_is_gone(void **state) {
     bytes_take(&nodes);
     assert_ok(kith_shard_install_begin(&nodes.to.node.node, 7, &schema, &install, &err), &err);
     assert_ok(kith_shard_install_write(install, nodes.bytes.data, nodes.bytes.bytes / 2, &err), &err);
-    assert_true(kith_shard_install_leftover(&nodes.to.node.node, 7));
+    assert_true(install_is_marked(&nodes.to.node.node, 7));
     kith_shard_install_destroy(install);
-    assert_true(kith_shard_install_leftover(&nodes.to.node.node, 7));
+    assert_true(install_is_marked(&nodes.to.node.node, 7));
     assert_ok(shard_node_drop(&nodes.to.node, 7, &err), &err);
-    assert_false(kith_shard_install_leftover(&nodes.to.node.node, 7));
+    assert_false(install_is_marked(&nodes.to.node.node, 7));
     nodes.to.held = shard_copy_open(&nodes.to.node, &nodes.to.shard);
     fixture_compare(&nodes.to, 3);
     pair_end(&nodes);
@@ -605,7 +611,7 @@ static void check_after_crash(pair *nodes, bool over, uint64_t before, uint64_t 
     fixture_open(to);
     if (!over && kith_shard_health(to->held, &err) == KITH_CORRUPT) {
         assert_non_null(strstr(err.text, "was cut off"));
-        assert_true(kith_shard_install_leftover(&to->node.node, 7));
+        assert_true(install_is_marked(&to->node.node, 7));
         reopen_without_shard(to);
         copy_install(nodes);
         assert_true(digest_of(to) == copy);
