@@ -91,6 +91,7 @@ static void decide(kith_coordinator *coordinator, const kith_member_action *acti
     } else {
         command.kind = KITH_CODEC_META_NODE_DOWN;
         command.judged_map_version = coordinator->options.fsm->state.map_version;
+        command.down_wall_ms = kith_env_wall_ms(coordinator->options.env);
     }
     decision *made = kith_alloc_zero(sizeof *made);
     made->coordinator = coordinator;

@@ -80,7 +80,8 @@ void coordinator_rebalance(kith_coordinator *coordinator) {
         return;
     coordinator->rebalance_due_ns = now_ns + REBALANCE_PAUSE_NS;
     coordinator->rebalance_version = state->map_version;
-    kith_rebalance_step(coordinator->rebalance, state, now_ns, coordinator->rebalance_changes);
+    kith_rebalance_clock clock = {.now_ns = now_ns, .wall_ms = kith_env_wall_ms(coordinator->options.env)};
+    kith_rebalance_step(coordinator->rebalance, state, clock, coordinator->rebalance_changes);
     if (coordinator->rebalance_changes->count == 0) return;
     decided_tell(coordinator);
     propose(coordinator);

@@ -160,11 +160,12 @@ static void needs_meet(step *own) {
     }
 }
 
-void kith_rebalance_step(kith_rebalance *rebalance, const kith_meta_state *state, uint64_t now_ns,
+void kith_rebalance_step(kith_rebalance *rebalance, const kith_meta_state *state, kith_rebalance_clock clock,
     kith_rebalance_changes *changes_out) {
+    uint64_t now_ns = clock.now_ns;
     changes_out->count = 0;
     changes_out->add_count = changes_out->drop_count = changes_out->handover_count = 0;
-    rebalance_nodes_see(rebalance, state, now_ns);
+    rebalance_nodes_see(rebalance, state, clock);
     rebalance_plan(rebalance, state, now_ns);
     kith_arena arena;
     kith_arena_init(&arena);

@@ -13,7 +13,8 @@
  *      brought up from a node. Where a node is behind without end, its places are taken: nothing more is put on it.
  *   3. What is wanted changes only when nodes come, go, drain, or are down for replace_after_ns, and when collections do: it is decided
  *      once and carried out, so nothing moves for ever. A replica on a node that is down is waited for until then. A leader that
- *      comes anew counts that time anew.
+ *      comes anew goes on from when the node went down, which the metadata say by the clock of who decided it; but it waits for
+ *      settle_ns at least, for the clocks may differ, and after a common outage nodes come back one after the other.
  *   4. Order: shards that lack replicas, the fewest in sync first; then nodes that are to be emptied; then, when nothing has
  *      changed for settle_ns, balance. Neither of the last two touches a shard that is not wholly in sync.
  *   5. Primaries go back to where placement wants them one at a time, handover_interval_ns apart: each costs its shard's
@@ -57,9 +58,13 @@ kith_rebalance *kith_rebalance_create(const kith_rebalance_options *options);
 void kith_rebalance_destroy(kith_rebalance *rebalance); /* accepts NULL */
 /* Forgets what it saw: another led since. */
 void kith_rebalance_reset(kith_rebalance *rebalance);
+typedef struct kith_rebalance_clock {
+    uint64_t now_ns;
+    uint64_t wall_ms; /* only compared with kith_node.down_wall_ms */
+} kith_rebalance_clock;
 /* What to propose next, as one command; not again before its outcome is in `state`. Each change stands for itself: one that
  * is refused because the shard has changed is decided anew. */
-void kith_rebalance_step(kith_rebalance *rebalance, const kith_meta_state *state, uint64_t now_ns,
+void kith_rebalance_step(kith_rebalance *rebalance, const kith_meta_state *state, kith_rebalance_clock clock,
     kith_rebalance_changes *changes_out);
 void kith_rebalance_tell(const kith_rebalance *rebalance, kith_rebalance_report *report_out);
 

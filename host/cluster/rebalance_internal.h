@@ -9,7 +9,9 @@ typedef struct rebalance_node {
     uint32_t number;
     bool up;
     bool leaves; /* what it has goes elsewhere: it drains, has no weight, or was down for too long */
-    uint64_t down_since_ns;   /* as this leader saw it; not when it is up */
+    uint64_t down_since_ns; /* as this leader saw it; not when it is up */
+    uint64_t
+        down_before_ns; /* for how long it had been down when this leader came, as far as clocks can tell */
     uint32_t receiving_count; /* shards that catch up on it */
     uint32_t sending_count;   /* new replicas that its primaries bring up */
 } rebalance_node;
@@ -38,7 +40,7 @@ rebalance_node *rebalance_node_find(const kith_rebalance *rebalance, uint32_t nu
 
 /* --- rebalance_plan.c: what is wanted --- */
 
-void rebalance_nodes_see(kith_rebalance *rebalance, const kith_meta_state *state, uint64_t now_ns);
+void rebalance_nodes_see(kith_rebalance *rebalance, const kith_meta_state *state, kith_rebalance_clock clock);
 /* Plans anew where what the plan depends on has changed. */
 void rebalance_plan(kith_rebalance *rebalance, const kith_meta_state *state, uint64_t now_ns);
 

@@ -7,6 +7,8 @@
 #include "host/base/hash.h"
 #include "host/cluster/rebalance_internal.h"
 
+#define NS_A_MS UINT64_C(1000000)
+
 /* --- nodes --- */
 
 rebalance_node *rebalance_node_find(const kith_rebalance *rebalance, uint32_t number) {
@@ -23,21 +25,46 @@ rebalance_node *rebalance_node_find(const kith_rebalance *rebalance, uint32_t nu
     return found ? &rebalance->nodes[low] : NULL;
 }
 
-static rebalance_node node_see(const kith_rebalance *rebalance, const kith_node *node, uint64_t now_ns) {
+static uint64_t least(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
+/* A node that was down before this leader looked. */
+static uint64_t down_before_ns(const kith_node *node, uint64_t wall_ms, uint64_t most_ns) {
+    if (node->down_wall_ms == 0 || wall_ms <= node->down_wall_ms) return 0;
+    uint64_t down_ms = wall_ms - node->down_wall_ms;
+    return down_ms < most_ns / NS_A_MS ? down_ms * NS_A_MS : most_ns;
+}
+
+/* For long enough that its replicas are made anew elsewhere. */
+static bool is_lost(const kith_rebalance_options *options, const rebalance_node *seen, uint64_t now_ns) {
+    uint64_t seen_ns = now_ns - seen->down_since_ns;
+    if (seen_ns < least(options->settle_ns, options->replace_after_ns)) return false;
+    return seen->down_before_ns + seen_ns >= options->replace_after_ns;
+}
+
+static rebalance_node node_see(
+    const kith_rebalance *rebalance, const kith_node *node, kith_rebalance_clock clock) {
     const rebalance_node *before = rebalance_node_find(rebalance, node->number);
-    rebalance_node seen = {.number = node->number, .up = !node->down, .down_since_ns = now_ns};
-    if (node->down && before && !before->up) seen.down_since_ns = before->down_since_ns;
-    bool lost = node->down && now_ns - seen.down_since_ns >= rebalance->options.replace_after_ns;
+    rebalance_node seen = {.number = node->number, .up = !node->down, .down_since_ns = clock.now_ns};
+    if (node->down && before && !before->up) {
+        seen.down_since_ns = before->down_since_ns;
+        seen.down_before_ns = before->down_before_ns;
+    } else if (node->down && !before) {
+        seen.down_before_ns = down_before_ns(node, clock.wall_ms, rebalance->options.replace_after_ns);
+    }
+    bool lost = node->down && is_lost(&rebalance->options, &seen, clock.now_ns);
     seen.leaves = node->draining || node->weight == 0 || lost;
     return seen;
 }
 
-void rebalance_nodes_see(kith_rebalance *rebalance, const kith_meta_state *state, uint64_t now_ns) {
+void rebalance_nodes_see(
+    kith_rebalance *rebalance, const kith_meta_state *state, kith_rebalance_clock clock) {
     rebalance_node *seen = kith_alloc_array(KITH_NODES_MAX, sizeof *seen);
     uint32_t count = 0;
     for (uint32_t i = 0; i < state->node_count; i++) {
         if (kith_node_holds_shards(state->nodes[i].role))
-            seen[count++] = node_see(rebalance, &state->nodes[i], now_ns);
+            seen[count++] = node_see(rebalance, &state->nodes[i], clock);
     }
     kith_free(rebalance->nodes);
     rebalance->nodes = seen;

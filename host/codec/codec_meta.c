@@ -242,6 +242,7 @@ static void node_encode(const kith_node *node, uint32_t field, bool stored, kith
         kith_wire_u64(buf, 10, node->draining);
         kith_wire_u64(buf, 11, node->down);
         kith_wire_u64(buf, 12, node->up_map_version);
+        kith_wire_u64(buf, 13, node->down_wall_ms);
     }
     kith_wire_close(buf, mark);
 }
@@ -276,6 +277,7 @@ static kith_status node_decode(
         node_out->draining = message->draining;
         node_out->down = message->down;
         node_out->up_map_version = message->up_map_version;
+        node_out->down_wall_ms = message->down_wall_ms;
     }
     const struct {
         ProtobufCBinaryData from;
@@ -312,7 +314,10 @@ static void small_encode(const kith_codec_meta_command *command, kith_buf *buf) 
     const kith_node *node = &command->node;
     size_t mark = kith_wire_open(buf, fields[command->kind]);
     kith_wire_bytes(buf, 1, node->id.bytes, sizeof node->id.bytes);
-    if (command->kind == KITH_CODEC_META_NODE_DOWN) kith_wire_u64(buf, 2, command->judged_map_version);
+    if (command->kind == KITH_CODEC_META_NODE_DOWN) {
+        kith_wire_u64(buf, 2, command->judged_map_version);
+        kith_wire_u64(buf, 3, command->down_wall_ms);
+    }
     if (command->kind == KITH_CODEC_META_DRAIN_NODE) kith_wire_u64(buf, 2, node->draining);
     kith_wire_close(buf, mark);
 }
@@ -466,6 +471,7 @@ static kith_status command_body_decode(const Kith__Meta__V1__MetaCommand *messag
     case KITH__META__V1__META_COMMAND__COMMAND_NODE_DOWN:
         command->kind = KITH_CODEC_META_NODE_DOWN;
         command->judged_map_version = message->node_down->judged_map_version;
+        command->down_wall_ms = message->node_down->wall_ms;
         return node_id_decode(message->node_down->id, &command->node.id, err);
     case KITH__META__V1__META_COMMAND__COMMAND_DRAIN_NODE:
         command->kind = KITH_CODEC_META_DRAIN_NODE;

@@ -60,6 +60,7 @@ typedef struct kith_codec_meta_command {
     uint32_t change_count; /* 1..KITH_META_SHARD_CHANGES_MAX */
     uint64_t
         judged_map_version; /* node_down: of the map that its judge went by; 0: whatever happened since */
+    uint64_t down_wall_ms;  /* node_down: when it was judged */
 } kith_codec_meta_command;
 
 /* What a command with a request id was answered. */

@@ -55,6 +55,7 @@ static void node_add(kith_meta_state *state, const kith_node *said, kith_meta_re
     kith_node node = *said;
     node.number = state->node_number_next++;
     node.draining = node.down = false;
+    node.down_wall_ms = 0;
     node.up_map_version = state->map_version + 1;
     kith_meta_state_node_append(state, &node);
     result->changed = true;
@@ -80,6 +81,7 @@ static void node_update(
     updated.number = node->number;
     updated.draining = node->draining;
     updated.down = false;
+    updated.down_wall_ms = 0;
     updated.up_map_version = state->map_version + 1;
     *node = updated;
     result->changed = true;
@@ -111,6 +113,7 @@ void kith_meta_state_node_down(
         return;
     }
     node->down = true;
+    node->down_wall_ms = command->down_wall_ms;
     result->changed = true;
 }
 

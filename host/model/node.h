@@ -37,6 +37,7 @@ typedef struct kith_node {
     bool draining;                                      /* gets no shards */
     bool down;               /* silent for the heartbeat timeout, as the leader decided */
     uint64_t up_map_version; /* the map version that its last registration made: it was alive then */
+    uint64_t down_wall_ms;   /* since when it is down, by the clock of who decided it; 0: not known */
 } kith_node;
 
 /* One shard of a collection. */

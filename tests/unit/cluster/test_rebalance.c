@@ -22,6 +22,7 @@ typedef struct world {
     kith_rebalance_changes changes;
     kith_rng rng;
     uint64_t now_ns;
+    uint64_t wall_ahead_s; /* of now_ns */
     uint32_t node_count;
     uint32_t catch_up_s; /* at most */
     bool races;          /* primaries change shards between a step and its outcome */
@@ -63,8 +64,15 @@ static void node_up(world *of, uint32_t number) {
     node_say(of, number, zone, node->weight);
 }
 
+static kith_rebalance_clock clock_of(const world *of) {
+    return (kith_rebalance_clock){
+        .now_ns = of->now_ns, .wall_ms = of->wall_ahead_s * 1000 + of->now_ns / 1000000};
+}
+
 static void node_down(world *of, uint32_t number) {
-    apply(of, &(kith_codec_meta_command){.kind = KITH_CODEC_META_NODE_DOWN, .node = {.id = id_of(number)}});
+    apply(of, &(kith_codec_meta_command){.kind = KITH_CODEC_META_NODE_DOWN,
+                  .node = {.id = id_of(number)},
+                  .down_wall_ms = clock_of(of).wall_ms});
 }
 
 static void node_drain(world *of, uint32_t number, bool draining) {
@@ -134,6 +142,7 @@ static world *world_make(uint64_t seed, uint32_t node_count, uint32_t zone_count
     kith_meta_state_init(&made->state);
     kith_rng_init(&made->rng, seed);
     made->now_ns = 1000 * S_NS;
+    made->wall_ahead_s = 1700000000;
     made->catch_up_s = 8;
     made->options = (kith_rebalance_options){.replace_after_ns = REPLACE_S * S_NS,
         .settle_ns = SETTLE_S * S_NS,
@@ -258,7 +267,7 @@ static bool step(world *of) {
     of->now_ns += S_NS;
     of->steps++;
     uint32_t receiving_before = receiving_most(of);
-    kith_rebalance_step(of->rebalance, &of->state, of->now_ns, &of->changes);
+    kith_rebalance_step(of->rebalance, &of->state, clock_of(of), &of->changes);
     changes_check(of);
     of->adds += of->changes.add_count;
     of->drops += of->changes.drop_count;
@@ -443,6 +452,47 @@ static void test_rebalance__dead_node_is_replaced_after_the_delay_and_not_before
     assert_int_equal(of->adds, held);
     check_at_rest(of);
     world_free(of);
+}
+
+/* The one before saw it go down; the one that leads now has another clock since start-up, and much the same on the wall. */
+static void test_rebalance__new_leader_goes_on_from_when_a_node_went_down(void **unused) {
+    (void)unused;
+    world *of = world_make(test_seed(4), 5, 1);
+    collection_create(of, 20, 3, 2);
+    run_s(of, 50);
+    uint32_t held = held_by(of, 1);
+    node_down(of, 1);
+    run_s(of, REPLACE_S - SETTLE_S - 10);
+    kith_rebalance_reset(of->rebalance);
+    of->wall_ahead_s += of->now_ns / S_NS - 10;
+    of->now_ns = 10 * S_NS;
+    run_s(of, SETTLE_S);
+    assert_int_equal(of->adds + of->drops, 0);
+    run_s(of, 20);
+    assert_true(of->adds > 0);
+    run_to_rest(of);
+    assert_int_equal(held_by(of, 1), 0);
+    assert_int_equal(of->adds, held);
+    world_free(of);
+}
+
+/* A clock that is far ahead makes it no hastier than this; one that is behind, no more patient than a leader that knows nothing. */
+static void test_rebalance__new_leader_waits_for_nodes_whatever_its_clock_says(void **unused) {
+    (void)unused;
+    static const int64_t ahead_s[] = {1000000, -1000000};
+    for (uint32_t i = 0; i < 2; i++) {
+        world *of = world_make(test_seed(4), 5, 1);
+        collection_create(of, 20, 3, 2);
+        run_s(of, 50);
+        node_down(of, 1);
+        kith_rebalance_reset(of->rebalance);
+        of->wall_ahead_s = (uint64_t)((int64_t)of->wall_ahead_s + ahead_s[i]);
+        run_s(of, ahead_s[i] > 0 ? SETTLE_S : REPLACE_S);
+        assert_int_equal(of->adds + of->drops, 0);
+        run_s(of, 20);
+        assert_true(of->adds > 0);
+        world_free(of);
+    }
 }
 
 static void test_rebalance__node_that_returns_in_time_keeps_what_it_has_and_leads_again(void **unused) {
@@ -721,7 +771,7 @@ static void test_rebalance__steps_of_a_large_cluster_are_quick(void **unused) {
     collection_create(of, 4096, 3, 2);
     for (uint32_t i = 0; i < 3; i++) {
         clock_t begun = clock();
-        kith_rebalance_step(of->rebalance, &of->state, of->now_ns, &of->changes);
+        kith_rebalance_step(of->rebalance, &of->state, clock_of(of), &of->changes);
         double took = (double)(clock() - begun) / CLOCKS_PER_SEC;
         printf("step %u of 8192 shards, 100 nodes: %.4f s\n", i, took);
         if (i == 1) node_drain(of, 7, true);
@@ -739,6 +789,8 @@ int main(void) {
         cmocka_unit_test(test_rebalance__drained_node_is_emptied_and_its_primaries_handed_over),
         cmocka_unit_test(test_rebalance__node_that_joins_gets_its_share_after_a_while),
         cmocka_unit_test(test_rebalance__dead_node_is_replaced_after_the_delay_and_not_before),
+        cmocka_unit_test(test_rebalance__new_leader_goes_on_from_when_a_node_went_down),
+        cmocka_unit_test(test_rebalance__new_leader_waits_for_nodes_whatever_its_clock_says),
         cmocka_unit_test(test_rebalance__node_that_returns_in_time_keeps_what_it_has_and_leads_again),
         cmocka_unit_test(test_rebalance__node_that_returns_too_late_leaves_no_replica_too_many),
         cmocka_unit_test(test_rebalance__factor_that_is_raised_or_lowered_is_followed),

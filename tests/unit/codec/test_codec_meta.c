@@ -165,6 +165,7 @@ static void nodes_equal(const kith_node *a, const kith_node *b) {
     assert_int_equal(a->draining, b->draining);
     assert_int_equal(a->down, b->down);
     assert_int_equal(a->up_map_version, b->up_map_version);
+    assert_int_equal(a->down_wall_ms, b->down_wall_ms);
 }
 
 static void test_codec_meta__commands_of_a_cluster(void **state) {
@@ -199,12 +200,14 @@ static void test_codec_meta__commands_of_a_cluster(void **state) {
         command = (kith_codec_meta_command){.kind = (kith_codec_meta_kind)kind, .node = {.id = {{1, 2, 3}}}};
         command.node.draining = kind == KITH_CODEC_META_DRAIN_NODE;
         command.judged_map_version = kind == KITH_CODEC_META_NODE_DOWN ? 1ULL << 50 : 0;
+        command.down_wall_ms = kind == KITH_CODEC_META_NODE_DOWN ? 1ULL << 41 : 0;
         kith_buf_clear(&buf);
         kith_codec_meta_command_encode(&command, &buf);
         assert_ok(kith_codec_meta_command_decode(buf.data, buf.bytes, &arena, &decoded, &err), &err);
         commands_equal(&decoded, &command);
         nodes_equal(&decoded.node, &command.node);
         assert_int_equal(decoded.judged_map_version, command.judged_map_version);
+        assert_int_equal(decoded.down_wall_ms, command.down_wall_ms);
     }
 }
 
@@ -267,6 +270,25 @@ static void snapshot_round_trip(bool with_replicas) {
 static void test_codec_meta__snapshots_of_a_cluster(void **state) {
     (void)state;
     snapshot_round_trip(false);
+}
+
+/* Later than the golden file; readers from before skip it. */
+static void test_codec_meta__snapshots_say_since_when_a_node_is_down(void **state) {
+    (void)state;
+    kith_node node = golden_node(4);
+    node.number = 1;
+    node.down = true;
+    node.down_wall_ms = 1ULL << 41;
+    kith_codec_meta_snapshot decoded, snapshot = {.map_version = 9,
+                                          .collection_id_next = 1,
+                                          .shard_id_next = 1,
+                                          .node_number_next = 2,
+                                          .node_count = 1,
+                                          .nodes = &node};
+    kith_codec_meta_snapshot_encode(&snapshot, &buf);
+    assert_ok(kith_codec_meta_snapshot_decode(buf.data, buf.bytes, &arena, &decoded, &err), &err);
+    assert_int_equal(decoded.node_count, 1);
+    nodes_equal(&decoded.nodes[0], &node);
 }
 
 static void test_codec_meta__snapshots_with_replicas(void **state) {
@@ -461,8 +483,9 @@ static void test_codec_meta__changes_have_limits(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {TEST(commands), TEST(snapshots), TEST(commands_of_a_cluster),
-        TEST(snapshots_of_a_cluster), TEST(snapshots_with_replicas), TEST(changes_of_shards),
-        TEST(updates_of_collections), TEST(versions_are_as_old_as_they_can_be), TEST(damage_is_corrupt),
+        TEST(snapshots_of_a_cluster), TEST(snapshots_with_replicas),
+        TEST(snapshots_say_since_when_a_node_is_down), TEST(changes_of_shards), TEST(updates_of_collections),
+        TEST(versions_are_as_old_as_they_can_be), TEST(damage_is_corrupt),
         TEST(shards_must_fit_their_collection), TEST(changes_have_limits)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

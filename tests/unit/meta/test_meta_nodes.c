@@ -121,14 +121,19 @@ static void test_meta_nodes__registering_again_updates_and_marks_up(void **unuse
     assert_int_equal(apply(register_command(0, KITH_NODE_DATA)), KITH_OK);
     assert_false(result.changed);
     assert_int_equal(apply(drain_command(0, true)), KITH_OK);
-    assert_int_equal(apply(node_command(KITH_CODEC_META_NODE_DOWN, 0)), KITH_OK);
+    kith_codec_meta_command down = node_command(KITH_CODEC_META_NODE_DOWN, 0);
+    down.down_wall_ms = 5000;
+    assert_int_equal(apply(down), KITH_OK);
     assert_true(node_of(0)->down);
-    assert_int_equal(apply(node_command(KITH_CODEC_META_NODE_DOWN, 0)), KITH_OK);
+    down.down_wall_ms = 6000;
+    assert_int_equal(apply(down), KITH_OK);
     assert_false(result.changed);
+    assert_int_equal(node_of(0)->down_wall_ms, 5000);
     kith_codec_meta_command moved = register_command(0, KITH_NODE_DATA);
     snprintf(moved.node.address, sizeof moved.node.address, "elsewhere:1");
     assert_int_equal(apply(moved), KITH_OK);
     assert_false(node_of(0)->down);
+    assert_int_equal(node_of(0)->down_wall_ms, 0);
     assert_true(node_of(0)->draining); /* what an operator said stays */
     assert_int_equal(node_of(0)->number, 1);
     assert_int_equal(node_of(0)->up_map_version, state.map_version);
