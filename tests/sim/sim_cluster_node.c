@@ -295,7 +295,7 @@ void sim_node_poll(sim_node *node) {
         sim_node_crash(node, SIM_CRASH_LOSE_ALL, KITH_TRANSPORT_SIM_SILENT);
     } else if (node->removed) {
         sim_node_stop(node);
-    } else if (sim_node_voter_count(node) > 0 && !node->has_been) {
+    } else if (!node->has_been && sim_node_voter_count(node) > 0) {
         node->has_been = true;
     }
 }

@@ -1,5 +1,8 @@
-/* Virtual time: executors are queues, the seed picks whose task runs next, timers are a list that the clock
- * jumps along. A task of an executor with several threads may overtake as many others as it has threads. */
+/* Virtual time: executors are queues, the seed picks whose task runs next, timers are a heap a machine that the clock
+ * jumps along. A task of an executor with several threads may overtake as many others as it has threads.
+ *
+ * Which executors may run is kept as a set, and not found out by looking at each: a history has some 40 of them and 50,000
+ * tasks. */
 #include "tests/sim/sim_env_internal.h"
 
 #include <string.h>
@@ -14,7 +17,8 @@
 typedef struct sim_executor {
     kith_executor executor;
     sim_env *sim;
-    struct sim_executor *next; /* in the world */
+    struct sim_executor *next_slow; /* in the world */
+    uint32_t index;                 /* in the world's array */
     uint32_t thread_count;
     uint32_t queued;
     uint64_t slow_ns_max; /* 0: it is not slow */
@@ -27,13 +31,92 @@ struct sim_world {
     uint64_t now_ns;
     kith_rng rng;
     sim_env *machines;
-    sim_executor *executors;
-    kith_timer *timers; /* armed, newest first; impl[0] is next, impl[1] previous */
+    sim_executor **executors; /* oldest first */
+    uint32_t executor_count, executor_capacity;
+    uint64_t *ready; /* a bit an executor: its first task may run now */
+    uint32_t ready_count;
+    sim_executor *slow; /* those that are */
+    uint64_t timers_started;
 };
 
 static kith_env_ops sim_ops;
 
+/* --- the executors that may run --- */
+
+static uint32_t word_count(uint32_t executors) {
+    return (executors + 63) / 64;
+}
+
+static bool executor_is_ready(const sim_executor *executor) {
+    return executor->first && !executor->sim->paused && executor->ready_ns <= executor->sim->world->now_ns;
+}
+
+/* Whether it may run may have changed. */
+static void executor_look(const sim_executor *executor) {
+    sim_world *world = executor->sim->world;
+    uint64_t *word = &world->ready[executor->index / 64], bit = 1ULL << executor->index % 64;
+    bool was = *word & bit, is = executor_is_ready(executor);
+    if (was == is) return;
+    *word ^= bit;
+    world->ready_count += is ? 1u : UINT32_MAX;
+}
+
+/* The ready one with `skip` newer ready ones. */
+static sim_executor *executor_ready(const sim_world *world, uint64_t skip) {
+    uint32_t at = word_count(world->executor_count) - 1;
+    for (uint64_t count; at > 0 && (count = (uint64_t)__builtin_popcountll(world->ready[at])) <= skip; at--)
+        skip -= count;
+    uint64_t word = world->ready[at];
+    for (; skip > 0; skip--)
+        word &= ~(1ULL << (63 - __builtin_clzll(word)));
+    return world->executors[at * 64 + 63 - (uint32_t)__builtin_clzll(word)];
+}
+
+static void executors_look(sim_world *world) {
+    memset(world->ready, 0, word_count(world->executor_count) * sizeof *world->ready);
+    world->ready_count = 0;
+    for (uint32_t i = 0; i < world->executor_count; i++) {
+        world->executors[i]->index = i;
+        executor_look(world->executors[i]);
+    }
+}
+
+static void time_set(sim_world *world, uint64_t now_ns) {
+    world->now_ns = now_ns;
+    for (const sim_executor *executor = world->slow; executor; executor = executor->next_slow)
+        executor_look(executor);
+}
+
 /* --- executors --- */
+
+static void executor_add(sim_world *world, sim_executor *executor) {
+    if (world->executor_count == world->executor_capacity) {
+        world->executor_capacity += 64;
+        world->executors =
+            kith_realloc(world->executors, world->executor_capacity * sizeof *world->executors);
+        world->ready =
+            kith_realloc(world->ready, word_count(world->executor_capacity) * sizeof *world->ready);
+        world->ready[word_count(world->executor_capacity) - 1] = 0;
+    }
+    executor->index = world->executor_count;
+    world->executors[world->executor_count++] = executor;
+    if (executor->slow_ns_max == 0) return;
+    executor->next_slow = world->slow;
+    world->slow = executor;
+}
+
+static void executor_remove(sim_world *world, const sim_executor *executor) {
+    world->executor_count--;
+    for (uint32_t i = executor->index; i < world->executor_count; i++)
+        world->executors[i] = world->executors[i + 1];
+    if (world->executor_count % 64 == 0) world->ready[world->executor_count / 64] = 0;
+    executors_look(world);
+    if (executor->slow_ns_max == 0) return;
+    sim_executor **at = &world->slow;
+    while (*at != executor)
+        at = &(*at)->next_slow;
+    *at = executor->next_slow;
+}
 
 static kith_status executor_create(
     kith_env *env, const char *name, uint32_t thread_count, kith_executor **executor_out, kith_err *err) {
@@ -45,8 +128,7 @@ static kith_status executor_create(
     executor->thread_count = thread_count;
     executor->last = &executor->first;
     if (sim->slow_name && strcmp(sim->slow_name, name) == 0) executor->slow_ns_max = sim->slow_ns_max;
-    executor->next = sim->world->executors;
-    sim->world->executors = executor;
+    executor_add(sim->world, executor);
     *executor_out = &executor->executor;
     return KITH_OK;
 }
@@ -58,17 +140,16 @@ static void executor_slow(sim_executor *executor) {
     executor->ready_ns = world->now_ns + kith_rng_below(&world->rng, executor->slow_ns_max);
 }
 
-static bool executor_is_ready(const sim_executor *executor) {
-    return executor->first && !executor->sim->paused && executor->ready_ns <= executor->sim->world->now_ns;
-}
-
 static void executor_post(kith_executor *executor, kith_task *task) {
     sim_executor *sim = (sim_executor *)executor;
-    if (!sim->first) executor_slow(sim);
+    bool was_empty = !sim->first;
     task->next = NULL;
     *sim->last = task;
     sim->last = &task->next;
     sim->queued++;
+    if (!was_empty) return;
+    executor_slow(sim);
+    executor_look(sim);
 }
 
 static void executor_run_one(sim_executor *executor) {
@@ -82,6 +163,7 @@ static void executor_run_one(sim_executor *executor) {
     if (executor->last == &task->next) executor->last = at;
     executor->queued--;
     if (executor->first) executor_slow(executor);
+    executor_look(executor);
     task->run(task);
 }
 
@@ -89,13 +171,10 @@ static void executor_destroy(kith_executor *executor) {
     sim_executor *sim = (sim_executor *)executor;
     while (sim->first)
         executor_run_one(sim);
-    for (kith_timer *timer = sim->sim->world->timers; timer; timer = timer->impl[0]) {
-        kith_assert(timer->executor != executor);
+    for (uint32_t i = 0; i < sim->sim->timer_count; i++) {
+        kith_assert(sim->sim->timers[i].timer->executor != executor);
     }
-    sim_executor **at = &sim->sim->world->executors;
-    while (*at != sim)
-        at = &(*at)->next;
-    *at = sim->next;
+    executor_remove(sim->sim->world, sim);
     kith_free(sim);
 }
 
@@ -107,32 +186,66 @@ static uint32_t executor_queued(const kith_executor *executor) {
     return ((const sim_executor *)executor)->queued;
 }
 
-/* --- timers --- */
+/* --- timers: a heap; impl[0] is the place in it --- */
 
 static sim_env *timer_machine(const kith_timer *timer) {
     return ((sim_executor *)timer->executor)->sim;
 }
 
+/* Of those due at once the one started first. */
+static bool timer_is_before(const sim_timer *a, const sim_timer *b) {
+    return a->due_ns < b->due_ns || (a->due_ns == b->due_ns && a->number < b->number);
+}
+
+static void timer_place(sim_env *sim, uint32_t place, const sim_timer *one) {
+    sim->timers[place] = *one;
+    one->timer->impl[0] = (void *)(uintptr_t)place;
+}
+
+static void timer_rise(sim_env *sim, uint32_t place, const sim_timer *one) {
+    for (; place > 0; place = (place - 1) / 2) {
+        const sim_timer *above = &sim->timers[(place - 1) / 2];
+        if (!timer_is_before(one, above)) break;
+        timer_place(sim, place, above);
+    }
+    timer_place(sim, place, one);
+}
+
+static void timer_sink(sim_env *sim, uint32_t place, const sim_timer *one) {
+    for (;;) {
+        uint32_t below = 2 * place + 1;
+        if (below >= sim->timer_count) break;
+        if (below + 1 < sim->timer_count && timer_is_before(&sim->timers[below + 1], &sim->timers[below]))
+            below++;
+        if (!timer_is_before(&sim->timers[below], one)) break;
+        timer_place(sim, place, &sim->timers[below]);
+        place = below;
+    }
+    timer_place(sim, place, one);
+}
+
 static void timer_start(kith_timer *timer) {
     kith_assert(!timer->armed);
-    sim_world *world = timer_machine(timer)->world;
+    sim_env *sim = timer_machine(timer);
+    if (sim->timer_count == sim->timer_capacity) {
+        sim->timer_capacity = sim->timer_capacity ? 2 * sim->timer_capacity : 64;
+        sim->timers = kith_realloc(sim->timers, sim->timer_capacity * sizeof *sim->timers);
+    }
     timer->armed = true;
-    timer->impl[0] = world->timers;
-    timer->impl[1] = NULL;
-    if (world->timers) world->timers->impl[1] = timer;
-    world->timers = timer;
+    const sim_timer one = {timer->due_ns, sim->world->timers_started++, timer};
+    timer_rise(sim, sim->timer_count++, &one);
 }
 
 static void timer_unlink(kith_timer *timer) {
-    kith_timer *next = timer->impl[0];
-    kith_timer *previous = timer->impl[1];
-    if (next) next->impl[1] = previous;
-    if (previous) {
-        previous->impl[0] = next;
-    } else {
-        timer_machine(timer)->world->timers = next;
-    }
+    sim_env *sim = timer_machine(timer);
+    uint32_t place = (uint32_t)(uintptr_t)timer->impl[0];
     timer->armed = false;
+    const sim_timer last = sim->timers[--sim->timer_count];
+    if (last.timer == timer) return;
+    if (place > 0 && timer_is_before(&last, &sim->timers[(place - 1) / 2]))
+        timer_rise(sim, place, &last);
+    else
+        timer_sink(sim, place, &last);
 }
 
 static bool timer_cancel(kith_timer *timer) {
@@ -141,33 +254,23 @@ static bool timer_cancel(kith_timer *timer) {
     return true;
 }
 
-/* The timer due next on a machine that is not paused; of those due at once the one started first. */
+/* The timer due next on a machine that is not paused. */
 static kith_timer *timer_next(const sim_world *world) {
-    kith_timer *best = NULL;
-    for (kith_timer *timer = world->timers; timer; timer = timer->impl[0]) {
-        if (timer_machine(timer)->paused) continue;
-        if (!best || timer->due_ns <= best->due_ns) best = timer;
+    const sim_timer *best = NULL;
+    for (const sim_env *sim = world->machines; sim; sim = sim->next) {
+        if (sim->paused || sim->timer_count == 0) continue;
+        if (!best || timer_is_before(&sim->timers[0], best)) best = &sim->timers[0];
     }
-    return best;
+    return best ? best->timer : NULL;
 }
 
 /* --- the world --- */
 
 bool sim_env_step(sim_env *sim) {
     sim_world *world = sim->world;
-    uint64_t ready = 0;
-    for (sim_executor *executor = world->executors; executor; executor = executor->next) {
-        ready += executor_is_ready(executor);
-    }
-    if (ready == 0) return false;
-    uint64_t skip = kith_rng_below(&world->rng, ready);
-    for (sim_executor *executor = world->executors; executor; executor = executor->next) {
-        if (!executor_is_ready(executor)) continue;
-        if (skip-- > 0) continue;
-        executor_run_one(executor);
-        return true;
-    }
-    return false;
+    if (world->ready_count == 0) return false;
+    executor_run_one(executor_ready(world, kith_rng_below(&world->rng, world->ready_count)));
+    return true;
 }
 
 uint64_t sim_env_run(sim_env *sim) {
@@ -182,8 +285,8 @@ uint64_t sim_env_run(sim_env *sim) {
 /* When a slow executor may run its first task; UINT64_MAX: none waits. */
 static uint64_t slow_next_ns(const sim_world *world) {
     uint64_t next_ns = UINT64_MAX;
-    for (const sim_executor *executor = world->executors; executor; executor = executor->next) {
-        if (executor->slow_ns_max == 0 || !executor->first || executor->sim->paused) continue;
+    for (const sim_executor *executor = world->slow; executor; executor = executor->next_slow) {
+        if (!executor->first || executor->sim->paused) continue;
         if (executor->ready_ns < next_ns) next_ns = executor->ready_ns;
     }
     return next_ns;
@@ -198,12 +301,12 @@ void sim_env_run_for(sim_env *sim, uint64_t ns) {
         uint64_t timer_ns = timer ? timer->due_ns : UINT64_MAX, slow_ns = slow_next_ns(world);
         uint64_t next_ns = slow_ns < timer_ns ? slow_ns : timer_ns;
         if (next_ns == UINT64_MAX || next_ns > end_ns) break;
-        if (next_ns > world->now_ns) world->now_ns = next_ns;
+        if (next_ns > world->now_ns) time_set(world, next_ns);
         if (timer_ns > slow_ns) continue;
         timer_unlink(timer);
         executor_post(timer->executor, &timer->task);
     }
-    world->now_ns = end_ns;
+    time_set(world, end_ns);
 }
 
 uint64_t sim_env_timer_next_ns(sim_env *sim) {
@@ -218,6 +321,7 @@ void sim_env_slow(sim_env *sim, const char *name, uint64_t ns_max) {
 
 void sim_env_pause(sim_env *sim, bool paused) {
     sim->paused = paused;
+    executors_look(sim->world);
 }
 
 /* --- machines --- */
@@ -297,16 +401,20 @@ sim_env *sim_env_create_beside(sim_env *other, uint64_t seed) {
 void sim_env_destroy(sim_env *sim) {
     if (!sim) return;
     sim_world *world = sim->world;
-    for (sim_executor *executor = world->executors; executor; executor = executor->next) {
-        kith_assert(executor->sim != sim);
+    for (uint32_t i = 0; i < world->executor_count; i++) {
+        kith_assert(world->executors[i]->sim != sim);
     }
     sim_env **at = &world->machines;
     while (*at != sim)
         at = &(*at)->next;
     *at = sim->next;
     sim_disk_destroy(sim->disk);
+    kith_free(sim->timers);
     kith_free(sim);
-    if (!world->machines) kith_free(world);
+    if (world->machines) return;
+    kith_free(world->executors);
+    kith_free(world->ready);
+    kith_free(world);
 }
 
 kith_env *sim_env_kith(sim_env *sim) {

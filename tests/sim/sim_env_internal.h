@@ -9,12 +9,21 @@
 typedef struct sim_world sim_world;
 typedef struct sim_disk sim_disk;
 
+/* An armed one. */
+typedef struct sim_timer {
+    uint64_t due_ns;
+    uint64_t number; /* in the order in which they were started */
+    kith_timer *timer;
+} sim_timer;
+
 struct sim_env {
     kith_env env;
     sim_world *world;
     sim_env *next; /* in the world */
     kith_rng rng;  /* random_bytes; the disk has its own, so that what one draws does not move the other */
     sim_disk *disk;
+    sim_timer *timers; /* a heap: the one due next is first */
+    uint32_t timer_count, timer_capacity;
     bool paused;
     const char *slow_name; /* of executors; NULL: none is slow */
     uint64_t slow_ns_max;

@@ -149,8 +149,8 @@ static bool one_map(const sim_world *world) {
     if (leader == UINT32_MAX) return false;
     uint64_t version = sim_node_map_version(world->nodes[leader]);
     for (uint32_t i = 0; i < world->node_count; i++) {
-        if (is_outside(world, leader, i)) continue;
-        if (sim_node_map_version(world->nodes[i]) != version) return false;
+        if (sim_node_map_version(world->nodes[i]) == version) continue;
+        if (!is_outside(world, leader, i)) return false;
     }
     return true;
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "host/base/alloc.h"
+#include "host/base/rng.h"
 #include "tests/lib/test_lib.h"
 #include "tests/sim/sim_env.h"
 
@@ -288,6 +289,98 @@ static void list_note(void *ctx, const kith_dir_entry *entry) {
         (unsigned long long)entry->bytes);
 }
 
+#define TIMERS 300
+
+/* Timers of two machines, many due at once; some are cancelled, and one machine stands still until after the last. */
+static void timers_run(kith_rng *rng, numbered_task *tasks, uint32_t *order, bool *cancelled) {
+    sim_env *machines[2] = {sim_env_create(1)};
+    machines[1] = sim_env_create_beside(machines[0], 2);
+    kith_executor *executors[2];
+    kith_err err;
+    uint32_t count = 0, started = 0;
+    for (int i = 0; i < 2; i++)
+        assert_ok(kith_executor_create(sim_env_kith(machines[i]), "e", 1, &executors[i], &err), &err);
+    uint64_t start_ns = kith_env_now_ns(sim_env_kith(machines[0]));
+    for (; started < TIMERS; started++) {
+        numbered_task *one = &tasks[started];
+        *one = (numbered_task){.number = started, .order = order, .count = &count};
+        one->timer = (kith_timer){.task.run = timer_note,
+            .executor = executors[started % 2],
+            .due_ns = start_ns + 1 + kith_rng_below(rng, 50)};
+        cancelled[started] = false;
+        kith_timer_start(&one->timer);
+        uint64_t other = kith_rng_below(rng, TIMERS);
+        if (other <= started && !cancelled[other])
+            assert_true(cancelled[other] = kith_timer_cancel(&tasks[other].timer));
+    }
+    sim_env_pause(machines[1], true);
+    sim_env_run_for(machines[0], 100);
+    for (uint32_t i = 0; i < count; i++)
+        assert_int_equal(order[i] % 2, 0);
+    sim_env_pause(machines[1], false);
+    sim_env_run_for(machines[0], 100);
+    for (uint32_t i = 0; i < TIMERS; i++)
+        count += cancelled[i];
+    assert_int_equal(count, TIMERS);
+    for (int i = 0; i < 2; i++)
+        kith_executor_destroy(executors[i]);
+    for (int i = 0; i < 2; i++)
+        sim_env_destroy(machines[i]);
+}
+
+static void test_sim_env__timers_run_by_due_time_then_as_started(void **state) {
+    (void)state;
+    static numbered_task tasks[TIMERS];
+    kith_rng rng;
+    kith_rng_init(&rng, test_seed(11));
+    for (uint32_t round = 0; round < 20; round++) {
+        uint32_t order[TIMERS], ran = 0;
+        bool cancelled[TIMERS];
+        timers_run(&rng, tasks, order, cancelled);
+        for (uint32_t i = 0; i < TIMERS; i++)
+            ran += !cancelled[i];
+        for (uint32_t i = 1; i < ran; i++) {
+            const numbered_task *a = &tasks[order[i - 1]], *b = &tasks[order[i]];
+            if (a->number % 2 != b->number % 2) continue; /* the other machine went on only then */
+            assert_true(a->timer.due_ns <= b->timer.due_ns);
+            if (a->timer.due_ns == b->timer.due_ns) assert_true(a->number < b->number);
+        }
+    }
+}
+
+#define EXECUTORS 150
+
+static void test_sim_env__many_executors_come_and_go(void **state) {
+    (void)state;
+    sim_env *sim = sim_env_create(test_seed(12)), *other = sim_env_create_beside(sim, 2);
+    kith_executor *executors[EXECUTORS];
+    numbered_task tasks[EXECUTORS];
+    uint32_t order[2 * EXECUTORS], count = 0;
+    kith_err err;
+    for (uint32_t i = 0; i < EXECUTORS; i++) {
+        kith_env *env = sim_env_kith(i % 3 ? sim : other);
+        assert_ok(kith_executor_create(env, "e", 1, &executors[i], &err), &err);
+        tasks[i] = (numbered_task){.task.run = task_note, .number = i, .order = order, .count = &count};
+        kith_executor_post(executors[i], &tasks[i].task);
+    }
+    sim_env_pause(other, true);
+    assert_int_equal(sim_env_run(sim), EXECUTORS / 3 * 2);
+    for (uint32_t i = 0; i < count; i++)
+        assert_int_not_equal(order[i] % 3, 0);
+    for (uint32_t i = 1; i < EXECUTORS; i += 3) /* each with a waiting one of the other machine before it */
+        kith_executor_destroy(executors[i]);
+    sim_env_pause(other, false);
+    assert_int_equal(sim_env_run(sim), EXECUTORS / 3);
+    for (uint32_t i = count - EXECUTORS / 3; i < count; i++)
+        assert_int_equal(order[i] % 3, 0);
+    assert_false(sim_env_step(sim));
+    for (uint32_t i = 0; i < EXECUTORS; i++) {
+        if (i % 3 != 1) kith_executor_destroy(executors[i]);
+    }
+    sim_env_destroy(other);
+    sim_env_destroy(sim);
+}
+
 static void test_sim_env__slow_executors_take_time_and_keep_their_order(void **state) {
     (void)state;
     sim_env *sim = sim_env_create(5);
@@ -394,6 +487,8 @@ int main(void) {
         cmocka_unit_test(test_sim_env__a_failed_sync_is_not_made_good_by_the_next),
         cmocka_unit_test(test_sim_env__a_synced_write_buries_a_failed_one),
         cmocka_unit_test(test_sim_env__every_operation_can_be_the_last),
+        cmocka_unit_test(test_sim_env__timers_run_by_due_time_then_as_started),
+        cmocka_unit_test(test_sim_env__many_executors_come_and_go),
         cmocka_unit_test(test_sim_env__slow_executors_take_time_and_keep_their_order),
         cmocka_unit_test(test_sim_env__a_wall_clock_jumps_and_the_other_does_not),
         cmocka_unit_test(test_sim_env__files_and_folders_behave),
