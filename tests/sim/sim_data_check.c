@@ -15,6 +15,7 @@
 #define TEXT_BYTES 480u
 
 _Static_assert(TABLE_MAX > 2 * STATES_MAX, "the table of states is at most half full");
+_Static_assert(TABLE_MAX <= UINT16_MAX, "slots and states have short numbers");
 
 typedef struct write_record {
     uint32_t collection, count;
@@ -184,10 +185,11 @@ typedef struct order {
     uint64_t needed[WORDS];
     state *stack;
     uint32_t depth, stack_capacity;
-    state *visited; /* [TABLE_MAX] open addressing; all of `done` zero: free */
-    uint32_t *used; /* [STATES_MAX] slots */
-    uint32_t used_count;
-    state best; /* the one with the most done */
+    state *visited;  /* [visited_count], room for STATES_MAX */
+    uint16_t *slots; /* [visited_count] where the table has each */
+    uint32_t visited_count;
+    uint16_t *table; /* [TABLE_MAX] open addressing: one more than the index of a visited one; 0: free */
+    state best;      /* the one with the most done */
     uint32_t best_count;
 } order;
 
@@ -299,18 +301,18 @@ static bool state_is_free(const state *one) {
 /* False: it was there. */
 static bool visited_add(order *own, const state *one) {
     uint32_t at = state_slot(one);
-    for (; !state_is_free(&own->visited[at]); at = (at + 1) % TABLE_MAX) {
-        if (memcmp(&own->visited[at], one, sizeof *one) == 0) return false;
+    for (; own->table[at]; at = (at + 1) % TABLE_MAX) {
+        if (memcmp(&own->visited[own->table[at] - 1], one, sizeof *one) == 0) return false;
     }
-    own->visited[at] = *one;
-    own->used[own->used_count++] = at;
+    own->visited[own->visited_count] = *one;
+    own->slots[own->visited_count++] = (uint16_t)at;
+    own->table[at] = (uint16_t)own->visited_count;
     return true;
 }
 
 static void visited_clear(order *own) {
-    for (uint32_t i = 0; i < own->used_count; i++)
-        own->visited[own->used[i]] = (state){0};
-    own->used_count = 0;
+    while (own->visited_count > 0)
+        own->table[own->slots[--own->visited_count]] = 0;
 }
 
 static void push(order *own, const state *one) {
@@ -379,7 +381,7 @@ static verdict order_search(order *own) {
             own->best_count = done_count(&one);
         }
         if (is_stuck(own, &one) || (!state_is_free(&one) && !visited_add(own, &one))) continue;
-        if (own->used_count == STATES_MAX) return UNDECIDED;
+        if (own->visited_count == STATES_MAX) return UNDECIDED;
         writes_push(own, &one);
     }
     return IMPOSSIBLE;
@@ -421,12 +423,14 @@ static void point_judge(sim_data_check *check, order *own, uint32_t collection, 
 
 void sim_data_check_finish(sim_data_check *check) {
     order *own = kith_alloc_zero(sizeof *own);
-    own->visited = kith_alloc_zero(TABLE_MAX * sizeof *own->visited);
-    own->used = kith_alloc_array(STATES_MAX, sizeof *own->used);
+    own->visited = kith_alloc_array(STATES_MAX, sizeof *own->visited);
+    own->slots = kith_alloc_array(STATES_MAX, sizeof *own->slots);
+    own->table = kith_alloc_zero(TABLE_MAX * sizeof *own->table);
     for (uint32_t i = 0; i < check->collection_count * check->point_count && !check->violation[0]; i++)
         point_judge(check, own, i / check->point_count, i % check->point_count);
     kith_free(own->visited);
-    kith_free(own->used);
+    kith_free(own->slots);
+    kith_free(own->table);
     kith_free(own->stack);
     kith_free(own);
 }
