@@ -34,18 +34,31 @@ static uint32_t replica_width_of(const kith_meta_collection *stored) {
     return width;
 }
 
+static uint64_t shard_epoch(const kith_meta_shard *shard) {
+    return shard ? shard->epoch : 1;
+}
+
+/* The index of its replica `r` among the nodes. Who is not assigned yet is at the last node. */
+static uint16_t replica_place(const kith_meta_map *map, const kith_meta_shard *shard, uint32_t r) {
+    uint32_t replica_count = shard ? shard->replica_count : 0;
+    if (replica_count == 0 && r == 0) return (uint16_t)(map->node_count - 1);
+    return r < replica_count ? node_index(map, shard->replicas[r]) : KITH_META_NODE_NONE;
+}
+
 static void shard_place(
     const kith_meta_map *map, const kith_meta_shard *shard, uint32_t shard_index, kith_meta_entry *entry) {
     uint32_t width = entry->replica_width;
     uint16_t *replicas = entry->shard_replicas + (size_t)shard_index * width;
-    uint32_t replica_count = shard ? shard->replica_count : 0;
     for (uint32_t r = 0; r < width; r++)
-        replicas[r] = r < replica_count ? node_index(map, shard->replicas[r]) : KITH_META_NODE_NONE;
-    entry->shard_in_sync[shard_index] = replica_count ? shard->in_sync : 1;
-    if (replica_count == 0) replicas[0] = (uint16_t)(map->node_count - 1);
+        replicas[r] = replica_place(map, shard, r);
+    entry->shard_in_sync[shard_index] = shard && shard->replica_count ? shard->in_sync : 1;
     kith_assert(replicas[0] < map->node_count);
     entry->shard_nodes[shard_index] = replicas[0];
-    entry->shard_epochs[shard_index] = shard ? shard->epoch : 1;
+    entry->shard_epochs[shard_index] = shard_epoch(shard);
+}
+
+static uint32_t replication_factor_of(const kith_collection *collection) {
+    return collection->replication_factor ? collection->replication_factor : 1;
 }
 
 /* Without the slots. */
@@ -54,7 +67,7 @@ static kith_meta_entry *entry_create(const kith_meta_map *map, const kith_meta_c
     uint32_t shard_count = stored->collection.shard_count;
     atomic_init(&entry->references, 1);
     entry->collection = stored->collection;
-    if (entry->collection.replication_factor == 0) entry->collection.replication_factor = 1;
+    entry->collection.replication_factor = replication_factor_of(&stored->collection);
     entry->replica_width = replica_width_of(stored);
     entry->shard_nodes = kith_alloc_array(shard_count, sizeof *entry->shard_nodes);
     entry->shard_epochs = kith_alloc_array(shard_count, sizeof *entry->shard_epochs);
@@ -66,12 +79,23 @@ static kith_meta_entry *entry_create(const kith_meta_map *map, const kith_meta_c
     return entry;
 }
 
+/* Those of which kith_meta_slot_shard_even says `shard`: without a division a slot, for there are many. */
+static void shard_slots_fill(uint16_t *slot_shards, uint32_t shard, uint32_t shard_count) {
+    uint32_t slot = (uint32_t)((uint64_t)shard * KITH_SLOTS / shard_count);
+    uint32_t end = (uint32_t)(((uint64_t)shard + 1) * KITH_SLOTS / shard_count);
+    slot_shards[slot] = (uint16_t)shard;
+    for (uint32_t filled = 1, count = end - slot; filled < count; filled *= 2) {
+        uint32_t more = count - filled < filled ? count - filled : filled;
+        memcpy(slot_shards + slot + filled, slot_shards + slot, more * sizeof *slot_shards);
+    }
+}
+
 static void slots_deal(kith_meta_entry *entry) {
     uint32_t shard_count = entry->collection.shard_count;
     if (shard_count == 1) return;
     entry->slot_shards = kith_alloc_array(KITH_SLOTS, sizeof *entry->slot_shards);
-    for (uint32_t slot = 0; slot < KITH_SLOTS; slot++)
-        entry->slot_shards[slot] = (uint16_t)kith_meta_slot_shard_even(slot, shard_count);
+    for (uint32_t shard = 0; shard < shard_count; shard++)
+        shard_slots_fill(entry->slot_shards, shard, shard_count);
 }
 
 static void entry_release(kith_meta_entry *entry) {
@@ -105,36 +129,44 @@ const kith_meta_entry *kith_meta_map_find(const kith_meta_map *map, const char *
     return NULL;
 }
 
+static bool shard_is_as_known(const kith_meta_map *map, const kith_meta_shard *shard, uint32_t shard_index,
+    const kith_meta_entry *known) {
+    const uint16_t *replicas = known->shard_replicas + (size_t)shard_index * known->replica_width;
+    if (known->shard_epochs[shard_index] != shard_epoch(shard)) return false;
+    for (uint32_t r = 0; r < known->replica_width; r++) {
+        if (replicas[r] != replica_place(map, shard, r)) return false;
+    }
+    return true; /* who is in sync changes with the epoch only */
+}
+
 /* The same collection with its shards in the same places. Schemas do not change under an id. */
-static bool entry_equal(const kith_meta_entry *a, const kith_meta_entry *b) {
-    uint32_t shard_count = a->collection.shard_count, width = a->replica_width;
-    if (a->collection.id != b->collection.id || shard_count != b->collection.shard_count ||
-        width != b->replica_width) {
+static bool entry_is_as_known(
+    const kith_meta_map *map, const kith_meta_collection *stored, const kith_meta_entry *known) {
+    const kith_collection *wanted = &stored->collection, *had = &known->collection;
+    if (wanted->id != had->id || wanted->shard_count != had->shard_count ||
+        replica_width_of(stored) != known->replica_width) {
         return false;
     }
-    if (a->collection.replication_factor != b->collection.replication_factor ||
-        a->collection.min_in_sync != b->collection.min_in_sync) {
+    if (replication_factor_of(wanted) != had->replication_factor || wanted->min_in_sync != had->min_in_sync)
         return false;
+    for (uint32_t i = 0; i < wanted->shard_count; i++) {
+        if (!shard_is_as_known(map, stored->shards ? &stored->shards[i] : NULL, i, known)) return false;
     }
-    /* Who is in sync changes with the epoch only. */
-    return memcmp(a->shard_epochs, b->shard_epochs, shard_count * sizeof *a->shard_epochs) == 0 &&
-           memcmp(a->shard_replicas, b->shard_replicas,
-               (size_t)shard_count * width * sizeof *a->shard_replicas) == 0;
+    return true;
 }
 
 static kith_meta_entry *entry_share_or_create(
     const kith_meta_map *map, const kith_meta_collection *stored, const kith_meta_map *previous) {
-    kith_meta_entry *entry = entry_create(map, stored);
     const char *name = stored->collection.name;
     const kith_meta_entry *known = previous ? kith_meta_map_find(previous, name, strlen(name)) : NULL;
-    if (!known || !entry_equal(known, entry)) {
-        slots_deal(entry);
-        return entry;
+    if (known && entry_is_as_known(map, stored, known)) {
+        kith_meta_entry *shared = (kith_meta_entry *)known;
+        atomic_fetch_add_explicit(&shared->references, 1, memory_order_relaxed);
+        return shared;
     }
-    entry_release(entry);
-    kith_meta_entry *shared = (kith_meta_entry *)known;
-    atomic_fetch_add_explicit(&shared->references, 1, memory_order_relaxed);
-    return shared;
+    kith_meta_entry *entry = entry_create(map, stored);
+    slots_deal(entry);
+    return entry;
 }
 
 /* --- maps --- */

@@ -258,6 +258,22 @@ static void test_meta_map__slots_are_contiguous_even_and_complete(void **unused)
     }
 }
 
+static void test_meta_map__slot_tables_say_whose_slot_is_whose(void **unused) {
+    (void)unused;
+    const uint32_t counts[] = {2, 3, 7, 100, 1000, 4095, 4096};
+    const kith_node node = {.number = 1};
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+        const kith_meta_collection stored = {.collection = {.name = "a", .shard_count = counts[c]}};
+        const kith_meta_collection *collections[] = {&stored};
+        kith_meta_map *map = kith_meta_map_create(1, &node, 1, collections, 1, NULL);
+        for (uint32_t slot = 0; slot < KITH_SLOTS; slot++) {
+            uint32_t shard = kith_meta_slot_shard_even(slot, counts[c]);
+            assert_int_equal(map->entries[0]->slot_shards[slot], shard);
+        }
+        kith_meta_map_release(map);
+    }
+}
+
 static void test_meta_map__unchanged_entries_are_shared_and_old_maps_stay(void **unused) {
     (void)unused;
     kith_node node = {.name = "one"};
@@ -287,6 +303,7 @@ int main(void) {
         cmocka_unit_test(test_meta_fsm__random_commands_agree_with_the_model_and_with_a_restored_twin),
         cmocka_unit_test(test_meta_state__restore_refuses_a_shard_given_twice),
         cmocka_unit_test(test_meta_map__slots_are_contiguous_even_and_complete),
+        cmocka_unit_test(test_meta_map__slot_tables_say_whose_slot_is_whose),
         cmocka_unit_test(test_meta_map__unchanged_entries_are_shared_and_old_maps_stay),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
