@@ -5,6 +5,7 @@
 
 #include "host/meta/raft_guard.h"
 #include "host/meta/raft_io.h"
+#include "host/meta/raft_wire.h"
 
 typedef struct raft_meta_log raft_meta_log;
 
@@ -51,9 +52,11 @@ struct raft_meta_log {
     bool ready;            /* and is applied: this leader knows all that was committed */
     bool told_leader;
     uint64_t told_term;
-    kith_meta_member told_member; /* id none: unknown */
-    uint64_t member_index;        /* of the last committed configuration that has this node */
-    kith_err ended;               /* why it stopped by itself; status OK: it did not */
+    kith_meta_member told_member;                  /* id none: unknown */
+    char leader_text[KITH_RAFT_ADDRESS_BYTES_MAX]; /* as the core last named one; "": it has not */
+    kith_meta_member leader;                       /* what that says */
+    uint64_t member_index; /* of the last committed configuration that has this node */
+    kith_err ended;        /* why it stopped by itself; status OK: it did not */
     kith_task end_task;
 
     /* The end. */

@@ -84,14 +84,22 @@ static void begin_term(raft_meta_log *log) {
         log->barrier_term = log->raft.current_term;
 }
 
+/* Into log->leader. The core names the same one after each of its runs, until there is another. */
+static bool leader_read(raft_meta_log *log, const char *text) {
+    size_t bytes = strlen(text);
+    if (bytes > 0 && strcmp(text, log->leader_text) == 0) return true;
+    if (bytes >= sizeof log->leader_text || !kith_raft_address_parse(text, &log->leader)) return false;
+    memcpy(log->leader_text, text, bytes + 1);
+    return true;
+}
+
 static void leader_find(raft_meta_log *log, kith_meta_member *member_out) {
     raft_id id;
     const char *address;
     *member_out = (kith_meta_member){.address = {0}};
     if (log->raft.state == RAFT_LEADER && !raft_meta_leads(log)) return;
     raft_leader(&log->raft, &id, &address);
-    if (id && address && !kith_raft_address_parse(address, member_out))
-        *member_out = (kith_meta_member){.address = {0}};
+    if (id && address && leader_read(log, address)) *member_out = log->leader;
 }
 
 static void leadership_tell(

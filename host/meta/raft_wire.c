@@ -37,9 +37,10 @@ bool kith_raft_address_parse(const char *text, kith_meta_member *member_out) {
     kith_meta_member member = {.address = {0}};
     if (kith_id_from_text(text, id_bytes, member.id.bytes, &id, NULL) != KITH_OK) return false;
     const char *address = text + id_bytes + 1;
-    if (id.type != KITH_ID_UUID || strlen(address) > KITH_NODE_ADDRESS_BYTES_MAX) return false;
+    size_t address_bytes = strlen(address);
+    if (id.type != KITH_ID_UUID || address_bytes > KITH_NODE_ADDRESS_BYTES_MAX) return false;
     memcpy(member.id.bytes, id.bytes, sizeof member.id.bytes);
-    snprintf(member.address, sizeof member.address, "%s", address);
+    memcpy(member.address, address, address_bytes + 1);
     *member_out = member;
     return true;
 }

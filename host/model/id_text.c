@@ -12,24 +12,21 @@ static int hex_value(char c) {
     return -1;
 }
 
-static bool hyphen_belongs_at(size_t offset) {
-    return offset == 8 || offset == 13 || offset == 18 || offset == 23;
+static bool hyphen_belongs_before(size_t byte) {
+    return byte == 4 || byte == 6 || byte == 8 || byte == 10;
 }
 
 /* Exactly 32 digits, with hyphens at their places when `bytes` is 36. */
 static bool uuid_digits_parse(const char *text, size_t bytes, uint8_t uuid_out[16]) {
     if (bytes != 32 && bytes != 36) return false;
-    uint8_t uuid[16] = {0};
-    size_t digit = 0;
-    for (size_t i = 0; i < bytes; i++) {
-        if (bytes == 36 && hyphen_belongs_at(i)) {
-            if (text[i] != '-') return false;
-            continue;
-        }
-        int value = hex_value(text[i]);
-        if (value < 0) return false;
-        uuid[digit / 2] = (uint8_t)(uuid[digit / 2] << 4 | value);
-        digit++;
+    uint8_t uuid[16];
+    size_t at = 0;
+    for (size_t i = 0; i < 16; i++) {
+        if (bytes == 36 && hyphen_belongs_before(i) && text[at++] != '-') return false;
+        int high = hex_value(text[at]), low = hex_value(text[at + 1]);
+        if (high < 0 || low < 0) return false;
+        uuid[i] = (uint8_t)(high << 4 | low);
+        at += 2;
     }
     memcpy(uuid_out, uuid, 16);
     return true;
@@ -51,12 +48,12 @@ kith_status kith_id_from_text(
         return kith_err_set(
             err, KITH_INVALID, "a point id has %zu bytes; 1..%u are allowed", bytes, KITH_ID_BYTES_MAX);
     }
-    if (!kith_text_utf8_check(text, bytes, &bad_offset)) {
-        return kith_err_set(err, KITH_INVALID, "a point id is not UTF-8 at byte %zu", bad_offset);
-    }
     if (uuid_parse(text, bytes, uuid_out)) {
         *id_out = (kith_id){.type = KITH_ID_UUID, .bytes = uuid_out};
         return KITH_OK;
+    }
+    if (!kith_text_utf8_check(text, bytes, &bad_offset)) {
+        return kith_err_set(err, KITH_INVALID, "a point id is not UTF-8 at byte %zu", bad_offset);
     }
     *id_out = (kith_id){.type = KITH_ID_STRING, .text_bytes = (uint8_t)bytes, .bytes = (const uint8_t *)text};
     return KITH_OK;
@@ -65,7 +62,7 @@ kith_status kith_id_from_text(
 static void uuid_append(kith_buf *buf, const uint8_t *uuid) {
     static const char digits[] = "0123456789abcdef";
     for (size_t i = 0; i < 16; i++) {
-        if (i == 4 || i == 6 || i == 8 || i == 10) kith_buf_u8(buf, '-');
+        if (hyphen_belongs_before(i)) kith_buf_u8(buf, '-');
         kith_buf_u8(buf, (uint8_t)digits[uuid[i] >> 4]);
         kith_buf_u8(buf, (uint8_t)digits[uuid[i] & 15]);
     }
