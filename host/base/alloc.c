@@ -86,12 +86,24 @@ void kith_memory_trim(void) {
 #endif
 }
 
+/* A mapping of its own costs two calls, a fault a page and at least a page; a small array is cheaper zeroed. A guess. */
+#define MAPPED_BYTES_MIN (16 << 10)
+
+static void *small_reserve(size_t bytes) {
+    void *memory = kith_try_alloc_aligned(bytes);
+    return memory ? memset(memory, 0, bytes) : NULL;
+}
+
 void *kith_pages_reserve(size_t bytes) {
-    void *pages = mmap(NULL, at_least_one(bytes), PROT_READ | PROT_WRITE,
-        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (bytes < MAPPED_BYTES_MIN) return small_reserve(bytes);
+    void *pages =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return pages == MAP_FAILED ? NULL : pages;
 }
 
 void kith_pages_release(void *pointer, size_t bytes) {
-    if (pointer) munmap(pointer, at_least_one(bytes));
+    if (bytes < MAPPED_BYTES_MIN)
+        kith_free(pointer);
+    else if (pointer)
+        munmap(pointer, bytes);
 }

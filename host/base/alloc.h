@@ -27,8 +27,8 @@ void kith_memory_tune(void);
 /* Gives freed memory back to the system. Costs milliseconds: for background threads, after large work. */
 void kith_memory_trim(void);
 
-/* Address space for an array that grows in place under readers: `bytes` of zero pages, each taken from memory
- * only when first touched. NULL when the address space or the commit limit is out. Freed with
+/* Address space for an array that grows in place under readers: `bytes` of zeros, aligned to 64 or more. Of a large one
+ * each page is taken from memory only when first touched. NULL when the address space or the commit limit is out. Freed with
  * kith_pages_release of the same size. */
 void *kith_pages_reserve(size_t bytes);
 void kith_pages_release(void *pointer, size_t bytes);

@@ -59,6 +59,24 @@ static void test_base__pages_are_zero_and_taken_when_touched(void **state) {
     kith_pages_release(pages, bytes);
 }
 
+static void test_base__small_reservations_are_aligned_and_zero_too(void **state) {
+    (void)state;
+    const size_t sizes[] = {0, 1, 63, 4096, (16 << 10) - 1, 16 << 10};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        for (uint32_t round = 0; round < 2; round++) { /* the second gets what the first gave back */
+            uint8_t *bytes = kith_pages_reserve(sizes[i]);
+            assert_non_null(bytes);
+            assert_int_equal((uintptr_t)bytes % 64, 0);
+            for (size_t at = 0; at < sizes[i]; at++)
+                assert_int_equal(bytes[at], 0);
+            if (sizes[i]) memset(bytes, 7, sizes[i]);
+            kith_pages_release(bytes, sizes[i]);
+        }
+    }
+    kith_pages_release(NULL, 1);
+    kith_pages_release(NULL, 1 << 20);
+}
+
 static void test_base__arena_gives_aligned_memory_apart(void **state) {
     (void)state;
     kith_arena arena;
@@ -201,6 +219,7 @@ int main(void) {
         cmocka_unit_test(test_base__strndup_stops_at_the_end_of_the_text),
         cmocka_unit_test(test_base__alloc_array_overflow_ends_the_process),
         cmocka_unit_test(test_base__pages_are_zero_and_taken_when_touched),
+        cmocka_unit_test(test_base__small_reservations_are_aligned_and_zero_too),
         cmocka_unit_test(test_base__arena_gives_aligned_memory_apart),
         cmocka_unit_test(test_base__arena_reuses_blocks_after_reset),
         cmocka_unit_test(test_base__arena_array_overflow_ends_the_process),
