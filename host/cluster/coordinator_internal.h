@@ -23,6 +23,7 @@ typedef struct coordinator_node {
     bool heard; /* `heartbeat` is what it said last */
     kith_codec_heartbeat heartbeat;
     char health[KITH_ERR_BYTES_MAX];
+    kith_codec_stalled stalled[KITH_CODEC_STALLED_MAX];
     uint64_t map_version; /* what it goes by, as far as it has said */
     bool pushing;
     uint64_t push_due_ns;

@@ -177,6 +177,9 @@ static void heartbeat_take(kith_coordinator *coordinator, const kith_codec_heart
     from->heartbeat = *said;
     snprintf(from->health, sizeof from->health, "%s", said->health);
     from->heartbeat.health = from->health;
+    if (said->stalled_count)
+        memcpy(from->stalled, said->stalled, said->stalled_count * sizeof *said->stalled);
+    from->heartbeat.stalled = from->stalled;
     from->push_due_ns = 0; /* it is there: what failed before may be tried again */
     kith_member_event event = {.kind = KITH_MEMBER_HEARTBEAT, .id = *id};
     event.started_wall_ms = said->started_wall_ms;

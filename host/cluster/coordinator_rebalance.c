@@ -68,8 +68,23 @@ static void decided_tell(const kith_coordinator *coordinator) {
     kith_rebalance_report left;
     kith_rebalance_tell(coordinator->rebalance, &left);
     kith_log_info("rebalance", kith_kv_u64("added", decided->add_count),
-        kith_kv_u64("dropped", decided->drop_count), kith_kv_u64("handed_over", decided->handover_count),
-        kith_kv_u64("behind", left.behind_count), kith_kv_u64("waiting", left.waiting_count));
+        kith_kv_u64("dropped", decided->drop_count), kith_kv_u64("given_up", decided->given_up_count),
+        kith_kv_u64("handed_over", decided->handover_count), kith_kv_u64("behind", left.behind_count),
+        kith_kv_u64("waiting", left.waiting_count));
+}
+
+/* Copies that come no nearer to being in sync, for as long as a node that is down is waited for. */
+static void stalled_tell(kith_coordinator *coordinator) {
+    kith_rebalance_stalled_forget(coordinator->rebalance);
+    for (uint32_t i = 0; i < coordinator->node_count; i++) {
+        const coordinator_node *of = coordinator->nodes[i];
+        if (!of->known || !of->heard || of->node.down) continue;
+        for (uint32_t s = 0; s < of->heartbeat.stalled_count; s++) {
+            const kith_codec_stalled *stalled = &of->heartbeat.stalled[s];
+            if (stalled->for_ms >= coordinator->options.replica_replace_after_ms)
+                kith_rebalance_stalled(coordinator->rebalance, stalled->shard_id, of->node.number);
+        }
+    }
 }
 
 void coordinator_rebalance(kith_coordinator *coordinator) {
@@ -80,6 +95,7 @@ void coordinator_rebalance(kith_coordinator *coordinator) {
         return;
     coordinator->rebalance_due_ns = now_ns + REBALANCE_PAUSE_NS;
     coordinator->rebalance_version = state->map_version;
+    stalled_tell(coordinator);
     kith_rebalance_clock clock = {.now_ns = now_ns, .wall_ms = kith_env_wall_ms(coordinator->options.env)};
     kith_rebalance_step(coordinator->rebalance, state, clock, coordinator->rebalance_changes);
     if (coordinator->rebalance_changes->count == 0) return;

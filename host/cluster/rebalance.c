@@ -18,6 +18,7 @@ typedef struct need {
 
 typedef struct step {
     kith_rebalance *rebalance;
+    const kith_meta_state *state;
     kith_rebalance_changes *changes;
     uint64_t now_ns;
     bool settled;
@@ -76,6 +77,16 @@ static bool end(step *own, const rebalance_shard *shard, uint64_t id) {
     return true;
 }
 
+static bool give_up(step *own, const rebalance_shard *shard, uint64_t id, uint32_t place) {
+    kith_meta_shard next;
+    kith_placement_replicas *wanted = &own->rebalance->wanted[place];
+    if (!rebalance_give_up(own->rebalance, own->state, id, shard->is, wanted, &next)) return false;
+    own->changes->drop_count++;
+    own->changes->given_up_count++;
+    change_add(own, id, &next);
+    return true;
+}
+
 static bool hand_back(step *own, const rebalance_shard *shard, uint64_t id) {
     kith_meta_shard next;
     if (!own->settled || own->now_ns < own->rebalance->handover_due_ns) return false;
@@ -96,6 +107,7 @@ static void need_note(step *own, const rebalance_shard *shard, uint64_t id) {
 
 static void shard_step(step *own, const rebalance_shard *shard, uint64_t id, uint32_t place) {
     if (own->changes->count == KITH_REBALANCE_CHANGES_MAX) return;
+    if (give_up(own, shard, id, place)) return;
     if (has_taken_over(own, place) && (end(own, shard, id) || hand_back(own, shard, id))) return;
     need_note(own, shard, id);
 }
@@ -165,11 +177,12 @@ void kith_rebalance_step(kith_rebalance *rebalance, const kith_meta_state *state
     uint64_t now_ns = clock.now_ns;
     changes_out->count = 0;
     changes_out->add_count = changes_out->drop_count = changes_out->handover_count = 0;
+    changes_out->given_up_count = 0;
     rebalance_nodes_see(rebalance, state, clock);
     rebalance_plan(rebalance, state, now_ns);
     kith_arena arena;
     kith_arena_init(&arena);
-    step own = {.rebalance = rebalance, .changes = changes_out, .now_ns = now_ns};
+    step own = {.rebalance = rebalance, .state = state, .changes = changes_out, .now_ns = now_ns};
     own.settled = now_ns - rebalance->planned_ns >= rebalance->options.settle_ns;
     own.needs = kith_arena_array(&arena, rebalance->shard_count, sizeof *own.needs);
     rebalance->report = (kith_rebalance_report){0};

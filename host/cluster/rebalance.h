@@ -19,7 +19,9 @@
  *      changed for settle_ns, balance. Neither of the last two touches a shard that is not wholly in sync.
  *   5. Primaries go back to where placement wants them one at a time, handover_interval_ns apart: each costs its shard's
  *      writers a short pause. What a new primary waits for, its replicas, is not changed for as long.
- *   6. A shard that wants more replicas than there are nodes for them keeps all it has.
+ *   6. A replica that is not in sync, and of which its node says that it comes no nearer to it (kith_rebalance_stalled), is dropped where
+ *      another node can have it instead: that one is wanted until the plan changes.
+ *   7. A shard that wants more replicas than there are nodes for them keeps all it has.
  *
  * Threads: one at a time. Ownership: create/destroy. A step over 8,192 shards of 3 replicas on 100 nodes takes 12 ms when it
  * plans and 4 ms when it does not (tests/unit/cluster/test_rebalance.c, debug build, one shared core, 2026-11-21). */
@@ -43,6 +45,7 @@ _Static_assert(KITH_REBALANCE_CHANGES_MAX <= KITH_META_SHARD_CHANGES_MAX, "one c
 typedef struct kith_rebalance_changes {
     uint32_t count;
     uint32_t add_count, drop_count, handover_count; /* of replicas, replicas, shards */
+    uint32_t given_up_count;                        /* of those that are dropped */
     kith_codec_meta_shard_change changes[KITH_REBALANCE_CHANGES_MAX];
 } kith_rebalance_changes;
 
@@ -58,6 +61,10 @@ kith_rebalance *kith_rebalance_create(const kith_rebalance_options *options);
 void kith_rebalance_destroy(kith_rebalance *rebalance); /* accepts NULL */
 /* Forgets what it saw: another led since. */
 void kith_rebalance_reset(kith_rebalance *rebalance);
+/* The replica of the shard on that node has come no nearer to being in sync for too long; for the next steps, until it is forgotten. */
+void kith_rebalance_stalled(kith_rebalance *rebalance, uint64_t shard_id, uint32_t number);
+void kith_rebalance_stalled_forget(kith_rebalance *rebalance);
+
 typedef struct kith_rebalance_clock {
     uint64_t now_ns;
     uint64_t wall_ms; /* only compared with kith_node.down_wall_ms */

@@ -16,6 +16,12 @@ typedef struct rebalance_node {
     uint32_t sending_count;   /* new replicas that its primaries bring up */
 } rebalance_node;
 
+#define REBALANCE_STALLED_MAX 256u /* that are known at once; others come later */
+typedef struct rebalance_stalled {
+    uint64_t shard_id;
+    uint32_t number; /* of the node */
+} rebalance_stalled;
+
 typedef struct rebalance_led {
     uint32_t primary;
     uint64_t since_ns; /* as this leader saw it, or began to look */
@@ -31,6 +37,8 @@ struct kith_rebalance {
     uint32_t shard_count;
     kith_placement_replicas *wanted; /* [shard_count] in the order of the state; of no replicas: left alone */
     rebalance_led *led;              /* [shard_count] likewise */
+    uint32_t stalled_count;
+    rebalance_stalled stalled[REBALANCE_STALLED_MAX];
     uint64_t handover_due_ns;
     kith_rebalance_report report;
 };
@@ -43,6 +51,12 @@ rebalance_node *rebalance_node_find(const kith_rebalance *rebalance, uint32_t nu
 void rebalance_nodes_see(kith_rebalance *rebalance, const kith_meta_state *state, kith_rebalance_clock clock);
 /* Plans anew where what the plan depends on has changed. */
 void rebalance_plan(kith_rebalance *rebalance, const kith_meta_state *state, uint64_t now_ns);
+
+/* --- rebalance_stall.c: replicas that are given up --- */
+
+/* Drops one that comes no nearer to being in sync, where there is another node for it, which is wanted from now on. `wanted` is the shard's. */
+bool rebalance_give_up(kith_rebalance *rebalance, const kith_meta_state *state, uint64_t shard_id,
+    const kith_meta_shard *shard, kith_placement_replicas *wanted, kith_meta_shard *next_out);
 
 /* --- rebalance_shard.c: the next change of one shard --- */
 

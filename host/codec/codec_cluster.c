@@ -73,6 +73,13 @@ static void load_encode(const kith_codec_heartbeat *heartbeat, kith_buf *buf) {
     kith_wire_close(buf, mark);
 }
 
+static void stalled_encode(const kith_codec_stalled *stalled, kith_buf *buf) {
+    size_t mark = kith_wire_open(buf, 12);
+    kith_wire_u64(buf, 1, stalled->shard_id);
+    kith_wire_u64(buf, 2, stalled->for_ms);
+    kith_wire_close(buf, mark);
+}
+
 void kith_codec_heartbeat_encode(const kith_codec_heartbeat *heartbeat, kith_buf *buf) {
     const kith_node *node = &heartbeat->node;
     id_encode(&node->id, 1, buf);
@@ -86,6 +93,8 @@ void kith_codec_heartbeat_encode(const kith_codec_heartbeat *heartbeat, kith_buf
     kith_wire_u64(buf, 9, heartbeat->started_wall_ms);
     kith_wire_u64(buf, 10, heartbeat->map_version);
     load_encode(heartbeat, buf);
+    for (uint32_t i = 0; i < heartbeat->stalled_count; i++)
+        stalled_encode(&heartbeat->stalled[i], buf);
 }
 
 static kith_status heartbeat_node_decode(
@@ -120,12 +129,26 @@ static kith_status load_decode(const Kith__Internal__V1__NodeLoad *message, kith
         message->health, "load.health", KITH_ERR_BYTES_MAX - 1, arena, &heartbeat->health, err);
 }
 
+static kith_status stalled_decode(const Kith__Internal__V1__NodeHeartbeat *message, kith_arena *arena,
+    kith_codec_heartbeat *heartbeat, kith_err *err) {
+    kith_status status = count_check("stalled", message->n_stalled, KITH_CODEC_STALLED_MAX, err);
+    if (status != KITH_OK) return status;
+    kith_codec_stalled *stalled = kith_arena_array(arena, message->n_stalled, sizeof *stalled);
+    for (size_t i = 0; i < message->n_stalled; i++)
+        stalled[i] = (kith_codec_stalled){
+            .shard_id = message->stalled[i]->shard_id, .for_ms = message->stalled[i]->for_ms};
+    heartbeat->stalled = stalled;
+    heartbeat->stalled_count = (uint32_t)message->n_stalled;
+    return KITH_OK;
+}
+
 static kith_status heartbeat_decode(const Kith__Internal__V1__NodeHeartbeat *message, kith_arena *arena,
     kith_codec_heartbeat *heartbeat, kith_err *err) {
     *heartbeat = (kith_codec_heartbeat){
         .started_wall_ms = message->started_wall_ms, .map_version = message->map_version};
     kith_status status = heartbeat_node_decode(message, &heartbeat->node, err);
-    return status == KITH_OK ? load_decode(message->load, arena, heartbeat, err) : status;
+    if (status == KITH_OK) status = load_decode(message->load, arena, heartbeat, err);
+    return status == KITH_OK ? stalled_decode(message, arena, heartbeat, err) : status;
 }
 
 kith_status kith_codec_heartbeat_decode(

@@ -13,12 +13,20 @@
 #include "host/model/node.h"
 #include "host/model/schema.h"
 
+/* A replica of the node that is not in sync, and has come no nearer to it for so long. */
+typedef struct kith_codec_stalled {
+    uint64_t shard_id, for_ms;
+} kith_codec_stalled;
+#define KITH_CODEC_STALLED_MAX 16u /* in one heartbeat; the others wait for their turn */
+
 typedef struct kith_codec_heartbeat {
     kith_node node; /* number, draining and down do not travel */
     uint64_t started_wall_ms;
     uint64_t map_version;
     uint64_t points, shards, vector_bytes, disk_free_bytes;
     const char *health; /* "ok", or what is wrong; at most KITH_ERR_BYTES_MAX - 1 bytes */
+    uint32_t stalled_count;
+    const kith_codec_stalled *stalled; /* [stalled_count], 0..KITH_CODEC_STALLED_MAX */
 } kith_codec_heartbeat;
 void kith_codec_heartbeat_encode(const kith_codec_heartbeat *heartbeat, kith_buf *buf);
 KITH_CHECK kith_status kith_codec_heartbeat_decode(

@@ -224,7 +224,10 @@ void replica_show(replica *own) {
     uint64_t now_ns = replica_now_ns(set), lag_ns, lag_bytes;
     if (own->step) kith_replica_step_status(own->step, now_ns, &status);
     lag_measure(own, &status, now_ns, &lag_ns, &lag_bytes);
+    replica_nearer_look(own, &status, now_ns);
     kith_mutex_lock(&set->mutex);
+    own->shown.heard_ns = own->heard_ns;
+    own->shown.nearer_ns = own->nearer_ns;
     own->shown.lag_ns = lag_ns;
     own->shown.lag_bytes = lag_bytes;
     own->shown.is_open = own->step && own->shard && !own->let_go;

@@ -73,6 +73,14 @@ typedef struct kith_replica_lag {
 } kith_replica_lag;
 void kith_replica_set_lag(kith_replica_set *set, kith_replica_lag *lag_out);
 
+/* Replicas here that are not in sync though their primary is heard, and have come no nearer to it for `least_ns`; at most
+ * `most` of them. Any thread. */
+typedef struct kith_replica_stalled {
+    uint64_t shard_id, for_ns;
+} kith_replica_stalled;
+uint32_t kith_replica_set_stalled(
+    kith_replica_set *set, uint64_t least_ns, uint32_t most, kith_replica_stalled *stalled_out);
+
 /* Planned: every shard that this node leads goes to another member of its ISR; `done` on the owner when none is left that could, or the deadline
  * has passed. Any thread. */
 void kith_replica_set_hand_over(

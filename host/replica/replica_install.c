@@ -218,6 +218,7 @@ static kith_status piece_take(replica_install *install, bool *last_out) {
 static void fetch_run(kith_task *task) {
     replica_install *install = of_task(task);
     install->backoff_ns = 0;
+    replica_copied(install->own, install->offset);
     fetch(install);
 }
 

@@ -30,6 +30,8 @@ typedef struct replica_shown {
     kith_replica_status status;
     uint64_t needed; /* a read that sees all up to it sees all that was acknowledged before */
     uint64_t applied;
+    uint64_t heard_ns;          /* last append */
+    uint64_t nearer_ns;         /* not in sync: when it last came nearer to it; 0: it is */
     uint64_t lag_ns, lag_bytes; /* of the others, where it leads: the longest; all together, about */
 } replica_shown;
 
@@ -51,6 +53,9 @@ struct replica {
     bool let_go, is_acting;
     uint32_t uses; /* of what is under way and comes back to it */
     uint64_t applied, due_ns;
+    uint64_t heard_ns, nearer_ns; /* as shown */
+    uint64_t nearer_applied,
+        nearer_copy_bytes;       /* how near that was: applied; of a copy, the most that any attempt had */
     replica_sending *sendings;   /* under way, to be cancelled */
     replica_receipt *receipts;   /* not answered yet */
     replica_receipt *held_first; /* that wait for room in the shard, in the order of the log */
@@ -165,6 +170,15 @@ void replica_fail(replica *own);
 void replica_show(replica *own);
 /* Tells the step machine the newest configuration. */
 void replica_configure(replica *own);
+
+/* --- replica_stall.c --- */
+
+/* An append came. */
+void replica_heard(replica *own, uint64_t now_ns);
+/* A copy has so many bytes. */
+void replica_copied(replica *own, uint64_t bytes);
+/* Before it is shown. */
+void replica_nearer_look(replica *own, const kith_replica_status *status, uint64_t now_ns);
 
 /* --- replica_send.c --- */
 

@@ -241,6 +241,7 @@ void replica_append_handle(void *ctx, kith_transport_request *request) {
         return;
     }
     receipt->from = from;
+    replica_heard(own, replica_now_ns(set));
     if (has_to_wait(own, receipt))
         hold(own, receipt);
     else

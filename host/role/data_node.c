@@ -24,6 +24,8 @@
 /* A node that is taken for down has held no lease for a while then: a new primary waits for two at most. */
 #define LEASES_IN_TIMEOUT 4u
 #define MS_NS             1000000ULL
+/* A copy that comes no nearer to being in sync for so long is worth a word in the heartbeat. */
+#define STALLED_MS_LEAST 10000u
 
 typedef struct data_node {
     kith_service base;
@@ -246,6 +248,17 @@ static kith_status health(void *ctx, kith_err *err) {
     return status;
 }
 
+static void stalled_fill(data_node *own, kith_codec_heartbeat *heartbeat) {
+    static __thread kith_codec_stalled said[KITH_CODEC_STALLED_MAX]; /* as the text of `health` */
+    kith_replica_stalled stalled[KITH_CODEC_STALLED_MAX];
+    uint32_t count =
+        kith_replica_set_stalled(own->replicas, STALLED_MS_LEAST * MS_NS, KITH_CODEC_STALLED_MAX, stalled);
+    for (uint32_t i = 0; i < count; i++)
+        said[i] = (kith_codec_stalled){.shard_id = stalled[i].shard_id, .for_ms = stalled[i].for_ns / MS_NS};
+    heartbeat->stalled = said;
+    heartbeat->stalled_count = count;
+}
+
 static void heartbeat_fill(void *ctx, kith_codec_heartbeat *heartbeat) {
     data_node *own = ctx;
     static __thread kith_err err; /* the text is borrowed until this thread's task ends */
@@ -263,6 +276,7 @@ static void heartbeat_fill(void *ctx, kith_codec_heartbeat *heartbeat) {
     if (kith_env_free_bytes(own->env, own->data.dir, &heartbeat->disk_free_bytes, &ignored) != KITH_OK)
         heartbeat->disk_free_bytes = 0;
     if (health(own, &err) != KITH_OK) heartbeat->health = err.text;
+    if (own->replicas) stalled_fill(own, heartbeat);
     const kith_meta_state *state = kith_meta_client_state(own->cluster.client);
     const kith_node *self = kith_meta_state_node_of_id(state, &own->cluster.self.id);
     if (own->unopened && self && ++own->heartbeats >= REOPEN_HEARTBEATS) {

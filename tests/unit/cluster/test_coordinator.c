@@ -40,6 +40,8 @@ typedef struct node {
     kith_node said;
     uint64_t started_wall_ms;
     kith_heartbeat *heartbeat;
+    kith_codec_stalled stalled[KITH_CODEC_STALLED_MAX]; /* what it says of its replicas */
+    uint32_t stalled_count;
     kith_meta_fsm map;
     bool refuses;                 /* pushes */
     bool holds;                   /* its receipt of the next push */
@@ -168,6 +170,8 @@ static void node_fill(void *ctx, kith_codec_heartbeat *heartbeat_out) {
     heartbeat_out->started_wall_ms = own->started_wall_ms;
     heartbeat_out->map_version = own->map.state.map_version;
     heartbeat_out->points = 1000 + own->number;
+    heartbeat_out->stalled = own->stalled;
+    heartbeat_out->stalled_count = own->stalled_count;
 }
 
 static void node_map_seen(void *ctx, const char *address, uint64_t map_version) {
@@ -1211,6 +1215,35 @@ static void test_coordinator__move_that_was_not_committed_is_decided_again(void 
     fixture_teardown(&all);
 }
 
+/* All shards, whether it has them or not. */
+static void stalled_say(fixture *all, node *of, uint64_t for_ms) {
+    const kith_collection *collection = &all->fsm.state.collections[0]->collection;
+    of->stalled_count = collection->shard_count;
+    for (uint32_t i = 0; i < of->stalled_count; i++)
+        of->stalled[i] = (kith_codec_stalled){.shard_id = collection->shard_id_first + i, .for_ms = for_ms};
+}
+
+static void test_coordinator__replica_that_comes_no_nearer_goes_to_another_node(void **unused) {
+    (void)unused;
+    fixture all;
+    fixture_setup(&all, true);
+    for (uint32_t i = 0; i < 3; i++)
+        node_add(&all, KITH_NODE_DATA, "");
+    run_ms(&all, 100);
+    collection_of_six_shards(&all, &all.nodes[0]);
+    drain(&all, &all.nodes[0], true);
+    run_ms(&all, 500);
+    assert_int_equal(replicas_on(&all, &all.nodes[1]), 3);
+    stalled_say(&all, &all.nodes[1], 599999);
+    run_ms(&all, 5000);
+    assert_int_equal(replicas_on(&all, &all.nodes[1]), 3);
+    stalled_say(&all, &all.nodes[1], 600000);
+    run_ms(&all, 5000);
+    assert_int_equal(replicas_on(&all, &all.nodes[1]), 2);
+    assert_int_equal(replicas_on(&all, &all.nodes[2]), 4);
+    fixture_teardown(&all);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_coordinator__nodes_are_registered_and_get_the_map),
@@ -1245,6 +1278,7 @@ int main(void) {
         cmocka_unit_test(test_coordinator__status_says_what_is_left_to_copy),
         cmocka_unit_test(test_coordinator__moves_go_on_under_the_next_leader),
         cmocka_unit_test(test_coordinator__move_that_was_not_committed_is_decided_again),
+        cmocka_unit_test(test_coordinator__replica_that_comes_no_nearer_goes_to_another_node),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

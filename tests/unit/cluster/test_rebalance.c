@@ -25,7 +25,9 @@ typedef struct world {
     uint64_t wall_ahead_s; /* of now_ns */
     uint32_t node_count;
     uint32_t catch_up_s; /* at most */
-    bool races;          /* primaries change shards between a step and its outcome */
+    uint32_t stuck;      /* number of a node that never catches up; 0: none */
+    bool stuck_is_told;
+    bool races; /* primaries change shards between a step and its outcome */
     /* of what was decided */
     uint32_t adds, drops, handovers, steps, receiving_most;
 } world;
@@ -237,7 +239,8 @@ static void primary_act(world *of, uint64_t id, const kith_meta_shard *shard) {
     for (uint32_t i = 1; i < shard->replica_count; i++) {
         bool up = is_up(of, shard->replicas[i]);
         if (!up && kith_rng_below(&of->rng, 2) == 0) change.shard.in_sync &= (uint8_t) ~(1u << i);
-        if (up && kith_rng_below(&of->rng, of->catch_up_s) == 0) change.shard.in_sync |= (uint8_t)(1u << i);
+        bool catches_up = kith_rng_below(&of->rng, of->catch_up_s) == 0 && shard->replicas[i] != of->stuck;
+        if (up && catches_up) change.shard.in_sync |= (uint8_t)(1u << i);
     }
     if (change.shard.in_sync != shard->in_sync) changes_propose(of, &change, 1);
 }
@@ -262,11 +265,21 @@ static void changes_check(world *of) {
     }
 }
 
+static void stuck_tell(world *of) {
+    kith_rebalance_stalled_forget(of->rebalance);
+    for (uint32_t i = 0; of->stuck_is_told && i < of->state.collection_count; i++) {
+        const kith_meta_collection *in = of->state.collections[i];
+        for (uint32_t s = 0; s < in->collection.shard_count; s++)
+            kith_rebalance_stalled(of->rebalance, in->collection.shard_id_first + s, of->stuck);
+    }
+}
+
 /* One second. True: something was decided. */
 static bool step(world *of) {
     of->now_ns += S_NS;
     of->steps++;
     uint32_t receiving_before = receiving_most(of);
+    stuck_tell(of);
     kith_rebalance_step(of->rebalance, &of->state, clock_of(of), &of->changes);
     changes_check(of);
     of->adds += of->changes.add_count;
@@ -493,6 +506,46 @@ static void test_rebalance__new_leader_waits_for_nodes_whatever_its_clock_says(v
         assert_true(of->adds > 0);
         world_free(of);
     }
+}
+
+/* It lives, but what is put on it never comes in sync: without a word of it its places are taken, and shards lack a replica. */
+static void test_rebalance__replicas_that_come_no_nearer_go_to_other_nodes(void **unused) {
+    (void)unused;
+    world *of = world_make(test_seed(4), 6, 1);
+    collection_create(of, 24, 3, 2);
+    run_s(of, 50);
+    of->stuck = 2;
+    uint32_t held = held_by(of, 2);
+    node_down(of, 1);
+    run_to_rest(of);
+    assert_true(held_by(of, 2) > held);
+    assert_true(of->changes.count == 0);
+    of->stuck_is_told = true;
+    run_to_rest(of);
+    assert_int_equal(held_by(of, 2), held);
+    assert_int_equal(held_by(of, 1), 0);
+    check_whole(of);
+    world_free(of);
+}
+
+/* Where there is no other node it stays: it may catch up yet. */
+static void test_rebalance__replica_that_no_other_node_can_have_is_not_given_up(void **unused) {
+    (void)unused;
+    world *of = world_make(test_seed(4), 3, 1);
+    collection_create(of, 6, 3, 2);
+    run_s(of, 50);
+    of->stuck = 2;
+    of->stuck_is_told = true;
+    node_down(of, 2);
+    run_s(of, 20);
+    node_up(of, 2);
+    run_s(of, 2 * REPLACE_S);
+    assert_int_equal(of->adds + of->drops, 0);
+    of->stuck = 0;
+    of->stuck_is_told = false;
+    run_to_rest(of);
+    check_at_rest(of);
+    world_free(of);
 }
 
 static void test_rebalance__node_that_returns_in_time_keeps_what_it_has_and_leads_again(void **unused) {
@@ -791,6 +844,8 @@ int main(void) {
         cmocka_unit_test(test_rebalance__dead_node_is_replaced_after_the_delay_and_not_before),
         cmocka_unit_test(test_rebalance__new_leader_goes_on_from_when_a_node_went_down),
         cmocka_unit_test(test_rebalance__new_leader_waits_for_nodes_whatever_its_clock_says),
+        cmocka_unit_test(test_rebalance__replicas_that_come_no_nearer_go_to_other_nodes),
+        cmocka_unit_test(test_rebalance__replica_that_no_other_node_can_have_is_not_given_up),
         cmocka_unit_test(test_rebalance__node_that_returns_in_time_keeps_what_it_has_and_leads_again),
         cmocka_unit_test(test_rebalance__node_that_returns_too_late_leaves_no_replica_too_many),
         cmocka_unit_test(test_rebalance__factor_that_is_raised_or_lowered_is_followed),

@@ -6,6 +6,9 @@
 #include "host/codec/codec_wire.h"
 #include "tests/unit/codec/codec_fixture.h" /* last: its names are short */
 
+static const kith_codec_stalled stalled_full[] = {
+    {.shard_id = 1ULL << 40, .for_ms = 600000}, {.shard_id = 7, .for_ms = 10000}};
+
 static kith_codec_heartbeat heartbeat_full(void) {
     return (kith_codec_heartbeat){.node = {.role = KITH_NODE_DATA,
                                       .id = {{9, 8, 7}},
@@ -21,7 +24,9 @@ static kith_codec_heartbeat heartbeat_full(void) {
         .shards = 8,
         .vector_bytes = 1ULL << 50,
         .disk_free_bytes = 12345,
-        .health = "disk nearly full"};
+        .health = "disk nearly full",
+        .stalled_count = 2,
+        .stalled = stalled_full};
 }
 
 static void heartbeats_equal(const kith_codec_heartbeat *a, const kith_codec_heartbeat *b) {
@@ -40,6 +45,11 @@ static void heartbeats_equal(const kith_codec_heartbeat *a, const kith_codec_hea
     assert_int_equal(a->vector_bytes, b->vector_bytes);
     assert_int_equal(a->disk_free_bytes, b->disk_free_bytes);
     assert_string_equal(a->health, b->health);
+    assert_int_equal(a->stalled_count, b->stalled_count);
+    for (uint32_t i = 0; i < a->stalled_count; i++) {
+        assert_int_equal(a->stalled[i].shard_id, b->stalled[i].shard_id);
+        assert_int_equal(a->stalled[i].for_ms, b->stalled[i].for_ms);
+    }
 }
 
 static void test_codec_cluster__heartbeats(void **state) {

@@ -281,6 +281,12 @@ static uint64_t unsealed_rows(bed *all, uint32_t index) {
     return stats.applied_sequence - stats.sealed_sequence;
 }
 
+/* Replicas there that come no nearer to being in sync. */
+static uint32_t stalled_count(bed *all, uint32_t index, uint64_t least_ms) {
+    kith_replica_stalled stalled[2];
+    return kith_replica_set_stalled(all->machines[index].replicas, least_ms * BED_MS, 2, stalled);
+}
+
 /* It takes no more than it has room for, the primary goes on without it, and it comes back. */
 static void test_replica__a_follower_that_seals_nothing_stays_bounded_and_leaves(void **state) {
     (void)state;
@@ -294,10 +300,14 @@ static void test_replica__a_follower_that_seals_nothing_stays_bounded_and_leaves
     assert_true(unsealed_rows(&all, SLOW) <= UNSEALED_MOST);
     assert_true(bed_status(&all, SLOW).end.sequence < bed_status(&all, 0).end.sequence);
     assert_true(bed_events("replica_full") > 0);
+    assert_int_equal(stalled_count(&all, SLOW, 4000), 1);
+    assert_int_equal(stalled_count(&all, SLOW, 60000), 0);
+    assert_int_equal(stalled_count(&all, 0, 0) + stalled_count(&all, 1, 0), 0);
     bed_background_hold(&all, SLOW, false);
     bed_await_primary(&all, 0, 3);
     bed_await_equal(&all, 5000);
     assert_int_equal(bed_count(&all, SLOW), 300);
+    assert_int_equal(stalled_count(&all, SLOW, 0), 0);
     bed_end(&all);
 }
 
@@ -389,6 +399,36 @@ static void test_replica__one_that_is_corrupt_asks_until_it_is_out(void **state)
     bed_end(&all);
 }
 
+/* --- nobody tells who has what --- */
+
+/* By the map that they have kept: what promises nothing about others is answered; the rest only by followers whose primary lives. */
+static void test_replica__restarted_ones_answer_what_is_safe_while_no_coordinator_does(void **state) {
+    (void)state;
+    bed all;
+    bed_begin(&all, &usual);
+    write_all(&all, 0, 0, 20);
+    bed_await_equal(&all, 1000);
+    all.is_silent = true;
+    bed_stop(&all, 1);
+    bed_start(&all, 1);
+    bed_run_ms(&all, BED_LEASE_MS);
+    assert_int_equal(bed_read(&all, 1, KITH_REPLICA_READ_ANY, 0, 100), KITH_OK);
+    assert_int_equal(bed_read(&all, 1, KITH_REPLICA_READ_IN_SYNC, 0, 100), KITH_OK);
+    write_all(&all, 0, 20, 5);
+    bed_stop(&all, 0);
+    bed_start(&all, 0);
+    bed_run_ms(&all, 10 * BED_LEASE_MS);
+    for (uint32_t i = 0; i < BED_MACHINES; i++) {
+        assert_int_equal(bed_read(&all, i, KITH_REPLICA_READ_ANY, 0, 100), KITH_OK);
+        assert_int_equal(bed_read(&all, i, KITH_REPLICA_READ_IN_SYNC, 0, 100), KITH_UNAVAILABLE);
+    }
+    assert_int_equal(bed_write(&all, 0, 100, 10, 1000), KITH_UNAVAILABLE);
+    all.is_silent = false;
+    bed_await_primary(&all, 0, 3);
+    write_all(&all, 0, 100, 5);
+    bed_end(&all);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_replica__what_is_acknowledged_is_everywhere),
@@ -409,6 +449,7 @@ int main(void) {
         cmocka_unit_test(test_replica__a_follower_that_seals_slowly_slows_the_primary),
         cmocka_unit_test(test_replica__one_that_is_corrupt_takes_itself_out_of_those_in_sync),
         cmocka_unit_test(test_replica__one_that_is_corrupt_asks_until_it_is_out),
+        cmocka_unit_test(test_replica__restarted_ones_answer_what_is_safe_while_no_coordinator_does),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
