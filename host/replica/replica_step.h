@@ -123,6 +123,9 @@ void kith_replica_step_received(kith_replica_step *step, uint32_t from, const ki
 /* Primary: the append of `send_id` was answered; or (reply NULL) it was not, and may or may not have arrived. */
 void kith_replica_step_answered(kith_replica_step *step, uint32_t peer, uint64_t send_id,
     const kith_replica_reply *reply, uint64_t now_ns);
+/* Primary: of the append of `send_id` only the entries up to `last`, `bytes` of them, are sent: the rest was too much, or is not there. */
+void kith_replica_step_shortened(
+    kith_replica_step *step, uint32_t peer, uint64_t send_id, uint64_t last, uint64_t bytes);
 /* What a PROPOSE came to. Each gets one of these. */
 typedef enum kith_replica_proposal {
     KITH_REPLICA_PROPOSAL_DONE =

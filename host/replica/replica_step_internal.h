@@ -139,6 +139,7 @@ struct kith_replica_step {
     struct {
         uint64_t sequence, bytes;
     } sizes[KITH_REPLICA_SIZES];
+    uint64_t size_usual; /* bytes of an entry, about; 0: none is known yet */
 
     /* changes */
     bool proposing;           /* a PROPOSE is not answered */

@@ -11,6 +11,7 @@ static uint64_t idle_ns(const kith_replica_step *step) {
 
 static void entry_note(kith_replica_step *step, uint64_t bytes) {
     uint64_t sequence = step->log.end.sequence;
+    if (bytes > 0) step->size_usual = step->size_usual ? (7 * step->size_usual + bytes) / 8 : bytes;
     step->sizes[sequence % KITH_REPLICA_SIZES].sequence = sequence;
     step->sizes[sequence % KITH_REPLICA_SIZES].bytes = bytes;
 }
@@ -147,7 +148,8 @@ void kith_replica_step_commit(kith_replica_step *step, uint64_t now_ns) {
 static uint64_t entry_bytes(const kith_replica_step *step, uint64_t sequence) {
     uint64_t slot = sequence % KITH_REPLICA_SIZES;
     if (step->sizes[slot].sequence == sequence) return step->sizes[slot].bytes;
-    return step->options.batch_bytes_max / 64; /* a guess: whoever reads it back may send fewer */
+    /* A guess: whoever reads it back may send fewer (kith_replica_step_shortened). */
+    return step->size_usual ? step->size_usual : step->options.batch_bytes_max / 64;
 }
 
 static uint64_t batch_last(const kith_replica_step *step, uint64_t first) {
@@ -239,6 +241,27 @@ uint64_t kith_replica_step_send_due_ns(const kith_replica_step *step) {
 void kith_replica_step_forgive(kith_replica_step *step, uint64_t gap_ns, uint64_t now_ns) {
     for (uint32_t i = 1; i < step->config.replica_count; i++)
         step->peers[i].heard_ns = kith_replica_earlier(step->peers[i].heard_ns + gap_ns, now_ns);
+}
+
+/* What was to follow the entries that are not sent is forgotten, and begins again behind those that are. */
+void kith_replica_step_shortened(
+    kith_replica_step *step, uint32_t number, uint64_t send_id, uint64_t last, uint64_t bytes) {
+    int index = kith_replica_config_find(&step->config, number);
+    if (index < 1 || !kith_replica_step_leads(step)) return;
+    replica_peer *peer = &step->peers[index];
+    replica_send *shortened = NULL;
+    for (uint32_t i = 0; i < peer->flight_count; i++) {
+        if (peer->flight[i].id == send_id) shortened = &peer->flight[i];
+    }
+    if (!shortened || last >= shortened->last || last <= shortened->previous) return;
+    step->size_usual = bytes / (last - shortened->previous);
+    shortened->last = last;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < peer->flight_count; i++) {
+        if (peer->flight[i].previous < last) peer->flight[kept++] = peer->flight[i];
+    }
+    peer->flight_count = kept;
+    peer->next = last + 1;
 }
 
 /* --- answers --- */

@@ -68,11 +68,18 @@ void kith_store_log_append(kith_store_log *log, kith_log_append *append);
 void kith_store_log_trim(kith_store_log *log, uint64_t stream, uint64_t sequence);
 /* Nothing of `stream` is needed any more. */
 void kith_store_log_drop(kith_store_log *log, uint64_t stream);
+/* Somewhere in the files; zeroed: before the oldest. */
+typedef struct kith_log_place {
+    uint64_t file, offset; /* of a frame */
+} kith_log_place;
+
 /* Entries of `stream` with sequences [from, to], as far as they are in the files and durable, in the order written (superseded ones
- * too): `each` borrows them; a status but OK ends the reading with it. Waits for the disk: from an executor that may. Files that go
+ * too): `each` borrows them; a status but OK ends the reading with it. It begins at `place`, and while `each` runs that says where its entry is:
+ * who goes on behind that entry need not begin at the oldest file again. May be NULL. Waits for the disk: from an executor that may. Files that go
  * meanwhile are read to their end. NOT_FOUND: `from` is older than what the files have. */
 KITH_CHECK kith_status kith_store_log_read(kith_store_log *log, uint64_t stream, uint64_t from, uint64_t to,
-    kith_status (*each)(void *ctx, const kith_log_entry *entry, kith_err *err), void *ctx, kith_err *err);
+    kith_log_place *place, kith_status (*each)(void *ctx, const kith_log_entry *entry, kith_err *err),
+    void *ctx, kith_err *err);
 /* The oldest sequence of `stream` that kith_store_log_read can give; UINT64_MAX: none. */
 uint64_t kith_store_log_first(kith_store_log *log, uint64_t stream);
 /* OK while the log accepts appends; else why it stopped (a failed sync is not retried into a lie). */

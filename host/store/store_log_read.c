@@ -11,7 +11,8 @@ typedef struct log_reading {
     uint64_t stream, from, to;
     kith_status (*each)(void *ctx, const kith_log_entry *entry, kith_err *err);
     void *ctx;
-    kith_buf body; /* reused */
+    kith_log_place *place; /* of the frame that is read */
+    kith_buf body;         /* reused */
 } log_reading;
 
 static kith_status corrupt(
@@ -93,13 +94,16 @@ static kith_status frame_read(
     if (status != KITH_OK) return status;
     if (!log_frame_body_unmask(&header, reading->body.data))
         return corrupt(reading, file, *offset, "a frame's checksum does not match", err);
+    *reading->place = (kith_log_place){.file = file->number, .offset = *offset};
     status = entries_give(reading, file, &header, *offset, err);
     *offset += header.frame_bytes;
     return status;
 }
 
-static kith_status file_read(log_reading *reading, const log_read_file *file, kith_err *err) {
-    uint64_t offset = LOG_HEADER_BYTES;
+static kith_status file_read(
+    log_reading *reading, const kith_log_place *begin, const log_read_file *file, kith_err *err) {
+    if (file->number < begin->file) return KITH_OK;
+    uint64_t offset = file->number == begin->file ? begin->offset : LOG_HEADER_BYTES;
     kith_status status = KITH_OK;
     while (status == KITH_OK && offset < file->bytes)
         status = frame_read(reading, file, &offset, err);
@@ -107,8 +111,16 @@ static kith_status file_read(log_reading *reading, const log_read_file *file, ki
 }
 
 kith_status kith_store_log_read(kith_store_log *log, uint64_t stream, uint64_t from, uint64_t to,
-    kith_status (*each)(void *ctx, const kith_log_entry *entry, kith_err *err), void *ctx, kith_err *err) {
-    log_reading reading = {.log = log, .stream = stream, .from = from, .to = to, .each = each, .ctx = ctx};
+    kith_log_place *place, kith_status (*each)(void *ctx, const kith_log_entry *entry, kith_err *err),
+    void *ctx, kith_err *err) {
+    kith_log_place own = {0}, begin = place ? *place : own;
+    log_reading reading = {.log = log,
+        .stream = stream,
+        .from = from,
+        .to = to,
+        .each = each,
+        .ctx = ctx,
+        .place = place ? place : &own};
     log_read_file *files;
     uint32_t count;
     kith_status status = log_files_with(log, stream, from, to, &files, &count, err);
@@ -116,7 +128,7 @@ kith_status kith_store_log_read(kith_store_log *log, uint64_t stream, uint64_t f
     kith_buf_init(&reading.body);
     status = files_open(log, files, count, err); /* NOT_FOUND: trimmed since */
     for (uint32_t i = 0; status == KITH_OK && i < count; i++)
-        status = file_read(&reading, &files[i], err);
+        status = file_read(&reading, &begin, &files[i], err);
     kith_buf_fini(&reading.body);
     files_close(files, count);
     return status;

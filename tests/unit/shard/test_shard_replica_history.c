@@ -224,8 +224,8 @@ static void log_check(history *h) {
     uint64_t from = kith_store_log_first(h->run.node.log, h->run.shard.id);
     if (from < state.first) from = state.first;
     if (from <= h->durable)
-        assert_ok(
-            kith_store_log_read(h->run.node.log, h->run.shard.id, from, h->durable, entry_read, read, &err),
+        assert_ok(kith_store_log_read(
+                      h->run.node.log, h->run.shard.id, from, h->durable, NULL, entry_read, read, &err),
             &err);
     uint32_t run = 0;
     for (uint64_t at = state.first; at <= h->end; at++) {

@@ -106,7 +106,7 @@ static kith_status see(void *ctx, const kith_log_entry *entry, kith_err *err) {
 
 static kith_status read_all(fixture *f, uint64_t stream, uint64_t from, uint64_t to, seen *into) {
     kith_err err;
-    return kith_store_log_read(f->log, stream, from, to, see, into, &err);
+    return kith_store_log_read(f->log, stream, from, to, NULL, see, into, &err);
 }
 
 static void test_store_log_read__gives_the_range_over_files_also_after_a_restart(void **state) {
@@ -236,6 +236,35 @@ static void test_store_log_read__a_flipped_byte_is_corrupt(void **state) {
     fixture_end(&f);
 }
 
+/* A reading that goes on from a place does not look at what lies before it: damage there is not seen. */
+static void test_store_log_read__goes_on_from_a_place(void **state) {
+    (void)state;
+    fixture f;
+    size_t bytes;
+    kith_err err;
+    fixture_begin(&f, 1500);
+    for (uint64_t i = 1; i <= 20; i++)
+        append_synced(&f, 7, 1, i);
+    kith_log_place place = {0};
+    seen got = {.end_after = 3};
+    assert_int_equal(kith_store_log_read(f.log, 7, 1, 20, &place, see, &got, &err), KITH_CANCELLED);
+    assert_true(place.file == 1 && place.offset > 64);
+    const uint8_t *disk = sim_env_file_get(f.sim, DIR "/log-00000000000000000001.kith", &bytes);
+    uint8_t *copy = kith_alloc(bytes);
+    memcpy(copy, disk, bytes);
+    copy[place.offset - 1] ^= 1;
+    sim_env_file_put(f.sim, DIR "/log-00000000000000000001.kith", copy, bytes);
+    kith_free(copy);
+    seen rest = {0}, all = {0};
+    assert_ok(kith_store_log_read(f.log, 7, 3, 20, &place, see, &rest, &err), &err);
+    assert_int_equal(rest.count, 18);
+    for (uint32_t i = 0; i < rest.count; i++)
+        assert_int_equal(rest.sequences[i], 3 + i);
+    assert_true(place.file > 1);
+    assert_int_equal(read_all(&f, 7, 3, 20, &all), KITH_CORRUPT);
+    fixture_end(&f);
+}
+
 /* Random streams, files, restarts and crashes: what is acknowledged is read, in the order written. */
 static void test_store_log_read__agrees_with_what_was_appended_after_any_crash(void **state) {
     (void)state;
@@ -272,6 +301,7 @@ int main(void) {
         cmocka_unit_test(test_store_log_read__files_trimmed_meanwhile_are_read_to_their_end),
         cmocka_unit_test(test_store_log_read__what_is_written_meanwhile_waits_for_the_next_reading),
         cmocka_unit_test(test_store_log_read__a_flipped_byte_is_corrupt),
+        cmocka_unit_test(test_store_log_read__goes_on_from_a_place),
         cmocka_unit_test(test_store_log_read__agrees_with_what_was_appended_after_any_crash),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
