@@ -8,9 +8,6 @@
 #include "host/replica/replica_internal.h"
 #include "host/shard/shard_digest.h"
 
-/* Appends on their way to one replica at once, each of a share of what may be under way: enough to keep the disk there busy
- * while answers travel (a guess). */
-#define APPEND_WINDOW 8u
 /* Ticks are not closer than this: thousands of shards are due at much the same time. */
 #define TICK_NS_MIN (1 * MS_NS)
 
@@ -346,8 +343,8 @@ static void step_create(replica *own) {
             .self = set->self,
             .lease_ns = set->options.lease_ns,
             .epoch_led_min = 2, /* epoch 1 is that of entries without a gate */
-            .window = APPEND_WINDOW,
-            .batch_bytes_max = set->options.append_inflight_bytes_max / APPEND_WINDOW,
+            .window = REPLICA_APPEND_WINDOW,
+            .batch_bytes_max = set->options.append_inflight_bytes_max / REPLICA_APPEND_WINDOW,
         },
         &log, replica_now_ns(set));
     kith_free(epochs);

@@ -14,6 +14,9 @@
 #include "host/shard/shard_snapshot.h"
 
 #define MS_NS UINT64_C(1000000)
+/* Appends on their way to one replica at once, each of a share of what may be under way: enough to keep the disk there busy
+ * while answers travel (a guess). */
+#define REPLICA_APPEND_WINDOW 8u
 
 typedef struct replica replica;
 typedef struct replica_sending replica_sending;
@@ -41,6 +44,13 @@ typedef struct replica_mark {
     uint64_t sequence, at_ns;
 } replica_mark;
 
+/* Where the log was when entries for another replica were last read back. */
+typedef struct replica_reading {
+    uint32_t peer; /* number of the node; 0: none */
+    uint64_t after;
+    kith_log_place place; /* of the entry `after` */
+} replica_reading;
+
 struct replica {
     kith_replica_set *set;
     uint64_t shard_id;
@@ -55,9 +65,10 @@ struct replica {
     uint64_t applied, due_ns;
     uint64_t heard_ns, nearer_ns; /* as shown */
     uint64_t nearer_applied,
-        nearer_copy_bytes;       /* how near that was: applied; of a copy, the most that any attempt had */
-    replica_sending *sendings;   /* under way, to be cancelled */
-    replica_receipt *receipts;   /* not answered yet */
+        nearer_copy_bytes;     /* how near that was: applied; of a copy, the most that any attempt had */
+    replica_sending *sendings; /* under way, to be cancelled */
+    replica_reading readings[KITH_REPLICAS_MAX]; /* by number of the node that it is for, modulo */
+    replica_receipt *receipts;                   /* not answered yet */
     replica_receipt *held_first; /* that wait for room in the shard, in the order of the log */
     replica_receipt *lapsed;     /* those whose turn did not come; refused at lapsed_until_ns */
     uint64_t lapsed_until_ns;
