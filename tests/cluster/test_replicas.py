@@ -5,10 +5,13 @@ import contextlib
 import random
 import time
 
+import grpc
+import numpy as np
 import pytest
 
 from cluster import Loop, retrying, until
-from history import History
+from history import READ_SECONDS, History
+from kith_client import id_list, points, types
 
 KEYS, SHARDS, WRITERS = 120, 4, 4
 SECONDS = 25  # of faults, where it is not for the record
@@ -169,3 +172,32 @@ def test_writes_need_min_in_sync(cluster, network_of_all):
                 history.write(client, number)
         victim.start()
         until(lambda: all_in_sync(client, 2), 60, lambda: str(client.shards()))
+
+
+def test_copies_are_read_where_no_coordinator_answers(cluster, network_of_all):
+    """Data nodes that start then go by the map that they kept. They answer what promises nothing about other copies, and nothing else."""
+    made = cluster(coordinators=3, data=3, query=1, network=network_of_all)
+    ids = list(range(KEYS))
+
+    def get(client, read, seconds=READ_SECONDS):
+        request = points.GetPointsRequest(collection="c", ids=id_list(ids), read=read)
+        return len(client.points.Get(request, timeout=seconds).points)
+
+    with made.query[0].client() as client:
+        retrying(lambda: client.create("c", dim=2, shards=SHARDS, replication_factor=3, min_in_sync=2))
+        for _ in range(2):  # the second write tells the logs that the first was committed; of itself nobody may be sure
+            retrying(lambda: client.upsert("c", ids, np.ones((KEYS, 2), dtype=np.float32)))
+            until(lambda: all_in_sync(client, 3), 60, lambda: str(client.shards()))
+        for node in made.coordinators:
+            node.kill()
+        for node in made.data:
+            node.kill()
+            node.start()
+        until(lambda: get(client, types.READ_CONSISTENCY_ANY) == KEYS, 30, "all points are read")
+        with pytest.raises(grpc.RpcError):
+            get(client, types.READ_CONSISTENCY_IN_SYNC, seconds=2)
+        for node in made.coordinators:
+            node.spawn()
+        for node in made.coordinators:
+            node.wait_ready()
+        until(lambda: retrying(lambda: get(client, types.READ_CONSISTENCY_IN_SYNC)) == KEYS, 30, "all is as before")
