@@ -174,23 +174,24 @@ static void background_wrap(bed_machine *machine) {
     held->base.ops = &held->ops;
 }
 
-static void background_let_one(bed_background *held) {
+static bool background_let_one(bed_background *held) {
     kith_task *task = held->first;
-    if (!task) return;
+    if (!task) return false;
     held->first = task->next;
     if (!held->first) held->last = NULL;
     kith_executor_post(held->real, task);
+    return true;
 }
 
 void bed_background_hold(bed *all, uint32_t index, bool is_held) {
     bed_background *held = &all->machines[index].held_background;
     held->is_held = is_held;
     while (!is_held && held->first)
-        background_let_one(held);
+        (void)background_let_one(held);
 }
 
-void bed_background_step(bed *all, uint32_t index) {
-    background_let_one(&all->machines[index].held_background);
+bool bed_background_step(bed *all, uint32_t index) {
+    return background_let_one(&all->machines[index].held_background);
 }
 
 static void node_fill(bed_machine *machine) {

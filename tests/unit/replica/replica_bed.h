@@ -106,7 +106,7 @@ void bed_seal(bed *all, uint32_t index);
 /* Nothing is sealed or flushed there from now on; or everything again. */
 void bed_background_hold(bed *all, uint32_t index, bool held);
 /* The oldest that is held may run. */
-void bed_background_step(bed *all, uint32_t index);
+bool bed_background_step(bed *all, uint32_t index);
 kith_shard_stats bed_stats(bed *all, uint32_t index);
 /* Changes the payload of one point in the store, behind the shard's back. */
 void bed_plant_difference(bed *all, uint32_t index);

@@ -131,6 +131,31 @@ static void test_replica__entries_are_read_back_from_the_log(void **state) {
     bed_end(&all);
 }
 
+/* Reading takes longer than an answer, so that what is in memory could overtake what is read back, be refused, and be asked for again
+ * without end. */
+static void test_replica__entries_in_memory_do_not_overtake_those_read_back(void **state) {
+    (void)state;
+    enum { WRITES = 12, READS_MOST = 2 * WRITES };
+    bed all;
+    uint32_t reads = 0;
+    bed_begin(&all, &usual);
+    bed_crash(&all, 2);
+    for (uint64_t i = 0; i < WRITES; i++)
+        assert_int_equal(bed_write(&all, 0, i, 700000, 5000), KITH_OK);
+    bed_background_hold(&all, 0, true);
+    bed_start(&all, 2);
+    while (bed_in_sync_count(&all) < 3 && reads < READS_MOST) {
+        bed_run_ms(&all, 2 * BED_LEASE_MS);
+        reads += bed_background_step(&all, 0);
+    }
+    assert_int_equal(bed_in_sync_count(&all), 3);
+    assert_in_range(reads, 2, READS_MOST);
+    bed_background_hold(&all, 0, false);
+    bed_await_equal(&all, 5000);
+    assert_int_equal(bed_count(&all, 2), WRITES);
+    bed_end(&all);
+}
+
 /* Neither memory nor the log's files have what the follower lacks. */
 static void away_too_long(bed *all) {
     bed_crash(all, 2);
@@ -439,6 +464,7 @@ int main(void) {
         cmocka_unit_test(test_replica__a_primary_that_restarts_leads_in_an_epoch_of_its_own),
         cmocka_unit_test(test_replica__the_tail_of_a_deposed_primary_is_cut_off),
         cmocka_unit_test(test_replica__entries_are_read_back_from_the_log),
+        cmocka_unit_test(test_replica__entries_in_memory_do_not_overtake_those_read_back),
         cmocka_unit_test(test_replica__who_lacks_too_much_gets_a_copy),
         cmocka_unit_test(test_replica__a_copy_that_was_cut_off_begins_anew),
         cmocka_unit_test(test_replica__reads_promise_what_leases_allow),
