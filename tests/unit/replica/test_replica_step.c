@@ -253,6 +253,36 @@ static void test_send__begins_again_behind_what_matches_when_one_was_not_answere
     bench_end(&at);
 }
 
+/* Whoever reads entries back finds that one append cannot hold what was asked for. */
+static void test_send__goes_on_behind_an_append_that_was_shortened(void **state) {
+    (void)state;
+    bench at;
+    primary_make(&at, "1*2*", "2");
+    for (uint32_t i = 0; i < 300; i++)
+        assert_int_equal(admit(&at, &(kith_err){0}), KITH_OK);
+    look(&at);
+    kith_replica_action first = at.sends[0], second = at.sends[1], third = at.sends[2];
+    assert_int_equal(at.send_count, 3);
+    assert_int_equal(second.first, first.last + 1);
+    at.send_count = 0;
+    uint64_t last = second.first + 9;
+    kith_replica_step_shortened(at.step, 2, second.send_id, last, 1000);
+    look(&at);
+    kith_replica_action next = *action_of(&at, KITH_REPLICA_SEND, 2);
+    assert_int_equal(next.first, last + 1);
+    assert_int_equal(next.position.sequence, last);
+    answer(&at, &third, KITH_REPLICA_MISMATCH, 0, second.first); /* nobody waits for it any more */
+    assert_null(action_find(&at, KITH_REPLICA_SEND, 2));
+    answer(&at, &first, KITH_REPLICA_OK, first.last, 0);
+    answer(&at, &second, KITH_REPLICA_OK, last, 0);
+    kith_replica_step_shortened(at.step, 2, next.send_id, next.last + 1, 1000);  /* longer is not shorter */
+    kith_replica_step_shortened(at.step, 2, second.send_id, second.first, 1000); /* answered: too late */
+    look(&at);
+    assert_true(
+        !action_find(&at, KITH_REPLICA_SEND, 2) || action_of(&at, KITH_REPLICA_SEND, 2)->first > next.last);
+    bench_end(&at);
+}
+
 static void test_send__is_empty_every_quarter_of_a_lease_when_idle(void **state) {
     (void)state;
     bench at;
@@ -725,6 +755,7 @@ int main(void) {
         cmocka_unit_test(test_primary__commits_when_the_whole_isr_has_it),
         cmocka_unit_test(test_admit__says_who_it_is_and_how_many_are_in_sync),
         cmocka_unit_test(test_send__begins_again_behind_what_matches_when_one_was_not_answered),
+        cmocka_unit_test(test_send__goes_on_behind_an_append_that_was_shortened),
         cmocka_unit_test(test_send__is_empty_every_quarter_of_a_lease_when_idle),
         cmocka_unit_test(test_send__follows_the_hint_and_asks_for_a_snapshot_where_the_log_is_gone),
         cmocka_unit_test(test_shrink__after_two_leases_of_silence_and_old_and_new_count),
