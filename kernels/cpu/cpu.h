@@ -74,6 +74,10 @@ typedef struct cpu_leaves {
     uint32_t query_block;
     cpu_sums_fn products;
     cpu_sums_fn differences;
+    /* sums_out [row_count]: of q*x, for one query and rows that lie anywhere but are on their way to the cache; each
+     * sum over 2 or 4 times the lanes. */
+    void (*products_apart)(const float *query, const float *const *rows, uint32_t row_count,
+        uint32_t dim_padded, float *sums_out);
     /* Appends the tile's rows whose upper is not below the query's threshold to its candidates; room for 64
      * is there. */
     void (*filter)(kith_metric metric, const float *sums, const cpu_tile *tile, cpu_query *query);

@@ -8,7 +8,8 @@
  *
  * Sums. A sum of dim_padded terms over L lanes is made by dim_padded / L steps per lane and a tree of log2 L
  * additions, so each term passes at most m = dim_padded / L + log2 L + 1 roundings (+1: the product, where
- * FMA is emulated by two operations). One query alone spreads over 4 L lanes, which is never more roundings.
+ * FMA is emulated by two operations). One query alone spreads over 4 L lanes, which is never more roundings; over 2 or
+ * 4 L where codes have chosen the rows, and L is then given as 2 L.
  * By Higham (3.3), |sum~ - sum| <= gamma_m * sum |q_i x_i| <= gamma_m |q| |x|. A product or sum that
  * underflows adds at most t/2 a step, in all below 2 dim_padded t: that is error_floor, with room. If any
  * partial sum overflows, sum~ is infinite or NaN and the filter keeps the row whatever the bound says.

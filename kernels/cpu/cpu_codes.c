@@ -1,4 +1,4 @@
-/* Searching by codes: groups of queries, blocks of rows, candidates. cpu_codes.h has the idea. */
+/* Searching by codes: groups of queries, blocks of rows, guesses. cpu_codes.h has the idea. */
 #include "kernels/cpu/cpu_codes.h"
 
 #include <float.h>
@@ -12,24 +12,16 @@
 enum {
     GROUP_QUERY_BYTES = 256 << 10, /* packed queries: half of a usual L2 */
     GROUP_QUERIES_LEAST = 12,
-    GROUP_CANDIDATE_BYTES = 16 << 20,
-    CANDIDATE_BYTES = 8,    /* upper, row */
     MAKE_QUERIES = 32,      /* queries that are coded together */
     SAMPLE_STEP_ALONE = 64, /* the last sample for few queries, which wait for memory: it likes no gaps */
     SAMPLE_SHARED_LEAST = 8,
     LOOK_WORDS = 32,   /* of 64 rows, between one check of the first look and the next */
     ROWS_LEAST = 1024, /* fewer are scanned as vectors */
-    RESCORE_CHUNK = 256,
-    PREFETCH_BYTES_MOST = 2048, /* of a row; the 32 that are usual are an eighth of a usual L2 */
-    SETTLE_AT = 96,             /* candidates beside k that are left to gather; few, for a late threshold lets
-                                  more rows pass */
-    SETTLE_LEAST = 32,          /* candidates that are rescored at once */
-    GUESS_HITS_MOST = 4,        /* times the words needed: hits that are looked through for them */
-    CUT_BINS = 128,             /* to choose the best of a few hundred candidates */
-    WIDE_ROWS = 12,             /* rescoring a row costs about as much as scanning so many as f32 */
-    WIDE_ROWS_ALONE = 3,        /* the same where few queries share the reading of the vectors */
-    WIDE_SHARED_LEAST = 8,
-    WIDE_RESCORED_LEAST = 2048,
+    TILE_BYTES =
+        512
+        << 10, /* of vectors, whose rows that passed are then checked. Guess: 256 KiB is 9 % slower, 1 MiB as fast */
+    CHECK_LEAST = 4,     /* rows of a query: the sums are made of four at once */
+    GUESS_HITS_MOST = 4, /* times the words needed: hits that are looked through for them */
     LOOKS_LEAST = 1024,
     LOOKS_PASSED_MOST = 4,         /* one in so many may pass the first look */
     LOOKS_PASSED_MOST_COARSE = 16, /* at all components, where it saves a quarter */
@@ -72,21 +64,12 @@ static size_t size_min(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
-static uint32_t capacity_of(uint32_t k) {
-    return k + SETTLE_AT + KITH_CODE_BLOCK_ROWS;
-}
-
-static size_t candidate_bytes(uint32_t k) {
-    return align_up((size_t)capacity_of(k) * CANDIDATE_BYTES);
-}
-
 static size_t packed_bytes(uint32_t code_dim) {
     return (size_t)code_dim / KITH_CODE_GROUP * CPU_CODE_WORDS * sizeof(int32_t);
 }
 
-static uint32_t group_most(uint32_t code_dim, uint32_t k) {
-    size_t most =
-        size_min(GROUP_QUERY_BYTES / packed_bytes(code_dim), GROUP_CANDIDATE_BYTES / candidate_bytes(k));
+static uint32_t group_most(uint32_t code_dim) {
+    size_t most = GROUP_QUERY_BYTES / packed_bytes(code_dim);
     if (most < GROUP_QUERIES_LEAST) return GROUP_QUERIES_LEAST;
     return most > CPU_CODE_GROUP_MAX ? CPU_CODE_GROUP_MAX
                                      : (uint32_t)most / GROUP_QUERIES_LEAST * GROUP_QUERIES_LEAST;
@@ -105,18 +88,17 @@ static size_t query_scratch_bytes(uint32_t dim, uint32_t code_dim, uint32_t coun
 }
 
 /* The least monotone formula above the need, for codes of as many components as the vectors have. */
-size_t cpu_codes_scratch_bytes(uint32_t dim, uint32_t query_count, uint32_t k) {
+size_t cpu_codes_scratch_bytes(uint32_t dim, uint32_t query_count) {
     uint32_t code_dim = kith_code_stride(dim);
-    size_t packed = packed_bytes(code_dim), candidates = candidate_bytes(k);
+    size_t packed = packed_bytes(code_dim);
     size_t together = size_min(query_count, MAKE_QUERIES);
     size_t groups = size_min(query_count * packed, GROUP_QUERY_BYTES + GROUP_QUERIES_LEAST * packed);
-    size_t buffers =
-        size_min(query_count * candidates, GROUP_CANDIDATE_BYTES + GROUP_QUERIES_LEAST * candidates);
+    size_t pending = size_min(query_count, CPU_CODE_GROUP_MAX) * CPU_TILE_ROWS_MAX * sizeof(uint32_t);
     size_t operand = (size_t)code_dim * 2 * KITH_CODE_BLOCK_ROWS;
     size_t levels = together * align_up(code_dim * sizeof(int16_t));
     size_t coarse = align_up(groups / 2);
-    return align_up(sizeof(cpu_code_scan)) + operand + align_up(groups) + buffers + levels +
-           query_scratch_bytes(dim, code_dim, (uint32_t)together) + coarse;
+    return align_up(sizeof(cpu_code_scan)) + operand + align_up(groups) + pending + levels +
+           query_scratch_bytes(dim, code_dim, (uint32_t)together) + coarse + cpu_code_check_bytes(dim);
 }
 
 static cpu_code_scan *scan_place(
@@ -128,9 +110,10 @@ static cpu_code_scan *scan_place(
     scan->stats = stats;
     scan->code_dim = code_dim;
     scan->layout = kith_code_layout_of(&job->rows->codes->basis);
-    scan->group_max = group_width(job->query_count, group_most(code_dim, job->k));
-    scan->capacity = capacity_of(job->k);
+    scan->group_max = group_width(job->query_count, group_most(code_dim));
     char *at = (char *)scan + align_up(sizeof *scan);
+    cpu_code_check_place(scan, at);
+    at += cpu_code_check_bytes(job->rows->dim);
     scan->operand = at;
     at += (size_t)code_dim * 2 * KITH_CODE_BLOCK_ROWS;
     scan->packed = (int32_t *)(void *)at;
@@ -138,125 +121,13 @@ static cpu_code_scan *scan_place(
     scan->coarse_packed = (int32_t *)(void *)at;
     at += align_up(scan->group_max * packed_bytes(code_dim) / 2);
     for (uint32_t i = 0; i < scan->group_max; i++) {
-        scan->queries[i].candidate_upper = (float *)(void *)at;
-        scan->queries[i].candidate_rows = (uint32_t *)(void *)(at + scan->capacity * sizeof(float));
-        at += candidate_bytes(job->k);
+        scan->queries[i].pending = (uint32_t *)(void *)at;
+        at += CPU_TILE_ROWS_MAX * sizeof(uint32_t);
     }
     scan->levels = (int16_t *)(void *)at;
     at += size_min(scan->group_max, MAKE_QUERIES) * align_up(code_dim * sizeof(int16_t));
     scan->query_scratch = at;
     return scan;
-}
-
-/* --- candidates --- */
-
-static void threshold_set(cpu_code_query *query, double closeness) {
-    float threshold = kith_code_threshold(&query->code, closeness);
-    if (threshold > query->threshold) query->threshold = threshold;
-}
-
-/* Without branches, which could not be foretold. */
-static void candidates_drop(cpu_code_query *query) {
-    uint32_t kept = 0;
-    float most = -INFINITY;
-    for (uint32_t i = 0; i < query->candidate_count; i++) {
-        float upper = query->candidate_upper[i];
-        query->candidate_upper[kept] = upper;
-        query->candidate_rows[kept] = query->candidate_rows[i];
-        kept += !(upper < query->threshold);
-        most = upper > most ? upper : most;
-    }
-    query->candidate_count = kept;
-    query->upper_most = most;
-}
-
-/* Those with the best bounds: (upper - low) * scale >= least. */
-typedef struct best_cut {
-    float low, scale, least;
-} best_cut;
-
-/* At least `take` candidates, and few more: by a histogram from the threshold to the best bound. */
-static best_cut best_find(const cpu_code_query *query, uint32_t take) {
-    uint32_t counts[CUT_BINS] = {0};
-    best_cut cut = {
-        .low = query->threshold, .scale = (CUT_BINS - 1) / (query->upper_most - query->threshold)};
-    if (!(cut.scale > 0 && cut.scale <= FLT_MAX)) { /* no threshold yet, or nothing to tell bounds apart by */
-        float least = cpu_kth_largest(query->candidate_upper, query->candidate_count, take);
-        return (best_cut){.low = 0, .scale = 1, .least = least};
-    }
-    for (uint32_t i = 0; i < query->candidate_count; i++)
-        counts[(uint32_t)((query->candidate_upper[i] - cut.low) * cut.scale)]++;
-    uint32_t bin = CUT_BINS - 1;
-    for (uint32_t seen = counts[bin]; seen < take; seen += counts[bin])
-        bin--;
-    cut.least = (float)bin;
-    return cut;
-}
-
-/* A row to rescore lies anywhere in memory: it is asked for while others are still being picked. */
-static void row_prefetch(const kith_rows *rows, uint32_t row) {
-    size_t bytes = (size_t)rows->dim * kith_vector_type_bytes(rows->type);
-    const char *at = (const char *)rows->vectors + row * bytes;
-    for (size_t line = 0; line < bytes && line < PREFETCH_BYTES_MOST; line += 64)
-        __builtin_prefetch(at + line, 0, 2);
-}
-
-static void rows_rescore(cpu_code_scan *scan, cpu_code_query *query, const uint32_t *rows, uint32_t count) {
-    double closeness[RESCORE_CHUNK];
-    for (uint32_t i = 0; i < count; i++)
-        row_prefetch(scan->job->rows, rows[i]);
-    scan->leaves->rescore(scan->job->rows, query->query, rows, count, closeness);
-    for (uint32_t i = 0; i < count; i++) {
-        if (closeness[i] < query->floor) continue;
-        kith_row_hit hit = {.closeness = closeness[i], .row = rows[i]};
-        cpu_hits_push(scan->job, query->hits, &query->hit_count, hit);
-    }
-    query->rescored += count;
-}
-
-/* About `take` candidates with the best bounds. */
-static void best_rescore(cpu_code_scan *scan, cpu_code_query *query, uint32_t take) {
-    best_cut cut = best_find(query, take);
-    uint32_t rows[RESCORE_CHUNK];
-    uint32_t count = 0, kept = 0;
-    for (uint32_t i = 0; i < query->candidate_count; i++) {
-        float upper = query->candidate_upper[i];
-        uint32_t row = query->candidate_rows[i], chosen = (upper - cut.low) * cut.scale >= cut.least;
-        rows[count] = row;
-        count += chosen;
-        query->candidate_upper[kept] = upper;
-        query->candidate_rows[kept] = row;
-        kept += 1 - chosen;
-        if (count == RESCORE_CHUNK) rows_rescore(scan, query, rows, count), count = 0;
-    }
-    if (count > 0) rows_rescore(scan, query, rows, count);
-    query->candidate_count = kept;
-    if (query->hit_count == scan->job->k) threshold_set(query, query->hits[0].closeness);
-}
-
-static void query_widen(cpu_code_query *query) {
-    query->wide = true;
-    query->candidate_count = 0;
-    query->threshold = INFINITY;
-}
-
-/* A query that rescores more is left to a scan of the vectors. */
-static uint64_t rescored_most_of(const cpu_code_scan *scan) {
-    uint32_t rows = scan->query_count < WIDE_SHARED_LEAST ? WIDE_ROWS_ALONE : WIDE_ROWS;
-    return WIDE_RESCORED_LEAST + 4 * (uint64_t)scan->job->k + scan->rows_seen / rows;
-}
-
-void cpu_code_settle(cpu_code_scan *scan, cpu_code_query *query, uint32_t left_most) {
-    candidates_drop(query);
-    while (query->candidate_count > left_most) {
-        uint32_t missing = scan->job->k - query->hit_count, take = query->candidate_count / 16;
-        if (take < missing) take = missing;
-        if (take < SETTLE_LEAST) take = SETTLE_LEAST;
-        if (take > query->candidate_count) take = query->candidate_count;
-        best_rescore(scan, query, take);
-        candidates_drop(query);
-        if (query->rescored > rescored_most_of(scan)) query_widen(query);
-    }
 }
 
 /* --- guesses --- */
@@ -295,7 +166,7 @@ static void query_guess(cpu_code_scan *scan, cpu_code_query *query, double part)
     cpu_hits_sort(scan->job, query->hits, query->hit_count);
     query->guess = fmax(query->guess, guess_find(query->hits, query->hit_count, needed));
     hits_reverse(query->hits, query->hit_count); /* a heap again: worst first */
-    threshold_set(query, query->guess);
+    cpu_code_threshold_raise(scan, query, query->guess);
 }
 
 static bool guess_failed(const cpu_code_scan *scan, const cpu_code_query *query) {
@@ -361,14 +232,15 @@ static void query_start(cpu_code_scan *scan, uint32_t index, uint32_t job_index,
     query->floor = job->floors ? job->floors[job_index] : -INFINITY;
     query->tail_weight = query->code.tail_weight;
     query->offset_weight = query->code.offset_weight;
-    query->candidate_count = query->hit_count = 0;
+    query->pending_count = query->hit_count = 0;
     query->hits = hits_out + (size_t)job_index * job->k;
-    query->rescored = 0;
+    query->checked = query->rescored = 0;
     query->guess = -INFINITY;
     query->wide = false;
-    query->threshold = -INFINITY;
-    threshold_set(query, query->floor);
-    if (query->code.inverse == 0) query_widen(query);
+    query->threshold = query->closeness_least = -INFINITY;
+    cpu_code_query_bound(scan, query);
+    cpu_code_threshold_raise(scan, query, query->floor);
+    if (query->code.inverse == 0) cpu_code_widen(query);
     query_pack(scan, index);
     if (scan->coarse_made) query_coarsen(scan, index);
 }
@@ -381,6 +253,7 @@ static void group_start(cpu_code_scan *scan, uint32_t first, kith_row_hit *hits_
     const cpu_code_leaf *leaf = scan->leaves->codes;
     scan->coarse_made = leaf->coarse_block > 0 && scan->query_count >= leaf->coarse_least;
     scan->rows_seen = 0;
+    scan->coarse = false;
     for (uint32_t begin = 0; begin < scan->query_count; begin += MAKE_QUERIES) {
         uint32_t count = (uint32_t)size_min(scan->query_count - begin, MAKE_QUERIES);
         for (uint32_t i = 0; i < count; i++)
@@ -395,6 +268,11 @@ static void group_start(cpu_code_scan *scan, uint32_t first, kith_row_hit *hits_
 }
 
 /* --- rows --- */
+
+static uint32_t tile_words(const kith_rows *rows) {
+    size_t words = TILE_BYTES / (64 * (size_t)rows->dim * kith_vector_type_bytes(rows->type));
+    return words > 1 ? (uint32_t)words : 1;
+}
 
 /* What coarse looks add up for a query, in steps of its ratio. */
 static void coarse_query_set(cpu_code_scan *scan, uint32_t index, bool whole) {
@@ -475,23 +353,31 @@ static bool all_wide(const cpu_code_scan *scan) {
     return true;
 }
 
+/* Those of the queries that have `least` rows or more to check. */
+static void pending_check(cpu_code_scan *scan, uint32_t least) {
+    for (uint32_t i = 0; i < scan->query_count; i++) {
+        if (scan->queries[i].pending_count >= least) cpu_code_check(scan, &scan->queries[i]);
+    }
+}
+
 /* Every step-th word, but for those that were scanned with step `done`, if any. */
 static void sample_scan(cpu_code_scan *scan, uint32_t step, uint32_t done) {
     uint32_t begin = scan->job->row_begin / 64, end = (scan->job->row_end + 63) / 64, scanned = 0;
+    uint32_t tile = tile_words(scan->job->rows);
     for (uint32_t word = begin; word < end; word += step) {
         if (done > 0 && (word - begin) % done == 0) continue;
         word_scan(scan, word);
-        if (++scanned % LOOK_WORDS > 0) continue;
+        if (++scanned % tile == 0) pending_check(scan, CHECK_LEAST);
+        if (scanned % LOOK_WORDS > 0) continue;
         if (all_wide(scan)) return;
         look_check(scan);
     }
 }
 
 static void sample_finish(cpu_code_scan *scan, double part) {
-    for (uint32_t i = 0; i < scan->query_count; i++) {
-        cpu_code_settle(scan, &scan->queries[i], scan->job->k + SETTLE_LEAST);
+    pending_check(scan, 1);
+    for (uint32_t i = 0; i < scan->query_count; i++)
         query_guess(scan, &scan->queries[i], part);
-    }
     scan->pause_next = LOOK_PAUSE;
     look_set(scan, look_most(scan));
 }
@@ -524,9 +410,9 @@ uint32_t cpu_codes_top_k(const cpu_leaves *leaves, const kith_top_k_job *job, vo
         scan->query_count = (uint32_t)size_min(scan->group_max, job->query_count - first);
         group_start(scan, first, hits_out);
         rows_scan(scan);
+        pending_check(scan, 1);
         for (uint32_t i = 0; i < scan->query_count; i++) {
             cpu_code_query *query = &scan->queries[i];
-            cpu_code_settle(scan, query, 0);
             query->wide |= guess_failed(scan, query);
             query_count(scan, query);
             if (query->wide) {

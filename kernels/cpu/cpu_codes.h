@@ -2,8 +2,8 @@
  *
  * A group of queries sees every block of 32 rows once. The leaf makes the integer dot products of the block with
  * each query, turns them into upper bounds and appends the rows that reach the query's threshold to its
- * candidates. When they fill up, those with the best bounds are rescored, which raises the threshold and drops most
- * of the others unscored.
+ * pending ones. When a tile of rows has passed, or many are pending, they are checked in f32 (cpu_codes_check.c); the few
+ * that stay are scored, which raises the threshold.
  *
  * Order of rows. First every 512th word of 64 rows, then every 64th, every 8th (for many queries) and the others: each is a sample of the
  * whole range, from whose best rows a threshold is guessed; ids, and so rows, often follow time or topic, and the first
@@ -14,7 +14,7 @@
  * that happens to one query in 10^5 or fewer (Poisson). So rows below g are dropped before k better ones are known. The
  * answer never rests on it: where the k-th best row found is below g in the end, the query is left to a scan of the
  * vectors. Neighbours are often alike, and m such rows would be one piece of luck: at most one row of a word counts.
- * Text of dim 384, k = 100: 2,400 instead of 3,900 survivors a query; SIFT 4,900 instead of 7,000.
+ * Text of dim 384, k = 100: 2,400 instead of 3,900 survivors a query; SIFT 4,900 instead of 7,000 (before checks).
  *
  * Private to kernels/cpu. Threads: a scan belongs to one call. Ownership: all memory is the job's scratch. */
 #ifndef KITH_KERNELS_CPU_CPU_CODES_H
@@ -30,8 +30,21 @@
 enum {
     CPU_CODE_GROUP_MAX = 256, /* queries: a tile of the shards' */
     CPU_CODE_QUERY_BLOCK_MAX = 12,
-    CPU_CODE_WORDS = 2, /* 32-bit words that four components of a query are packed into */
+    CPU_CODE_PREFETCH_MOST = 2048, /* bytes of a row */
+    CPU_CODE_WORDS = 2,            /* 32-bit words that four components of a query are packed into */
 };
+
+/* What checks share: rows of one query, in memory of their own. */
+typedef struct cpu_code_checker {
+    uint32_t dim_padded;
+    uint32_t rows_most; /* that are checked at once */
+    float *query;       /* [dim_padded], or NULL: the caller's is as long */
+    float *widened;     /* [rows_most][dim_padded], or NULL: rows are read in place */
+    cpu_tile tile;
+    cpu_query passed; /* rows of the tile, in the arrays that follow */
+    float sums[1][CPU_TILE_ROWS_MAX], lower[CPU_TILE_ROWS_MAX], upper[CPU_TILE_ROWS_MAX];
+    uint32_t rows[CPU_TILE_ROWS_MAX];
+} cpu_code_checker;
 
 /* One query in a scan. */
 typedef struct cpu_code_query {
@@ -43,19 +56,19 @@ typedef struct cpu_code_query {
     uint32_t words_step;         /* from four components to the next */
     const int32_t *coarse_words; /* and of its coarse levels, from eight components */
     uint32_t coarse_step;        /* to the next */
-    uint32_t candidate_count;
-    float upper_most;         /* of the candidates, when last dropped from */
-    float *candidate_upper;   /* [capacity] */
-    uint32_t *candidate_rows; /* [capacity] */
-    const float *query;       /* [dim], the caller's */
-    double floor;             /* exact closeness below which rows are left out */
-    double guess;             /* that k rows should reach; -INFINITY: none yet */
+    uint32_t pending_count;      /* rows that reached the threshold and are still to be checked: */
+    uint32_t *pending;           /* [CPU_TILE_ROWS_MAX] */
+    const float *query;          /* [dim], the caller's */
+    double floor;                /* exact closeness below which rows are left out */
+    double guess;                /* that k rows should reach; -INFINITY: none yet */
     kith_code_query code;
     kith_code_coarse coarse;
     kith_row_hit *hits; /* [k], the caller's output; a heap */
     uint32_t hit_count;
-    uint64_t rescored;
-    bool wide; /* the bounds failed: no more candidates are taken */
+    cpu_bound bound;       /* of f32 sums: */
+    float closeness_least; /* rows whose upper bound is below it are out */
+    uint64_t checked, rescored;
+    bool wide; /* the bounds failed: no more rows are taken */
 } cpu_code_query;
 
 typedef struct cpu_code_scan cpu_code_scan;
@@ -80,7 +93,6 @@ struct cpu_code_scan {
     uint32_t code_dim;
     kith_code_layout layout;
     uint32_t group_max; /* queries of a group */
-    uint32_t capacity;  /* candidates of a query */
     uint32_t query_count;
     uint32_t look_dim;      /* components of the first look; code_dim: the only one, unless it is coarse */
     uint32_t look_tails_at; /* in a block: the tails for it */
@@ -97,6 +109,7 @@ struct cpu_code_scan {
     int32_t *coarse_packed;
     void *operand;   /* 64 bytes a component: a block's codes as the leaf wants them */
     int16_t *levels; /* [code_dim] */
+    cpu_code_checker checker;
     void *query_scratch;
     float error_weights[CPU_CODE_GROUP_MAX];
     float length_weights[CPU_CODE_GROUP_MAX]; /* 0 unless the look is coarse */
@@ -107,7 +120,7 @@ struct cpu_code_scan {
 
 /* Whether the job is one for codes. */
 bool cpu_codes_apply(const kith_top_k_job *job);
-size_t cpu_codes_scratch_bytes(uint32_t dim, uint32_t query_count, uint32_t k);
+size_t cpu_codes_scratch_bytes(uint32_t dim, uint32_t query_count);
 
 /* A query that codes could not answer, for a wider scan: it needs to find only what reaches the floor. */
 typedef struct cpu_code_wide {
@@ -119,8 +132,18 @@ typedef struct cpu_code_wide {
 uint32_t cpu_codes_top_k(const cpu_leaves *leaves, const kith_top_k_job *job, void *scratch,
     kith_row_hit *hits_out, uint32_t *counts_out, kith_top_k_stats *stats, cpu_code_wide *wide_out);
 
-/* Rescores the best candidates until at most `left_most` are left; the threshold rises. */
-void cpu_code_settle(cpu_code_scan *scan, cpu_code_query *query, uint32_t left_most);
+/* --- cpu_codes_check.c --- */
+
+size_t cpu_code_check_bytes(uint32_t dim);
+/* Points the checker into `memory`, cpu_code_check_bytes of it. */
+void cpu_code_check_place(cpu_code_scan *scan, void *memory);
+void cpu_code_query_bound(const cpu_code_scan *scan, cpu_code_query *query);
+/* Checks the pending rows of the query and scores those that pass; the threshold rises. */
+void cpu_code_check(cpu_code_scan *scan, cpu_code_query *query);
+/* Rows below `closeness` are out. */
+void cpu_code_threshold_raise(const cpu_code_scan *scan, cpu_code_query *query, double closeness);
+/* The query takes no more rows. */
+void cpu_code_widen(cpu_code_query *query);
 
 /* The query's threshold in the units of the first look. */
 static inline void cpu_code_look_threshold_set(const cpu_code_scan *scan, cpu_code_query *query) {
@@ -135,21 +158,28 @@ static inline uint32_t cpu_code_block_width(uint32_t query_count, uint32_t query
     return width + (begin < wider * (width + 1));
 }
 
-/* Appends the rows of `mask`; uppers [32], of the block's rows. */
+/* Rows to check lie anywhere in memory: they are asked for while others are still being looked for. */
+static inline void cpu_code_prefetch(const kith_rows *rows, uint32_t row) {
+    size_t bytes = (size_t)rows->dim * kith_vector_type_bytes(rows->type);
+    const char *at = (const char *)rows->vectors + row * bytes;
+    for (size_t line = 0; line < bytes && line < CPU_CODE_PREFETCH_MOST; line += 64)
+        __builtin_prefetch(at + line, 0, 2);
+    __builtin_prefetch(rows->norms + row);
+}
+
+/* The block's rows of `mask` are to be checked. */
 static inline void cpu_code_append(
-    cpu_code_scan *scan, cpu_code_query *query, uint32_t row_base, uint32_t mask, const float *uppers) {
+    cpu_code_scan *scan, cpu_code_query *query, uint32_t row_base, uint32_t mask) {
     if (query->wide) return;
-    uint32_t count = query->candidate_count;
+    uint32_t count = query->pending_count;
     for (; mask; mask &= mask - 1) {
-        uint32_t row = (uint32_t)__builtin_ctz(mask);
-        float upper = uppers[row];
-        query->candidate_upper[count] = upper == upper ? upper : INFINITY;
-        query->candidate_rows[count] = row_base + row;
-        count++;
+        uint32_t row = row_base + (uint32_t)__builtin_ctz(mask);
+        cpu_code_prefetch(scan->job->rows, row);
+        query->pending[count++] = row;
     }
-    scan->stats->code_survivors += count - query->candidate_count;
-    query->candidate_count = count;
-    if (count > scan->capacity - KITH_CODE_BLOCK_ROWS) cpu_code_settle(scan, query, scan->capacity / 2);
+    scan->stats->code_survivors += count - query->pending_count;
+    query->pending_count = count;
+    if (count > CPU_TILE_ROWS_MAX - KITH_CODE_BLOCK_ROWS) cpu_code_check(scan, query);
 }
 
 #endif

@@ -99,7 +99,7 @@ static size_t wide_bytes(uint32_t query_count) {
 /* The queries that codes leave over, then what one scan after the other uses. */
 size_t cpu_scratch_bytes(uint32_t dim, uint32_t query_count, uint32_t k) {
     return wide_bytes(query_count) +
-           size_max(vectors_scratch_bytes(dim, query_count, k), cpu_codes_scratch_bytes(dim, query_count, k));
+           size_max(vectors_scratch_bytes(dim, query_count, k), cpu_codes_scratch_bytes(dim, query_count));
 }
 
 static cpu_scan *scan_place(

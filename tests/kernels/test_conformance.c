@@ -390,6 +390,56 @@ static void test_conformance__a_guess_that_fails_changes_no_answer(void **state)
     each_backend(wrong_guess_check);
 }
 
+/* The f32 sum of rows that codes let pass at its worst: over `lanes` lanes, each a 1 and then terms of half its last
+ * digit, which are all lost, so that the sum errs by 98 % of its bound, downwards. Four rows in the last word are such; in
+ * the first word is one whose closeness f32 knows exactly, and is less by the least that f32 can tell. */
+static void worst_sums_make(kernels_case *c, uint32_t lanes) {
+    enum { WORST = 4 };
+    const uint32_t dim = c->shape.dim, row_count = c->shape.row_count;
+    float *rows = c->vectors;
+    memset(rows, 0, (size_t)row_count * dim * sizeof *rows);
+    for (uint32_t i = 0; i < dim; i++)
+        c->queries[i] = i < lanes ? 1 : 0x1p-12f;
+    for (uint32_t i = 1; i <= WORST; i++)
+        memcpy(rows + (size_t)(row_count - i) * dim, c->queries, dim * sizeof *rows);
+    double worst = lanes + (double)(dim - lanes) * 0x1p-24;
+    rows[0] = nextafterf((float)(worst - 0x1p-20), 0);
+    assert_true(rows[0] < worst);
+    kith_compute_ref()->norms(rows, c->shape.type, dim, row_count, c->norms);
+    kith_rng rng;
+    kith_rng_init(&rng, seed);
+    c->shape.codes = CODES_AXES;
+    case_codes_make(c, &rng);
+}
+
+static void worst_sums_check(const kith_compute_ops *ops) {
+    enum { ROWS = 1088, QUERIES = 1, K = 1, LANES_LEAST = 4, LANES_MOST = 16 };
+    for (uint32_t lanes = 2 * LANES_LEAST; lanes <= 2 * LANES_MOST; lanes *= 2) {
+        kernels_case c;
+        case_create(&(case_shape){.metric = KITH_METRIC_IP,
+                        .type = KITH_TYPE_F32,
+                        .dim = 16384,
+                        .row_count = ROWS,
+                        .query_count = QUERIES,
+                        .k = K,
+                        .seed = seed},
+            &c);
+        worst_sums_make(&c, lanes);
+        kith_row_hit hits[QUERIES * K];
+        uint32_t found[QUERIES];
+        kith_top_k_stats stats = {0};
+        case_top_k(&c, ops, hits, found, &stats);
+        assert_int_equal(hits[0].row, ROWS - 4);
+        if (ops != kith_compute_ref()) assert_int_equal(stats.rows_coded, ROWS);
+        case_destroy(&c);
+    }
+}
+
+static void test_conformance__a_sum_with_the_largest_error_is_kept(void **state) {
+    (void)state;
+    each_backend(worst_sums_check);
+}
+
 static void refused_check(const kith_compute_ops *ops, kith_top_k_job job, const char *message) {
     kith_row_hit hit;
     uint32_t found;
@@ -470,6 +520,7 @@ int main(void) {
         cmocka_unit_test(test_conformance__codes_of_every_number_of_queries),
         cmocka_unit_test(test_conformance__codes_leave_little_to_rescore),
         cmocka_unit_test(test_conformance__a_guess_that_fails_changes_no_answer),
+        cmocka_unit_test(test_conformance__a_sum_with_the_largest_error_is_kept),
         cmocka_unit_test(test_conformance__grid_of_shapes),
         cmocka_unit_test(test_conformance__widest_vectors),
         cmocka_unit_test(test_conformance__large_batches),
