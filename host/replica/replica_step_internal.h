@@ -84,6 +84,7 @@ typedef struct replica_send {
 typedef struct replica_peer {
     uint32_t number;
     bool sent;        /* something, in this epoch */
+    bool probing;     /* where its log begins to match is not known */
     bool acked;       /* something, since this node leads */
     bool snapshot;    /* what it lacks is no more in the log */
     bool needs_epoch; /* it can be installed in a later epoch only */

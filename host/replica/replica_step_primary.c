@@ -1,5 +1,6 @@
 /* Leading: taking over, sending, committing. Appends to one replica are pipelined, in order; when one was not answered or did not match,
- * all under way to that replica are forgotten and it begins again behind what is known to match (go-back-N). */
+ * all under way to that replica are forgotten and it begins again behind what is known to match (go-back-N). While it is not known what
+ * matches there is one under way: of several, which all do not match, the answer to the last, which knows least, could come first each time. */
 #include "host/base/assert.h"
 #include "host/replica/replica_step_internal.h"
 
@@ -33,6 +34,7 @@ static replica_peer peer_make(kith_replica_step *step, uint32_t index, uint64_t 
     return (replica_peer){.number = step->config.replicas[index],
         .base = step->log.end.sequence,
         .next = step->log.end.sequence + 1,
+        .probing = true,
         .heard_ns = now_ns,
         .flight = step->flights + (size_t)index * step->options.window};
 }
@@ -162,8 +164,12 @@ static uint64_t batch_last(const kith_replica_step *step, uint64_t first) {
     return last;
 }
 
+static bool is_window_full(const kith_replica_step *step, const replica_peer *peer) {
+    return peer->flight_count >= (peer->probing ? 1 : step->options.window);
+}
+
 static bool peer_is_due(const kith_replica_step *step, const replica_peer *peer, uint64_t now_ns) {
-    if (now_ns < peer->retry_ns || peer->flight_count == step->options.window) return false;
+    if (now_ns < peer->retry_ns || is_window_full(step, peer)) return false;
     if (!peer->snapshot && peer->next <= step->log.end.sequence) return true;
     if (peer->flight_count > 0) return false;
     if (!peer->sent || now_ns - peer->sent_ns >= idle_ns(step)) return true;
@@ -229,7 +235,7 @@ uint64_t kith_replica_step_send_due_ns(const kith_replica_step *step) {
     for (uint32_t i = 1; i < step->config.replica_count; i++) {
         const replica_peer *peer = &step->peers[i];
         bool rests = peer->snapshot || peer->next > step->log.end.sequence;
-        bool waits = peer->flight_count == step->options.window || (peer->flight_count > 0 && rests);
+        bool waits = is_window_full(step, peer) || (peer->flight_count > 0 && rests);
         if (waits) continue;
         uint64_t at_ns = peer->sent ? peer->sent_ns + idle_ns(step) : step->now_ns;
         at_ns = !rests ? peer->retry_ns : kith_replica_later(at_ns, peer->retry_ns);
@@ -285,7 +291,7 @@ static void answered_ok(kith_replica_step *step, replica_peer *peer, const repli
         peer->stamp_send_id = send->id;
     }
     peer->acked = true;
-    peer->snapshot = false;
+    peer->snapshot = peer->probing = false;
     peer->heard_ns = now_ns;
     peer->applied = reply->applied;
     uint64_t matched = kith_replica_earlier(reply->matched, step->log.end.sequence);
@@ -300,6 +306,7 @@ static void answered_mismatch(kith_replica_step *step, replica_peer *peer, const
     const kith_replica_reply *reply, uint64_t now_ns) {
     uint64_t hint = kith_replica_earlier(reply->hint, step->log.end.sequence);
     peer_rewind(peer, hint);
+    peer->probing = true;
     peer->matched = kith_replica_earlier(peer->matched, hint);
     bool leads_on = hint < send->previous || peer->snapshot;
     peer->snapshot = false;
