@@ -41,7 +41,7 @@
  *     l.c = ratio (m.c) + (l - ratio m).c <= ratio (m.c) + |l - ratio m| |c|
  * so with length >= |c| for each row of a block, and length_weight >= |l - ratio m| / ratio, a coarse look computes
  *     upper = scale * (m.c + noise * error_weight + length * length_weight) + tail * tail_weight + offset * offset_weight
- * with the weights above, and the threshold, by the ratio; rows that pass are looked at again with l. Four products must
+ * with the weights above, and the threshold, by the ratio; rows that pass are looked at as vectors. Four products must
  * fit 16 bits (KITH_CODE_COARSE_SUM), which leaves the largest |m| 60 to 126: |l - ratio m| is 1.1 to 1.6 % of |l|, and half
  * as many rows again pass as with l (SIFT, 48 directions: 1.45 instead of 0.98 of a hundred vectors of 8 rows, k = 10).
  * One constant a block again: each row's own length would let 1.23 pass. noise / slope in its place is far too much: 3.3.

@@ -23,9 +23,9 @@ enum {
     CHECK_LEAST = 4,     /* rows of a query: the sums are made of four at once */
     GUESS_HITS_MOST = 4, /* times the words needed: hits that are looked through for them */
     LOOKS_LEAST = 1024,
-    LOOKS_PASSED_MOST = 4,         /* one in so many may pass the first look */
-    LOOKS_PASSED_MOST_COARSE = 16, /* at all components, where it saves a quarter */
-    LOOK_PAUSE = 3,                /* times LOOK_WORDS words, at first */
+    LOOKS_PASSED_MOST = 3,        /* one in so many may pass the first look */
+    LOOKS_PASSED_MOST_COARSE = 2, /* at all components, where it saves 40 % */
+    LOOK_PAUSE = 3,               /* times LOOK_WORDS words, at first */
     LOOK_PAUSE_MOST = 24,
 };
 
