@@ -225,12 +225,12 @@ def lag(options):
 # --- catching up ---
 
 def catchup(options):
-    latencies = {"before": [], "during": []}
+    latencies = {"before": [], "during": [], "after": []}
     with Setting(options) as made:
         made.create("c", 3, shards=3, dim=DIM)
         victim = made.cluster.data[-1]
         writer, searcher = made.cluster.query[0].client(), made.cluster.query[0].client()
-        writing = paced(writer, "c", 1e9, iter(range(1 << 40)))
+        writing = paced(writer, "c", options.rate, iter(range(1 << 40)))
         phase = ["before"]
 
         def search():
@@ -245,15 +245,20 @@ def catchup(options):
             batches += 1
         until(lambda: made.client.describe("c").segments == made.client.describe("c").segments_sealed, 120, "sealed")
         with Loop(search) as searching:
-            searching.wait_laps(200)
+            searching.wait_laps(400)
             phase[0] = "during"
             began = time.monotonic()
             victim.start()
             made.wait_in_sync("c", 600)
             seconds = time.monotonic() - began
+            cpu_s = cpu_seconds(victim.process.pid)
+            phase[0] = "after"
+            searching.wait_laps(400)
+        disk_mb_per_s = sync_rate(options.dir, 1 << 20) * (1 << 20) / 1e6
     missed = batches * BATCH * DIM * 4
-    return {"part": "catchup", "away_s": options.seconds, "missed_mb": missed / 1e6, "seconds": seconds,
-            "mb_per_s": missed / 1e6 / seconds,
+    return {"part": "catchup", "away_s": options.seconds, "missed_points": batches * BATCH, "missed_mb": missed / 1e6,
+            "seconds": seconds, "mb_per_s": missed / 1e6 / seconds, "disk_mb_per_s": disk_mb_per_s,
+            "cpu_s_of_the_one_that_comes_back": cpu_s,
             "search_ms": {when: {"p50": 1000 * percentile(all_of, 50), "p99": 1000 * percentile(all_of, 99),
                                  "count": len(all_of)} for when, all_of in latencies.items()}}
 
@@ -278,7 +283,7 @@ def main():
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--fast", action="store_true")
     parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--rate", type=float, default=20_000, help="points a second while the lag is measured")
+    parser.add_argument("--rate", type=float, default=20_000, help="points a second while the lag is measured, or one is away")
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--out", type=pathlib.Path)
     options = parser.parse_args()
