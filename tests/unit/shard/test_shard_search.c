@@ -152,7 +152,7 @@ typedef struct slow_executor {
     kith_env_ops ops;
     kith_executor *real;
     shard_node *node;
-    bool held; /* a post, once */
+    atomic_bool held; /* a post, once */
     atomic_bool go;
     _Atomic uint32_t post_count;
 } slow_executor;
@@ -163,8 +163,7 @@ static void slow_post(kith_executor *base, kith_task *task) {
     slow_executor *slow = (slow_executor *)base;
     atomic_fetch_add(&slow->post_count, 1);
     kith_executor_post(slow->real, task);
-    if (slow->held || is_test_thread) return;
-    slow->held = true;
+    if (is_test_thread || atomic_exchange(&slow->held, true)) return;
     (void)shard_node_wait(slow->node, &slow->go);
 }
 
@@ -199,12 +198,12 @@ static void test_search__shard_may_go_while_workers_are_posted(void **state) {
     fill(&run, 0, 1000);
     slow_init(&slow, &run.node);
     slow_init(&after, &run.node);
-    after.held = true;
+    atomic_store(&after.held, true);
     is_test_thread = true;
     run.node.node.search = &slow.base;
     assert_int_equal(shard_node_search(&run.node, run.held, 0, &queries[0][0], 300, 5, &hits), KITH_OK);
     shard_node_hits_fini(&hits);
-    assert_true(slow.held);
+    assert_true(atomic_load(&slow.held));
     kith_shard_set_release(run.node.set, run.held);
     run.held = NULL;
     assert_ok(shard_node_drop(&run.node, run.shard.id, &err), &err);
