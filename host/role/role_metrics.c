@@ -1,5 +1,6 @@
 #include "host/role/role_metrics.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -185,24 +186,34 @@ static void replicas_measure(kith_role_metrics *own) {
     kith_series_set(plain(own, KITH_METRIC_ID_REPLICAS_OUT_OF_SYNC), lag.out_of_sync);
 }
 
+static const struct {
+    kith_metric_id metric;
+    const char *label;
+    size_t at; /* in kith_transport_ucx_stats */
+} transport_counters[] = {
+    {KITH_METRIC_ID_TRANSPORT_MESSAGES, "sent", offsetof(kith_transport_ucx_stats, sent_messages)},
+    {KITH_METRIC_ID_TRANSPORT_MESSAGES, "received", offsetof(kith_transport_ucx_stats, received_messages)},
+    {KITH_METRIC_ID_TRANSPORT_BYTES, "sent", offsetof(kith_transport_ucx_stats, sent_bytes)},
+    {KITH_METRIC_ID_TRANSPORT_BYTES, "received", offsetof(kith_transport_ucx_stats, received_bytes)},
+    {KITH_METRIC_ID_TRANSPORT_CONNECTS, "", offsetof(kith_transport_ucx_stats, connects)},
+    {KITH_METRIC_ID_TRANSPORT_LOSSES, "", offsetof(kith_transport_ucx_stats, connection_losses)},
+    {KITH_METRIC_ID_TRANSPORT_FAILED_HELLOS, "", offsetof(kith_transport_ucx_stats, failed_hellos)},
+    {KITH_METRIC_ID_TRANSPORT_BUSY, "", offsetof(kith_transport_ucx_stats, busy_replies)},
+};
+
+static uint64_t *transport_counter(kith_transport_ucx_stats *stats, size_t at) {
+    return (uint64_t *)(void *)((char *)stats + at);
+}
+
 static void transport_measure(kith_role_metrics *own) {
-    kith_metrics *metrics = own->metrics;
-    kith_transport_ucx_stats now, *carried = &own->transported;
+    kith_transport_ucx_stats now;
     kith_transport_ucx_stats_get(own->sources.transport, &now);
-    carry_value(kith_metrics_series(metrics, KITH_METRIC_ID_TRANSPORT_MESSAGES, "sent"), now.sent_messages,
-        &carried->sent_messages);
-    carry_value(kith_metrics_series(metrics, KITH_METRIC_ID_TRANSPORT_MESSAGES, "received"),
-        now.received_messages, &carried->received_messages);
-    carry_value(kith_metrics_series(metrics, KITH_METRIC_ID_TRANSPORT_BYTES, "sent"), now.sent_bytes,
-        &carried->sent_bytes);
-    carry_value(kith_metrics_series(metrics, KITH_METRIC_ID_TRANSPORT_BYTES, "received"), now.received_bytes,
-        &carried->received_bytes);
-    carry_value(plain(own, KITH_METRIC_ID_TRANSPORT_CONNECTS), now.connects, &carried->connects);
-    carry_value(
-        plain(own, KITH_METRIC_ID_TRANSPORT_LOSSES), now.connection_losses, &carried->connection_losses);
-    carry_value(
-        plain(own, KITH_METRIC_ID_TRANSPORT_FAILED_HELLOS), now.failed_hellos, &carried->failed_hellos);
-    carry_value(plain(own, KITH_METRIC_ID_TRANSPORT_BUSY), now.busy_replies, &carried->busy_replies);
+    for (size_t i = 0; i < sizeof transport_counters / sizeof transport_counters[0]; i++) {
+        size_t at = transport_counters[i].at;
+        kith_series *series =
+            kith_metrics_series(own->metrics, transport_counters[i].metric, transport_counters[i].label);
+        carry_value(series, *transport_counter(&now, at), transport_counter(&own->transported, at));
+    }
     kith_series_set(plain(own, KITH_METRIC_ID_TRANSPORT_CONNECTIONS), (double)now.connections);
     kith_series_set(plain(own, KITH_METRIC_ID_TRANSPORT_CALLS), (double)now.calls);
 }
