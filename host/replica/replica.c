@@ -227,7 +227,7 @@ void replica_show(replica *own) {
     own->shown.nearer_ns = own->nearer_ns;
     own->shown.lag_ns = lag_ns;
     own->shown.lag_bytes = lag_bytes;
-    own->shown.is_open = own->step && own->shard && !own->let_go;
+    own->shown.is_open = own->step && own->shard && !own->let_go && !own->is_broken;
     own->shown.status = status;
     own->shown.needed = status.role == KITH_REPLICA_PRIMARY ? status.committed : status.end.sequence;
     own->shown.applied = own->applied;

@@ -29,7 +29,8 @@ typedef struct replica_compare replica_compare;
 /* What any thread may see of a replica; under the set's mutex. Shown before anything that follows from it is told to others: a
  * reader that looks after a write was acknowledged finds it in `needed`. */
 typedef struct replica_shown {
-    bool is_open, is_installing;
+    bool is_open; /* and whole */
+    bool is_installing;
     kith_replica_status status;
     uint64_t needed; /* a read that sees all up to it sees all that was acknowledged before */
     uint64_t applied;

@@ -328,7 +328,8 @@ void kith_replica_step_status(
         .committed = step->log.committed,
         .durable = step->log.durable,
         .in_sync = kith_replica_step_is_in_sync(step),
-        .leased = leased == KITH_OK};
+        .leased = leased == KITH_OK,
+        .leased_until_ns = leased == KITH_OK ? kith_replica_step_leased_until_ns(step) : 0};
     peers_tell(step, now_ns, status_out);
 }
 

@@ -221,6 +221,8 @@ void kith_replica_step_hold_begin(kith_replica_step *step);
 void kith_replica_step_hold_removed(kith_replica_step *step, const replica_peer *removed);
 bool kith_replica_step_held(const kith_replica_step *step, uint64_t now_ns);
 bool kith_replica_step_leased(const kith_replica_step *step, uint64_t now_ns); /* as the primary */
+/* Until when one that may read as READ_IN_SYNC now may go on, if nothing is heard any more. */
+uint64_t kith_replica_step_leased_until_ns(const kith_replica_step *step);
 void kith_replica_step_acknowledge(kith_replica_step *step, uint32_t to, uint64_t now_ns);
 void kith_replica_step_echo(kith_replica_step *step, uint64_t echo_ns, uint64_t now_ns);
 void kith_replica_step_rival(kith_replica_step *step, const kith_replica_config *config);

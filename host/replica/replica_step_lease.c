@@ -51,14 +51,26 @@ bool kith_replica_step_held(const kith_replica_step *step, uint64_t now_ns) {
     return helper < 0 || !step->peers[helper].acked;
 }
 
-bool kith_replica_step_leased(const kith_replica_step *step, uint64_t now_ns) {
+/* UINT64_MAX: nobody else counts. */
+static uint64_t primary_leased_until_ns(const kith_replica_step *step) {
     uint8_t counted = kith_replica_step_counted(step);
+    uint64_t until_ns = UINT64_MAX;
     for (uint32_t i = 1; i < step->config.replica_count; i++) {
         const replica_peer *peer = &step->peers[i];
         if (!(counted & 1u << i)) continue;
-        if (!peer->acked || now_ns - peer->lease_ns >= step->options.lease_ns) return false;
+        if (!peer->acked) return 0;
+        until_ns = kith_replica_earlier(until_ns, peer->lease_ns + step->options.lease_ns);
     }
-    return true;
+    return until_ns;
+}
+
+bool kith_replica_step_leased(const kith_replica_step *step, uint64_t now_ns) {
+    return now_ns < primary_leased_until_ns(step);
+}
+
+uint64_t kith_replica_step_leased_until_ns(const kith_replica_step *step) {
+    bool is_primary = kith_replica_step_role(step) == KITH_REPLICA_PRIMARY;
+    return is_primary ? primary_leased_until_ns(step) : step->leased_until_ns;
 }
 
 /* --- of a follower --- */

@@ -30,6 +30,8 @@ static bool shown_suffices(const replica_shown *shown, const kith_replica_wait *
     if (!shown->is_open) return false;
     if (wait->is_write) return shown->status.role == KITH_REPLICA_PRIMARY;
     switch (wait->read) {
+    case KITH_REPLICA_READ_ANY:
+        return shown->status.role != KITH_REPLICA_IDLE;
     case KITH_REPLICA_READ_TOKEN:
         return shown->applied >= wait->token_sequence;
     case KITH_REPLICA_READ_PRIMARY:

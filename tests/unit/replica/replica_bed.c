@@ -510,6 +510,20 @@ kith_status bed_read(bed *all, uint32_t index, kith_replica_read read, uint64_t 
     return own.status;
 }
 
+bool bed_reads_at_once(bed *all, uint32_t index, kith_replica_read read, uint64_t token) {
+    reading own = {.wait = {.shard_id = BED_SHARD,
+                       .read = read,
+                       .token_sequence = token,
+                       .deadline_ns = kith_env_now_ns(all->machines[index].env) + BED_MS,
+                       .done = read_done}};
+    kith_replica_wait_start(all->machines[index].replicas, &own.wait);
+    bool at_once = own.is_done && own.status == KITH_OK;
+    for (uint32_t i = 0; !own.is_done && i < AWAIT_MS / STEP_MS; i++)
+        bed_run_ms(all, STEP_MS);
+    assert_true(own.is_done);
+    return at_once;
+}
+
 /* --- what is there --- */
 
 bool bed_has(bed *all, uint32_t index, uint64_t number) {

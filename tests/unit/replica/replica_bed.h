@@ -96,6 +96,8 @@ bed_writes *bed_writes_begin(bed *all, uint32_t index, uint64_t first, uint32_t 
 bool bed_writes_end(bed_writes *writes);
 /* What a read there is told. */
 kith_status bed_read(bed *all, uint32_t index, kith_replica_read read, uint64_t token, uint64_t timeout_ms);
+/* OK without a wait for the owner. */
+bool bed_reads_at_once(bed *all, uint32_t index, kith_replica_read read, uint64_t token);
 bool bed_has(bed *all, uint32_t index, uint64_t number);
 uint64_t bed_count(bed *all, uint32_t index);
 uint64_t bed_digest(bed *all, uint32_t index);

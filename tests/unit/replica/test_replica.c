@@ -226,6 +226,27 @@ static void test_replica__reads_promise_what_leases_allow(void **state) {
     bed_end(&all);
 }
 
+/* Most reads find all applied and a good lease: the owner, which writes too, is not asked. */
+static void test_replica__reads_that_need_no_wait_do_not_ask_the_owner(void **state) {
+    (void)state;
+    bed all;
+    bed_begin(&all, &usual);
+    write_all(&all, 0, 0, 5);
+    bed_await_equal(&all, 1000);
+    bed_run_ms(&all, BED_LEASE_MS);
+    for (uint32_t i = 0; i < BED_MACHINES; i++) {
+        assert_true(bed_reads_at_once(&all, i, KITH_REPLICA_READ_IN_SYNC, 0));
+        assert_true(bed_reads_at_once(&all, i, KITH_REPLICA_READ_ANY, 0));
+        assert_true(bed_reads_at_once(&all, i, KITH_REPLICA_READ_PRIMARY, 0) == (i == 0));
+    }
+    bed_cut(&all, 0, 1, true);
+    bed_run_ms(&all, BED_LEASE_MS + 1);
+    assert_false(bed_reads_at_once(&all, 0, KITH_REPLICA_READ_IN_SYNC, 0));
+    assert_false(bed_reads_at_once(&all, 1, KITH_REPLICA_READ_IN_SYNC, 0));
+    assert_true(bed_reads_at_once(&all, 1, KITH_REPLICA_READ_ANY, 0));
+    bed_end(&all);
+}
+
 static void handed_over(void *ctx, uint32_t left) {
     *(uint32_t *)ctx = left;
 }
@@ -413,6 +434,10 @@ static void test_replica__one_that_is_corrupt_asks_until_it_is_out(void **state)
     bed_start(&all, 1);
     bed_run_ms(&all, 1000);
     assert_int_equal(bed_in_sync_count(&all), 3);
+    uint64_t end = bed_status(&all, 1).end.sequence;
+    assert_int_equal(bed_read(&all, 1, KITH_REPLICA_READ_ANY, 0, 100), KITH_UNAVAILABLE);
+    assert_int_equal(bed_read(&all, 1, KITH_REPLICA_READ_TOKEN, 1, 100), KITH_UNAVAILABLE);
+    assert_true(end > 1);
     all.is_silent = false;
     bed_run_ms(&all, 1000);
     assert_int_equal(all.shard.in_sync, 5);
@@ -468,6 +493,7 @@ int main(void) {
         cmocka_unit_test(test_replica__who_lacks_too_much_gets_a_copy),
         cmocka_unit_test(test_replica__a_copy_that_was_cut_off_begins_anew),
         cmocka_unit_test(test_replica__reads_promise_what_leases_allow),
+        cmocka_unit_test(test_replica__reads_that_need_no_wait_do_not_ask_the_owner),
         cmocka_unit_test(test_replica__a_hand_over_costs_no_time_and_no_write),
         cmocka_unit_test(test_replica__a_planted_difference_is_found_and_mended),
         cmocka_unit_test(test_replica__a_primary_that_differs_from_all_makes_way),

@@ -648,6 +648,37 @@ static void test_follower__refuses_older_epochs_also_after_a_restart_with_an_old
     bench_end(&at);
 }
 
+/* Whoever reads without asking goes by the moment that the status names. */
+static void assert_leased_until(const bench *at, uint64_t until_ns) {
+    uint64_t sequence;
+    kith_err err;
+    assert_int_equal(status_of(at).leased_until_ns, until_ns);
+    assert_ok(
+        kith_replica_step_read(at->step, KITH_REPLICA_READ_IN_SYNC, 0, until_ns - 1, &sequence, &err), &err);
+    if (until_ns == UINT64_MAX) return;
+    assert_int_equal(
+        kith_replica_step_read(at->step, KITH_REPLICA_READ_IN_SYNC, 0, until_ns, &sequence, &err),
+        KITH_UNAVAILABLE);
+}
+
+static void test_status__says_until_when_the_primary_may_read(void **state) {
+    (void)state;
+    bench at;
+    primary_make(&at, "1*", "");
+    assert_leased_until(&at, UINT64_MAX);
+    bench_end(&at);
+    primary_make(&at, "1*2*3*", "23");
+    pass_with(&at, 50, "23");
+    uint64_t heard_ns = at.now_ns;
+    write(&at);
+    acknowledge(&at, 2);
+    pass_with(&at, 30, "3"); /* the older of the two counts */
+    assert_leased_until(&at, heard_ns + LEASE);
+    pass_with(&at, 80, "3");
+    assert_int_equal(status_of(&at).leased_until_ns, 0);
+    bench_end(&at);
+}
+
 static void test_follower__reads_under_a_lease_from_its_own_stamp(void **state) {
     (void)state;
     bench at;
@@ -669,6 +700,7 @@ static void test_follower__reads_under_a_lease_from_its_own_stamp(void **state) 
         kith_replica_step_read(at.step, KITH_REPLICA_READ_IN_SYNC, 0, stamp_ns + LEASE - 1, &sequence, &err),
         &err);
     assert_int_equal(sequence, 10); /* not only what is known to be committed */
+    assert_leased_until(&at, stamp_ns + LEASE);
     assert_int_equal(
         kith_replica_step_read(at.step, KITH_REPLICA_READ_IN_SYNC, 0, stamp_ns + LEASE, &sequence, &err),
         KITH_UNAVAILABLE);
@@ -775,6 +807,7 @@ int main(void) {
         cmocka_unit_test(test_follower__acknowledges_and_commits_what_is_known_to_be_equal),
         cmocka_unit_test(test_follower__cuts_off_what_differs_and_hints_before_the_run_that_does),
         cmocka_unit_test(test_follower__refuses_older_epochs_also_after_a_restart_with_an_old_map),
+        cmocka_unit_test(test_status__says_until_when_the_primary_may_read),
         cmocka_unit_test(test_follower__reads_under_a_lease_from_its_own_stamp),
         cmocka_unit_test(test_failed__a_follower_is_replaced_only_when_it_is_out_of_the_isr),
         cmocka_unit_test(test_failed__a_learner_is_replaced_in_a_later_epoch_only),
