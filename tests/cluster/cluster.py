@@ -1,10 +1,10 @@
 """A cluster of real processes: coordinators, data and query nodes, each a Kithd; and clients that retry as documented."""
 
-import itertools
 import os
 import pathlib
 import re
 import signal
+import socket
 import threading
 import time
 
@@ -13,12 +13,29 @@ import grpc
 from kith_client import Client
 from kithd import Kithd
 
-# Below the ports that the kernel gives to connections, which could take that of a node while it is down.
-PORTS = itertools.count(20000)
+PORTS_FIRST, PORTS_END, PORTS_BLOCK = 10000, 32000, 200
 # CANCELLED, of what was not cancelled: gRPC says so of calls that come in while the server stops.
 RETRY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED)
 NOTICE_SECONDS = 3  # within which a failure is noticed at the default settings
 LEADERSHIP = re.compile(r"event=leadership leader=(\S*) term=(\d+) here=(yes|no)")
+
+
+def ports_of_blocks():
+    """Ports below those that the kernel gives to connections, which could take that of a node while it is down. The first of
+    a block stays bound while this process lives, so that runs side by side take different ones."""
+    guards = []
+    for first in range(PORTS_FIRST, PORTS_END, PORTS_BLOCK):
+        guard = socket.socket()
+        try:
+            guard.bind(("127.0.0.1", first))
+        except OSError:
+            guard.close()
+            continue
+        guards.append(guard)
+        yield from range(first + 1, first + PORTS_BLOCK)
+
+
+PORTS = ports_of_blocks()
 
 
 def until(condition, seconds, what):
