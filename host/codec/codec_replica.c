@@ -41,6 +41,7 @@ void kith_codec_append_request_encode(const kith_codec_append_request *request, 
     if (request->entry_count > 0) heads_encode(request, buf);
     entries_encode(request, buf);
     kith_wire_u64(buf, 9, request->snapshot_needed);
+    kith_wire_u64(buf, 10, request->asks_room);
 }
 
 /* Sequences follow each other, epochs never fall and are never above the sender's: what a log looks like. */
@@ -96,6 +97,7 @@ kith_status kith_codec_append_request_decode(const void *data, size_t bytes, kit
         .committed = message->committed,
         .echo_ns = message->echo_ns,
         .snapshot_needed = message->snapshot_needed,
+        .asks_room = message->asks_room,
         .entry_count = (uint32_t)(message->heads.len / HEAD_BYTES)};
     kith_codec_append_entry *entries = kith_arena_array(arena, request.entry_count, sizeof *entries);
     request.entries = entries;
@@ -111,6 +113,7 @@ void kith_codec_append_reply_encode(const kith_codec_append_reply *reply, kith_b
     kith_wire_u64(buf, 4, reply->hint);
     kith_wire_u64(buf, 5, reply->stamp_ns);
     kith_wire_u64(buf, 6, reply->applied);
+    kith_wire_u64(buf, 7, reply->full);
 }
 
 /* Messages of a few numbers are unpacked into an arena of their own. */
@@ -131,7 +134,8 @@ kith_status kith_codec_append_reply_decode(
             .matched = message->matched,
             .hint = message->hint,
             .stamp_ns = message->stamp_ns,
-            .applied = message->applied};
+            .applied = message->applied,
+            .full = message->full};
     }
     kith_arena_fini(&arena);
     return message ? KITH_OK : KITH_CORRUPT;

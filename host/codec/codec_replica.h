@@ -24,7 +24,7 @@ typedef struct kith_codec_append_request {
     uint64_t shard_id, epoch;
     uint64_t previous_epoch, previous_sequence;
     uint64_t committed, echo_ns;
-    bool snapshot_needed;
+    bool snapshot_needed, asks_room;
     uint32_t entry_count;
     const kith_codec_append_entry *entries; /* [entry_count], in the arena; their data borrows the message */
 } kith_codec_append_request;
@@ -32,6 +32,7 @@ typedef struct kith_codec_append_request {
 typedef struct kith_codec_append_reply {
     uint32_t outcome; /* kith_replica_outcome */
     uint64_t epoch, matched, hint, stamp_ns, applied;
+    bool full;
 } kith_codec_append_reply;
 
 typedef struct kith_codec_fetch_request {

@@ -244,8 +244,9 @@ static void actions_run(replica *own) {
     own->is_acting = false;
 }
 
+/* Once stopped it answers nobody: what it could still answer was refused then. */
 void replica_after_event(replica *own) {
-    if (!own->step || own->let_go) return;
+    if (!own->step || own->let_go || own->set->stopped) return;
     kith_replica_set *set = own->set;
     replica_show(own);
     actions_run(own);

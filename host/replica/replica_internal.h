@@ -72,6 +72,7 @@ struct replica {
     replica_receipt *receipts;                   /* not answered yet */
     replica_receipt *held_first; /* that wait for room in the shard, in the order of the log */
     replica_receipt *lapsed;     /* those whose turn did not come; refused at lapsed_until_ns */
+    replica_receipt *asking;     /* whether there is room: its answer waits for it; NULL: none */
     uint64_t lapsed_until_ns;
     uint32_t held_count;
     uint64_t held_due_ns; /* when to look at them; UINT64_MAX: there are none */

@@ -2,15 +2,16 @@
  *
  * A shard that is full (it seals, or applies, slower than entries come) takes none: appends with entries wait, in order, before the step
  * machine has seen them, as if they were on their way for longer; the primary sends no more than its window. It hears of it
- * in time for its lease: an append that has waited for long is answered as if it had brought nothing, and is sent again. A shard
- * that had no room for long is silent instead, so that the primary goes on without it. */
+ * in time for its lease: an append that has waited for long is answered as if it had brought nothing, and that there is no room.
+ * Then the primary sends no entries, but asks for room (KITH_AM_APPEND without entries), one question at a time: it is answered
+ * when there is, or again in time for the lease. A shard that had no room for long says nothing that counts instead, so that
+ * the primary goes on without it. */
 #include "host/base/alloc.h"
 #include "host/base/log.h"
 #include "host/replica/replica_internal.h"
 
 #define HELD_MAX 64u /* more than what a primary, and one before it, have under way */
-/* Of a lease, in percent: what is sent when one was answered is answered before the lease ends. Each time the primary sends its window anew,
- * so no more often than that. */
+/* Of a lease, in percent: what is sent when one was answered is answered before the lease ends. */
 #define HOLD_PERCENT    40u
 #define PATIENCE_LEASES 8u /* without room: then silent; a guess, longer than most seals */
 
@@ -18,6 +19,8 @@ struct replica_receipt {
     kith_transport_request *request;
     uint32_t from;
     uint64_t held_until_ns;
+    bool has_lapsed;               /* what it brought was not taken */
+    kith_codec_append_reply reply; /* of one that asks, while it waits for room */
     kith_arena arena;
     kith_codec_append_request append; /* its entries borrow the arena and the request */
     replica_receipt *previous, *next;
@@ -37,9 +40,11 @@ static void receipt_free(replica_receipt *receipt) {
     kith_free(receipt);
 }
 
-static void not_ready(kith_replica_set *set, replica_receipt *receipt) {
-    kith_codec_append_reply reply = {
-        .outcome = KITH_REPLICA_NOT_READY, .epoch = receipt->append.epoch, .stamp_ns = replica_now_ns(set)};
+static void not_ready(kith_replica_set *set, replica_receipt *receipt, bool full) {
+    kith_codec_append_reply reply = {.outcome = KITH_REPLICA_NOT_READY,
+        .epoch = receipt->append.epoch,
+        .stamp_ns = replica_now_ns(set),
+        .full = full};
     reply_send(set, receipt->request, &reply);
     receipt_free(receipt);
 }
@@ -70,23 +75,30 @@ static void lapsed_refuse(replica *own) {
     while (own->lapsed) {
         replica_receipt *receipt = own->lapsed;
         own->lapsed = receipt->next;
-        not_ready(own->set, receipt);
+        not_ready(own->set, receipt, true);
     }
 }
 
-static void held_refuse(replica *own) {
+static void held_refuse(replica *own, bool full) {
     lapsed_refuse(own);
     while (own->held_first)
-        not_ready(own->set, held_pop(own));
+        not_ready(own->set, held_pop(own), full);
+}
+
+static replica_receipt *asking_take(replica *own) {
+    replica_receipt *receipt = own->asking;
+    own->asking = NULL;
+    return receipt;
 }
 
 void replica_receipts_refuse(replica *own) {
     while (own->receipts) {
         replica_receipt *receipt = own->receipts;
         receipt_unlink(own, receipt);
-        not_ready(own->set, receipt);
+        not_ready(own->set, receipt, false);
     }
-    held_refuse(own);
+    held_refuse(own, false);
+    if (own->asking) not_ready(own->set, asking_take(own), false);
 }
 
 static void receipt_tell(replica *own, replica_receipt *receipt) {
@@ -154,7 +166,13 @@ static uint64_t hold_ns(const replica *own) {
 
 static uint64_t held_due_ns(const replica *own) {
     uint64_t due_ns = own->held_first ? own->held_first->held_until_ns : UINT64_MAX;
+    if (own->asking && own->asking->held_until_ns < due_ns) due_ns = own->asking->held_until_ns;
     return own->lapsed && own->lapsed_until_ns < due_ns ? own->lapsed_until_ns : due_ns;
+}
+
+static void held_time(replica *own) {
+    own->held_due_ns = held_due_ns(own);
+    replica_timer_want(own->set, own->held_due_ns);
 }
 
 static bool is_before(const kith_codec_append_request *a, const kith_codec_append_request *b) {
@@ -174,13 +192,12 @@ static void held_insert(replica *own, replica_receipt *receipt) {
 static void hold(replica *own, replica_receipt *receipt) {
     kith_replica_set *set = own->set;
     if (own->held_count == HELD_MAX) {
-        not_ready(set, receipt);
+        not_ready(set, receipt, true);
         return;
     }
     receipt->held_until_ns = replica_now_ns(set) + hold_ns(own);
     held_insert(own, receipt);
-    own->held_due_ns = held_due_ns(own);
-    replica_timer_want(set, own->held_due_ns);
+    held_time(own);
 }
 
 /* The first has waited for long. What follows it has nothing to follow, and is refused, but later: a refusal that overtook the answer would make the
@@ -193,21 +210,52 @@ static void held_lapse(replica *own) {
     own->held_count = 0;
     own->lapsed_until_ns = replica_now_ns(own->set) + hold_ns(own);
     first->append.entry_count = 0;
+    first->has_lapsed = true;
     receipt_tell(own, first);
 }
 
+static bool is_patient(const replica *own, uint64_t now_ns) {
+    return now_ns - own->roomy_ns < PATIENCE_LEASES * own->set->options.lease_ns;
+}
+
 static void held_answer(replica *own, uint64_t now_ns) {
-    bool patient = now_ns - own->roomy_ns < PATIENCE_LEASES * own->set->options.lease_ns;
-    if (patient) {
+    if (is_patient(own, now_ns)) {
         held_lapse(own);
     } else {
         full_tell(own, true);
-        held_refuse(own);
+        held_refuse(own, true);
     }
 }
 
+/* --- one that asks for room: the step machine has seen it, and its answer waits --- */
+
+static void asking_answer(replica *own, uint64_t now_ns) {
+    replica_receipt *receipt = asking_take(own);
+    receipt->reply.full = is_full(own);
+    if (receipt->reply.full && !is_patient(own, now_ns)) {
+        full_tell(own, true);
+        not_ready(own->set, receipt, true);
+        return;
+    }
+    reply_send(own->set, receipt->request, &receipt->reply);
+    receipt_free(receipt);
+}
+
+static void asking_hold(replica *own, replica_receipt *receipt, const kith_codec_append_reply *reply) {
+    uint64_t now_ns = replica_now_ns(own->set);
+    if (own->asking) asking_answer(own, now_ns); /* of another primary, or one that was given up */
+    receipt->reply = *reply;
+    receipt->held_until_ns = now_ns + hold_ns(own);
+    own->asking = receipt;
+    held_time(own);
+}
+
+static void asking_look(replica *own, uint64_t now_ns) {
+    if (own->asking && (own->asking->held_until_ns <= now_ns || !is_full(own))) asking_answer(own, now_ns);
+}
+
 void replica_held_look(replica *own) {
-    if (!own->held_first || is_full(own)) return;
+    if ((!own->held_first && !own->asking) || is_full(own)) return;
     own->held_due_ns = replica_now_ns(own->set);
     replica_timer_want(own->set, own->held_due_ns);
 }
@@ -217,6 +265,7 @@ void replica_held_tick(replica *own, uint64_t now_ns) {
         receipt_take(own, held_pop(own));
     if (own->held_first && own->held_first->held_until_ns <= now_ns) held_answer(own, now_ns);
     if (own->lapsed && own->lapsed_until_ns <= now_ns) lapsed_refuse(own);
+    asking_look(own, now_ns);
     own->held_due_ns = held_due_ns(own);
 }
 
@@ -237,7 +286,7 @@ void replica_append_handle(void *ctx, kith_transport_request *request) {
     uint32_t from = replica_number_of(set, &request->from);
     if (set->stopped || !own || !own->step || own->let_go || from == 0) {
         if (!set->stopped) replica_pull_map(set); /* the sender goes by a map that this node has not */
-        not_ready(set, receipt);
+        not_ready(set, receipt, false);
         return;
     }
     receipt->from = from;
@@ -281,6 +330,11 @@ void replica_receipt_answer(replica *own, const kith_replica_action *action) {
         .applied = own->applied,
     };
     receipt_unlink(own, receipt);
+    reply.full = receipt->has_lapsed && is_full(own);
+    if (receipt->append.asks_room && reply.outcome == KITH_REPLICA_OK && is_full(own)) {
+        asking_hold(own, receipt, &reply);
+        return;
+    }
     reply_send(own->set, receipt->request, &reply);
     receipt_free(receipt);
 }

@@ -90,7 +90,7 @@ static void sending_ended(kith_task *task) {
     replica *own = sending->own;
     kith_replica_set *set = own->set;
     sending_unlink(sending);
-    if (own->step && !own->let_go) {
+    if (own->step && !own->let_go && !set->stopped) {
         if (sending->is_trimmed) trimmed_tell(own);
         kith_replica_step_answered(own->step, sending->peer, sending->send_id,
             sending->is_answered ? &sending->reply : NULL, replica_now_ns(set));
@@ -123,6 +123,7 @@ static void call_done(kith_transport_call *call, kith_status status, const void 
             .hint = decoded.hint,
             .stamp_ns = decoded.stamp_ns,
             .applied = decoded.applied,
+            .full = decoded.full,
         };
     }
     sending_end(sending);
@@ -315,6 +316,7 @@ static replica_sending *sending_create(replica *own, const kith_replica_action *
         .committed = action->committed,
         .echo_ns = action->echo_ns,
         .snapshot_needed = action->snapshot_needed,
+        .asks_room = action->asks_room,
     };
     sending->first = action->first;
     sending->last = action->last;

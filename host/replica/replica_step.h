@@ -101,7 +101,8 @@ typedef struct kith_replica_reply {
     uint64_t matched; /* OK: durable here, and the primary's */
     uint64_t hint;
     uint64_t stamp_ns;
-    uint64_t applied; /* for metrics: whoever sends the reply fills it in */
+    uint64_t applied; /* for metrics: whoever sends the reply fills it in, */
+    bool full;        /* and this: no room for entries, the next append is to ask for it */
 } kith_replica_reply;
 
 /* --- events --- */
@@ -172,6 +173,7 @@ typedef struct kith_replica_action {
     kith_replica_position position;     /* START_EPOCH; SEND: of the entry before the first */
     uint64_t epoch, committed, echo_ns; /* SEND */
     bool snapshot_needed;               /* SEND */
+    bool asks_room;                     /* SEND: no entries, until it is answered that there is room */
     kith_replica_reply reply;           /* ANSWER */
     kith_replica_config config;         /* PROPOSE: the wanted one; its epoch is the one to be replaced */
 } kith_replica_action;

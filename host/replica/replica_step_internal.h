@@ -88,6 +88,7 @@ typedef struct replica_peer {
     bool acked;       /* something, since this node leads */
     bool snapshot;    /* what it lacks is no more in the log */
     bool needs_epoch; /* it can be installed in a later epoch only */
+    bool full;        /* it said last that it has no room for entries */
     uint64_t matched, applied;
     uint64_t base; /* a new attempt begins behind it: what is known to match, else what may */
     uint64_t next;

@@ -7,10 +7,11 @@
 #include "tests/sim/sim_replica.h"
 #include "tests/sim/sim_replica_check.h"
 
-#define NODES_MAX 5u
-#define MS        1000000ULL
-#define LEASE_NS  (100 * MS)
-#define BATCH_MAX 8u
+#define NODES_MAX  5u
+#define MS         1000000ULL
+#define LEASE_NS   (100 * MS)
+#define BATCH_MAX  8u
+#define FULL_EVERY 64u /* so often, in one of four histories, a reply says that there is no room */
 #define CALLS                                                                                                \
     4096u /* of one history under way; later ones take the places of the earliest, which have ended */
 #define EVENTS_MAX  65536u

@@ -261,6 +261,7 @@ static void answer(sim_world *world, sim_node *node, const kith_replica_action *
     sim_call *call = call_of(world, (uint32_t)action->token);
     if (!call) return;
     call->reply = action->reply;
+    call->reply.full = world->options.seed % 4 == 0 && call->id % FULL_EVERY == 0;
     if (sim_is_lost(world, node->number, call->from)) return;
     sim_at(world, sim_delay_ns(world),
         (sim_event){.kind = SIM_EVENT_REPLY, .node = call->from, .process = call->process, .a = call->id});

@@ -23,6 +23,7 @@ static kith_codec_append_request append_some(void) {
         .committed = 8,
         .echo_ns = 1ULL << 60,
         .snapshot_needed = true,
+        .asks_room = true,
         .entry_count = 3,
         .entries = entries_some,
     };
@@ -44,6 +45,7 @@ static void test_codec_replica__appends(void **state) {
     assert_int_equal(decoded.committed, 8);
     assert_int_equal(decoded.echo_ns, 1ULL << 60);
     assert_true(decoded.snapshot_needed);
+    assert_true(decoded.asks_room);
     assert_int_equal(decoded.entry_count, 3);
     for (uint32_t i = 0; i < 3; i++) {
         assert_int_equal(decoded.entries[i].epoch, entries_some[i].epoch);
@@ -143,6 +145,7 @@ static void test_codec_replica__replies(void **state) {
     (void)state;
     kith_codec_append_reply reply = {.outcome = 2, .epoch = 5, .matched = 9, .hint = 8, .applied = 7},
                             decoded;
+    reply.full = true;
     reply.stamp_ns = 1ULL << 61;
     kith_codec_append_reply_encode(&reply, &buf);
     assert_ok(kith_codec_append_reply_decode(buf.data, buf.bytes, &decoded, &err), &err);
@@ -152,6 +155,7 @@ static void test_codec_replica__replies(void **state) {
     assert_int_equal(decoded.hint, 8);
     assert_int_equal(decoded.applied, 7);
     assert_int_equal(decoded.stamp_ns, 1ULL << 61);
+    assert_true(decoded.full);
     assert_int_equal(kith_codec_append_reply_decode("\xff", 1, &decoded, &err), KITH_CORRUPT);
 }
 

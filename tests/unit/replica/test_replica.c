@@ -392,6 +392,40 @@ static void test_replica__a_follower_that_seals_slowly_slows_the_primary(void **
     bed_end(&all);
 }
 
+/* Bytes of appends to the slow one. */
+static void appends_count(void *ctx, const kith_transport_sim_event *event) {
+    if (event->kind == KITH_AM_APPEND && !event->is_reply && event->to == SLOW &&
+        event->fate == KITH_TRANSPORT_SIM_SENT)
+        *(uint64_t *)ctx += event->byte_count;
+}
+
+/* What it has no room for is not sent to it again and again; it says when it has. */
+static void test_replica__a_follower_without_room_is_asked_before_it_is_sent_more(void **state) {
+    (void)state;
+    bed all;
+    uint64_t bytes = 0;
+    bed_options options = slow_options();
+    bed_begin(&all, &options);
+    uint64_t epoch = all.shard.epoch;
+    bed_background_hold(&all, SLOW, true);
+    bed_writes *writes = bed_writes_begin(&all, 0, 0, 200, 20000);
+    bed_run_ms(&all, BED_LEASE_MS);
+    kith_transport_sim_trace(all.network, appends_count, &bytes);
+    bed_run_ms(&all, 5 * BED_LEASE_MS);
+    assert_true(bytes > 0);
+    assert_true(bytes < options.append_inflight_bytes);
+    uint64_t end = bed_status(&all, SLOW).end.sequence;
+    assert_int_equal(bed_read(&all, SLOW, KITH_REPLICA_READ_IN_SYNC, 0, 100), KITH_OK);
+    bed_background_hold(&all, SLOW, false);
+    bed_run_ms(&all, BED_LEASE_MS / 10);
+    assert_true(bed_status(&all, SLOW).end.sequence > end);
+    kith_transport_sim_trace(all.network, NULL, NULL);
+    assert_true(bed_writes_end(writes));
+    bed_await_equal(&all, 5000);
+    assert_true(all.shard.epoch == epoch);
+    bed_end(&all);
+}
+
 /* --- a follower whose files are corrupt --- */
 
 /* It says so itself, sooner than its primary could know, and comes back as a copy. */
@@ -499,6 +533,7 @@ int main(void) {
         cmocka_unit_test(test_replica__a_primary_that_differs_from_all_makes_way),
         cmocka_unit_test(test_replica__a_follower_that_seals_nothing_stays_bounded_and_leaves),
         cmocka_unit_test(test_replica__a_follower_that_seals_slowly_slows_the_primary),
+        cmocka_unit_test(test_replica__a_follower_without_room_is_asked_before_it_is_sent_more),
         cmocka_unit_test(test_replica__one_that_is_corrupt_takes_itself_out_of_those_in_sync),
         cmocka_unit_test(test_replica__one_that_is_corrupt_asks_until_it_is_out),
         cmocka_unit_test(test_replica__restarted_ones_answer_what_is_safe_while_no_coordinator_does),

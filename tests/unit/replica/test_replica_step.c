@@ -283,6 +283,61 @@ static void test_send__goes_on_behind_an_append_that_was_shortened(void **state)
     bench_end(&at);
 }
 
+/* One question at a time, until the answer is that there is room, or there is none. */
+static void test_send__asks_for_room_before_it_sends_more(void **state) {
+    (void)state;
+    bench at;
+    primary_make(&at, "1*2*", "2");
+    write(&at);
+    write(&at);
+    kith_replica_action first = at.sends[0];
+    kith_replica_reply full = {.outcome = KITH_REPLICA_OK, .epoch = 1, .matched = 1, .full = true};
+    at.send_count = 0;
+    kith_replica_step_answered(at.step, 2, first.send_id, &full, at.now_ns);
+    look(&at);
+    assert_int_equal(at.send_count, 1);
+    kith_replica_action asks = at.sends[0];
+    assert_true(asks.asks_room);
+    assert_true(asks.last < asks.first);
+    assert_int_equal(asks.position.sequence, 1);
+    write(&at);
+    pass(&at, 30);
+    assert_int_equal(at.send_count, 1); /* what it has to send waits for the answer */
+    full.outcome = KITH_REPLICA_NOT_READY;
+    kith_replica_step_answered(at.step, 2, asks.send_id, &full, at.now_ns);
+    look(&at);
+    pass(&at, 30);
+    assert_int_equal(at.send_count, 2);
+    asks = at.sends[1];
+    assert_true(asks.asks_room);
+    answer(&at, &asks, KITH_REPLICA_OK, 1, 0);
+    const kith_replica_action *goes_on = action_of(&at, KITH_REPLICA_SEND, 2);
+    assert_false(goes_on->asks_room);
+    assert_int_equal(goes_on->first, 2);
+    assert_int_equal(goes_on->last, 4);
+    bench_end(&at);
+}
+
+static void test_send__tries_entries_where_a_question_for_room_is_not_answered(void **state) {
+    (void)state;
+    bench at;
+    primary_make(&at, "1*2*", "2");
+    write(&at);
+    kith_replica_action first = at.sends[0];
+    kith_replica_reply full = {.outcome = KITH_REPLICA_OK, .epoch = 1, .matched = 1, .full = true};
+    kith_replica_step_answered(at.step, 2, first.send_id, &full, at.now_ns);
+    look(&at);
+    kith_replica_action asks = *action_of(&at, KITH_REPLICA_SEND, 2);
+    assert_true(asks.asks_room);
+    kith_replica_step_answered(at.step, 2, asks.send_id, NULL, at.now_ns);
+    pass(&at, 20);
+    const kith_replica_action *tries = action_of(&at, KITH_REPLICA_SEND, 2);
+    assert_false(tries->asks_room);
+    assert_int_equal(tries->first, 2);
+    assert_int_equal(tries->last, 2);
+    bench_end(&at);
+}
+
 static void test_send__is_empty_every_quarter_of_a_lease_when_idle(void **state) {
     (void)state;
     bench at;
@@ -788,6 +843,8 @@ int main(void) {
         cmocka_unit_test(test_admit__says_who_it_is_and_how_many_are_in_sync),
         cmocka_unit_test(test_send__begins_again_behind_what_matches_when_one_was_not_answered),
         cmocka_unit_test(test_send__goes_on_behind_an_append_that_was_shortened),
+        cmocka_unit_test(test_send__asks_for_room_before_it_sends_more),
+        cmocka_unit_test(test_send__tries_entries_where_a_question_for_room_is_not_answered),
         cmocka_unit_test(test_send__is_empty_every_quarter_of_a_lease_when_idle),
         cmocka_unit_test(test_send__follows_the_hint_and_asks_for_a_snapshot_where_the_log_is_gone),
         cmocka_unit_test(test_shrink__after_two_leases_of_silence_and_old_and_new_count),
