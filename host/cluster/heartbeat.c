@@ -6,8 +6,9 @@
 #include "host/base/alloc.h"
 #include "host/base/assert.h"
 
-#define MS_NS       1000000ULL
-#define TARGETS_MAX (3 * KITH_COORDINATORS_MAX) /* configured, listed, and leaving with a call under way */
+#define MS_NS 1000000ULL
+/* Configured, kept, listed, and leaving with a call under way. */
+#define TARGETS_MAX (4 * KITH_COORDINATORS_MAX)
 
 typedef struct target {
     kith_transport_call call;
@@ -15,6 +16,7 @@ typedef struct target {
     kith_heartbeat *heartbeat;
     char address[KITH_NODE_ADDRESS_BYTES_MAX + 1]; /* "": a free place */
     bool configured, listed;
+    bool kept; /* from a map of before, until someone who knows a leader has listed them */
     bool open; /* a call is under way, or its reply queued */
     uint64_t map_version_sent;
     kith_buf request, reply;
@@ -62,16 +64,23 @@ static target *target_make(kith_heartbeat *heartbeat, const char *address) {
     return made;
 }
 
+static bool target_is_told(const target *of) {
+    return of->address[0] != 0 && (of->configured || of->listed || of->kept);
+}
+
 static void target_free_unless_needed(target *of) {
-    if (of->address[0] == 0 || of->configured || of->listed || of->open) return;
+    if (of->address[0] == 0 || target_is_told(of) || of->open) return;
     kith_buf_fini(&of->request);
     kith_buf_fini(&of->reply);
     *of = (target){.address = ""};
 }
 
-static void targets_list(kith_heartbeat *heartbeat, const kith_codec_heartbeat_reply *reply) {
-    for (uint32_t i = 0; i < TARGETS_MAX; i++)
+static void targets_list(
+    kith_heartbeat *heartbeat, const kith_codec_heartbeat_reply *reply, bool knows_leader) {
+    for (uint32_t i = 0; i < TARGETS_MAX; i++) {
         heartbeat->targets[i].listed = false;
+        if (knows_leader) heartbeat->targets[i].kept = false;
+    }
     for (uint32_t i = 0; i < reply->coordinator_count; i++) {
         target *listed = target_make(heartbeat, reply->coordinator_addresses[i]);
         if (listed) listed->listed = true;
@@ -95,7 +104,7 @@ static void list_take(kith_heartbeat *heartbeat, const kith_codec_heartbeat_repl
     if (reply->coordinator_count == 0 || !(first || (names_leader(reply) && (newer || as_good)))) return;
     heartbeat->list_term = names_leader(reply) ? reply->term : 0;
     heartbeat->list_of_leader = reply->leader;
-    targets_list(heartbeat, reply);
+    targets_list(heartbeat, reply, names_leader(reply));
 }
 
 /* Who leads in a term never changes. */
@@ -186,8 +195,7 @@ static void beat(kith_heartbeat *heartbeat) {
         kith_env_now_ns(heartbeat->options.env) + heartbeat->options.timeout_ms * MS_NS / 4;
     for (uint32_t i = 0; i < TARGETS_MAX; i++) {
         target *to = &heartbeat->targets[i];
-        if (to->address[0] != 0 && (to->configured || to->listed) && !to->open)
-            target_tell(to, &bytes, said.map_version, deadline_ns);
+        if (target_is_told(to) && !to->open) target_tell(to, &bytes, said.map_version, deadline_ns);
     }
     kith_buf_fini(&bytes);
 }
@@ -228,6 +236,14 @@ kith_heartbeat *kith_heartbeat_create(const kith_heartbeat_options *options) {
         if (made) made->configured = true;
     }
     return heartbeat;
+}
+
+void kith_heartbeat_keep(kith_heartbeat *heartbeat, const char *address) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < TARGETS_MAX; i++)
+        count += heartbeat->targets[i].kept;
+    target *made = count < KITH_COORDINATORS_MAX ? target_make(heartbeat, address) : NULL;
+    if (made) made->kept = true;
 }
 
 static void start_run(kith_task *task) {

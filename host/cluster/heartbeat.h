@@ -5,7 +5,7 @@
  * does not make the node silent. Addresses from the configuration are kept for ever; others come and go with the replies, of
  * which one of a later term, or of that term's leader, counts for more.
  *
- * Life: create -> start -> stop -> (done) -> destroy.
+ * Life: create -> (keep) -> start -> stop -> (done) -> destroy.
  *
  * Threads: the hooks and kith_heartbeat_leader on the executor (one thread); silent_ns from any; the rest from one at a
  * time.
@@ -36,6 +36,9 @@ typedef struct kith_heartbeat_options {
 } kith_heartbeat_options;
 
 kith_heartbeat *kith_heartbeat_create(const kith_heartbeat_options *options);
+/* Before start: a coordinator of the cluster as this node left it. Told, too, until a reply that knows who leads lists them
+ * all, for those of the configuration may have left; beyond KITH_COORDINATORS_MAX of them without effect. */
+void kith_heartbeat_keep(kith_heartbeat *heartbeat, const char *address);
 /* The first heartbeats go out at once. */
 void kith_heartbeat_start(kith_heartbeat *heartbeat);
 /* Also before start. `done` once, on the executor, when nothing is under way any more. */

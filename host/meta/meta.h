@@ -67,7 +67,8 @@ struct kith_meta_coordinators {
     void (*done)(kith_meta_coordinators *coordinators);
     char leader[KITH_NODE_ADDRESS_BYTES_MAX + 1]; /* "": nobody is known to lead */
     uint32_t count;
-    char addresses[KITH_META_COORDINATORS_MAX][KITH_NODE_ADDRESS_BYTES_MAX + 1]; /* those to begin with */
+    char addresses[KITH_META_COORDINATORS_MAX]
+                  [KITH_NODE_ADDRESS_BYTES_MAX + 1]; /* those to begin with, then what the map names */
     kith_task task;
     kith_meta *meta;
 };

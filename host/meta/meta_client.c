@@ -29,7 +29,7 @@ const char *client_coordinator(const kith_meta_client *client) {
 void client_coordinator_failed(kith_meta_client *client, const char *address) {
     if (strcmp(client->leader, address) == 0) client->leader[0] = 0;
     if (strcmp(client->coordinators[client->coordinator_next], address) == 0)
-        client->coordinator_next = (client->coordinator_next + 1) % client->options.coordinator_count;
+        client->coordinator_next = (client->coordinator_next + 1) % client->coordinator_count;
 }
 
 /* --- the end --- */
@@ -59,7 +59,7 @@ static bool wait_is_over(const kith_meta_client *client, const kith_meta_wait *w
 /* For the newest: all coordinators have been asked in vain. */
 static bool wait_is_vain(const kith_meta_client *client, const kith_meta_wait *wait) {
     return wait->map_version == KITH_META_NEWEST &&
-           client->pulls_ended >= wait->pull + client->options.coordinator_count - 1;
+           client->pulls_ended >= wait->pull + client->coordinator_count - 1;
 }
 
 static kith_status wait_failure(const kith_meta_client *client, const kith_meta_wait *wait, kith_err *err) {
@@ -207,6 +207,7 @@ static kith_status map_take(
     }
     kith_meta_state_fini(&client->state);
     client->state = state;
+    client_coordinators_learn(client);
     if (client->options.changed) client->options.changed(client->options.ctx, &client->state, from_file);
     map_show(client);
     waits_look(client);
@@ -415,8 +416,10 @@ kith_meta_client *kith_meta_client_create(const kith_meta_client_options *option
     client->options = *options;
     kith_mutex_init(&client->refusal_mutex, KITH_RANK_META);
     client->dir = options->dir ? kith_strdup(options->dir) : NULL;
-    client->coordinators = kith_alloc_array(options->coordinator_count, sizeof *client->coordinators);
-    for (uint32_t i = 0; i < options->coordinator_count; i++)
+    uint32_t count = options->coordinator_count;
+    client->coordinators = kith_alloc_array(count + KITH_META_COORDINATORS_MAX, sizeof *client->coordinators);
+    client->coordinator_count = count;
+    for (uint32_t i = 0; i < count; i++)
         client_address_set(client->coordinators[i], options->coordinators[i]);
     kith_meta_state_init(&client->state);
     client->state.map_version = 0; /* any real one is newer */

@@ -23,9 +23,10 @@ typedef struct kith_meta_client_options {
     kith_env *env;
     kith_executor *executor;
     kith_transport *transport;
-    const char *dir;                 /* <data>/meta, for the last map; NULL: not kept */
-    const char *const *coordinators; /* [coordinator_count] addresses to begin with */
-    uint32_t coordinator_count;      /* 1.. */
+    const char *dir; /* <data>/meta, for the last map; NULL: not kept */
+    const char *const
+        *coordinators; /* [coordinator_count] addresses to begin with; then the map's are asked too */
+    uint32_t coordinator_count; /* 1.. */
     /* A new map, before it is shown to others: the node opens shards that it has been given, and erases those it has no
      * more if the map comes from a coordinator. Also once from load, `from_file`. May be NULL. */
     void (*changed)(void *ctx, const kith_meta_state *state, bool from_file);

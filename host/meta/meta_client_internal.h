@@ -22,7 +22,9 @@ struct kith_meta_client {
     kith_meta base;
     kith_meta_client_options options;
     char *dir; /* or NULL */
-    char (*coordinators)[KITH_NODE_ADDRESS_BYTES_MAX + 1];
+    uint32_t coordinator_count;
+    char (*coordinators)[KITH_NODE_ADDRESS_BYTES_MAX +
+                         1]; /* those to begin with, then those that the map names */
     kith_meta_state state;
     _Atomic uint64_t map_version; /* of state, for any thread */
     char leader[KITH_NODE_ADDRESS_BYTES_MAX + 1];
@@ -59,7 +61,9 @@ void client_idle_look(kith_meta_client *client);
 
 void client_coordinators(kith_meta *meta, kith_meta_coordinators *coordinators); /* any thread */
 
-/* Whom to ask: who leads, as far as is known, else one of those to begin with. */
+/* A newer map may name others. */
+void client_coordinators_learn(kith_meta_client *client);
+/* Whom to ask: who leads, as far as is known, else each in turn. */
 const char *client_coordinator(const kith_meta_client *client);
 /* The one at `address` gave no answer that counts: the next is asked next. */
 void client_coordinator_failed(kith_meta_client *client, const char *address);

@@ -127,6 +127,16 @@ static kith_heartbeat *heartbeat_create(kith_role_cluster *cluster) {
     });
 }
 
+/* Of the map that was kept; there are few places. */
+static void coordinators_keep(kith_role_cluster *cluster, bool down) {
+    const kith_meta_state *state = kith_meta_client_state(cluster->client);
+    for (uint32_t i = 0; i < state->node_count; i++) {
+        const kith_node *node = &state->nodes[i];
+        if (node->role == KITH_NODE_COORDINATOR && node->down == down)
+            kith_heartbeat_keep(cluster->heartbeat, node->address);
+    }
+}
+
 /* --- open --- */
 
 static kith_status transport_open(kith_role_cluster *cluster, kith_err *err) {
@@ -200,7 +210,11 @@ kith_status kith_role_cluster_open(
         .ctx = options->ctx,
     });
     cluster->heartbeat = heartbeat_create(cluster);
-    return kith_meta_client_load(cluster->client, err);
+    status = kith_meta_client_load(cluster->client, err);
+    if (status != KITH_OK) return status;
+    coordinators_keep(cluster, false);
+    coordinators_keep(cluster, true);
+    return KITH_OK;
 }
 
 /* --- start --- */

@@ -117,7 +117,8 @@ static void coordinator_setup(fixture *all, uint32_t index) {
 }
 
 /* Knows `configured` coordinators to begin with. */
-static void fixture_setup(fixture *all, uint32_t configured) {
+/* Not started. */
+static void fixture_begin(fixture *all, uint32_t configured) {
     *all = (fixture){.sim = sim_env_create(test_seed(1))};
     all->network = kith_transport_sim_network_create(test_seed(1));
     for (uint32_t i = 0; i < COORDINATORS; i++)
@@ -135,6 +136,10 @@ static void fixture_setup(fixture *all, uint32_t configured) {
         .leader_seen = leader_seen,
         .map_seen = map_seen,
         .ctx = all});
+}
+
+static void fixture_setup(fixture *all, uint32_t configured) {
+    fixture_begin(all, configured);
     kith_heartbeat_start(all->heartbeat);
 }
 
@@ -204,6 +209,34 @@ static void test_heartbeat__coordinators_are_learned_and_forgotten(void **unused
 }
 
 /* The one that was removed does not know it: it still tells of itself. */
+/* The only one of the configuration has left. */
+static void test_heartbeat__coordinators_of_a_kept_map_are_told_until_a_leader_is_known(void **unused) {
+    (void)unused;
+    fixture all;
+    fixture_begin(&all, 1);
+    kith_transport_sim_power_set(
+        all.network, kith_transport_sim_host(all.network, addresses[0]), KITH_TRANSPORT_SIM_REFUSING);
+    kith_heartbeat_keep(all.heartbeat, addresses[1]);
+    kith_heartbeat_keep(all.heartbeat, addresses[2]);
+    kith_heartbeat_start(all.heartbeat);
+    reply_set(&all, 2, 7, NOBODY, 0);
+    all.coordinators[2].reply.coordinator_addresses = addresses + 2; /* it is alone, and leads nobody */
+    all.coordinators[2].reply.coordinator_count = 1;
+    reply_set(&all, 1, 3, NOBODY, 0);
+    run_ms(&all, 2100);
+    assert_true(all.coordinators[1].heard >= 4);
+    reply_set(&all, 1, 8, 1, 2);
+    run_ms(&all, 600);
+    assert_int_equal(all.leaders_seen, 1);
+    uint32_t heard = all.coordinators[2].heard;
+    run_ms(&all, 5000);
+    assert_int_equal(all.coordinators[2].heard, heard);
+    assert_true(all.coordinators[1].heard >= 14);
+    kith_transport_sim_power_set(
+        all.network, kith_transport_sim_host(all.network, addresses[0]), KITH_TRANSPORT_SIM_UP);
+    fixture_teardown(&all);
+}
+
 static void test_heartbeat__list_of_an_older_term_does_not_count(void **unused) {
     (void)unused;
     fixture all;
@@ -311,6 +344,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_heartbeat__every_coordinator_hears_it_at_the_interval),
         cmocka_unit_test(test_heartbeat__coordinators_are_learned_and_forgotten),
+        cmocka_unit_test(test_heartbeat__coordinators_of_a_kept_map_are_told_until_a_leader_is_known),
         cmocka_unit_test(test_heartbeat__list_of_an_older_term_does_not_count),
         cmocka_unit_test(test_heartbeat__leader_of_the_latest_term_is_seen_once),
         cmocka_unit_test(test_heartbeat__newer_map_is_told_until_the_node_has_it),

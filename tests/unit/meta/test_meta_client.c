@@ -54,10 +54,24 @@ typedef struct fixture {
 
 /* --- maps --- */
 
+/* Coordinators, all but the first. */
+static void nodes_add(kith_meta_state *state) {
+    for (uint32_t i = 1; i < COORDINATORS; i++) {
+        kith_codec_meta_command command = {.kind = KITH_CODEC_META_REGISTER_NODE,
+            .node = {.id = {{(uint8_t)(10 + i)}}, .role = KITH_NODE_COORDINATOR}};
+        kith_meta_result result;
+        snprintf(command.node.name, sizeof command.node.name, "c%u", i);
+        snprintf(command.node.address, sizeof command.node.address, "%s", addresses[i]);
+        kith_meta_state_apply(state, i, &command, &result);
+        assert_int_equal(result.status, KITH_OK);
+    }
+}
+
 /* Its content follows from its version, too. */
 static void map_make(uint8_t cluster, uint64_t version, kith_buf *buf) {
     kith_meta_fsm fsm;
     kith_meta_fsm_init(&fsm);
+    if (version >= COORDINATORS) nodes_add(&fsm.state);
     fsm.state.map_version = version;
     fsm.state.collection_id_next = version + 100;
     fsm.state.cluster_id = (kith_node_id){{cluster}};
@@ -711,6 +725,30 @@ static void test_meta_client__the_newest_is_asked_of_all_before_it_is_given_up(v
     fixture_teardown(&all);
 }
 
+/* --- coordinators that left --- */
+
+/* The only one of the configuration left while this node was away: those of the kept map are asked. */
+static void test_meta_client__coordinators_of_the_kept_map_are_asked_too(void **state) {
+    (void)state;
+    fixture all;
+    waiter own;
+    kith_err err;
+    fixture_setup(&all, DIR, 1);
+    assert_pushed(&all, 5, 5);
+    node_stop(&all);
+    coordinator_power(&all, 0, KITH_TRANSPORT_SIM_REFUSING);
+    coordinator_power(&all, 1, KITH_TRANSPORT_SIM_REFUSING);
+    all.coordinators[2].version = 6;
+    assert_ok(node_start(&all, 1, &err), &err);
+    waiter_start(&all, &own, KITH_META_NEWEST, 5000);
+    run_ms(&all, 50);
+    assert_int_equal(own.status, KITH_OK);
+    assert_int_equal(own.version, 6);
+    coordinator_power(&all, 0, KITH_TRANSPORT_SIM_UP);
+    coordinator_power(&all, 1, KITH_TRANSPORT_SIM_UP);
+    fixture_teardown(&all);
+}
+
 /* --- proposals --- */
 
 typedef struct proposer {
@@ -1073,6 +1111,7 @@ int main(void) {
         cmocka_unit_test(test_meta_client__a_wait_asks_again_where_a_coordinator_lags),
         cmocka_unit_test(test_meta_client__the_newest_is_what_a_pull_begun_since_says),
         cmocka_unit_test(test_meta_client__the_newest_is_asked_of_all_before_it_is_given_up),
+        cmocka_unit_test(test_meta_client__coordinators_of_the_kept_map_are_asked_too),
         cmocka_unit_test(test_meta_client__a_proposal_follows_to_the_leader),
         cmocka_unit_test(test_meta_client__a_proposal_outlasts_an_election),
         cmocka_unit_test(test_meta_client__a_proposal_passes_over_those_who_cannot_take_it),
