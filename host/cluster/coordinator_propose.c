@@ -89,6 +89,21 @@ static bool needs_placement(const kith_meta_state *state, const kith_codec_meta_
 
 /* --- who may change a shard --- */
 
+/* A member that may lack what it has acknowledged takes itself, and nobody else, out of those in sync
+ * (host/replica/replica_propose.c). */
+static bool only_leaves(const kith_meta_state *state, const kith_node_id *from, const kith_meta_shard *have,
+    const kith_meta_shard *wanted) {
+    bool same = wanted->replica_count == have->replica_count &&
+                memcmp(wanted->replicas, have->replicas, have->replica_count * sizeof *have->replicas) == 0;
+    if (!same || wanted->in_sync & ~have->in_sync) return false;
+    uint8_t gone = have->in_sync & (uint8_t)~wanted->in_sync;
+    for (uint32_t r = 1; r < have->replica_count; r++) {
+        if (gone == 1u << r)
+            return kith_node_id_equal(&kith_meta_state_node(state, have->replicas[r])->id, from);
+    }
+    return false;
+}
+
 /* The metadata see only that the epoch is right; who asks is known here. Where nodes have no credentials everybody is
  * believed, as with heartbeats.
  *
@@ -101,7 +116,8 @@ static kith_status changer_check(const kith_meta_state *state, const kith_node_i
     if (!shard || shard->replica_count == 0 || kith_node_id_is_none(from)) return KITH_OK;
     if (change->shard.epoch > shard->epoch) return KITH_OK;
     const kith_node *primary = kith_meta_state_node(state, shard->replicas[0]);
-    if (kith_node_id_equal(&primary->id, from)) return KITH_OK;
+    if (kith_node_id_equal(&primary->id, from) || only_leaves(state, from, shard, &change->shard))
+        return KITH_OK;
     const kith_node *node = kith_meta_state_node_of_id(state, from);
     char text[KITH_NODE_ID_TEXT_BYTES];
     return kith_err_set(err, KITH_PRECONDITION,

@@ -525,6 +525,39 @@ static kith_codec_meta_shard_change falls_behind(const fixture *all, uint32_t in
     return change;
 }
 
+static void replicas_swap(kith_meta_shard *shard) {
+    uint32_t first = shard->replicas[0];
+    shard->replicas[0] = shard->replicas[1];
+    shard->replicas[1] = first;
+}
+
+/* One that lacks what it has acknowledged need not wait for its primary to notice, which may be gone before. */
+static void test_coordinator__a_member_takes_itself_out_of_those_in_sync(void **unused) {
+    (void)unused;
+    fixture all;
+    fixture_setup(&all, true);
+    collection_make(&all, 1);
+    kith_codec_meta_shard_change change = falls_behind(&all, 0);
+    kith_codec_meta_command command = {
+        .kind = KITH_CODEC_META_CHANGE_SHARDS, .changes = &change, .change_count = 1};
+    node *other;
+    bool changed;
+    char message[KITH_ERR_BYTES_MAX];
+    (void)primary_of(&all, 0, &other);
+    change.shard.replica_count = 1; /* not a replica any more: that is not for it to say */
+    assert_int_equal(propose(&all, other, &command, &changed, message), KITH_PRECONDITION);
+    change.shard.replica_count = 2;
+    assert_int_equal(propose(&all, other, &command, &changed, message), KITH_OK);
+    assert_true(changed);
+    assert_int_equal(shard_of(&all, 0)->in_sync, 1);
+    assert_int_equal(shard_of(&all, 0)->replica_count, 2);
+    /* Nor does it come back so. */
+    change.shard.epoch = shard_of(&all, 0)->epoch;
+    change.shard.in_sync = 3;
+    assert_int_equal(propose(&all, other, &command, &changed, message), KITH_PRECONDITION);
+    fixture_teardown(&all);
+}
+
 static void test_coordinator__only_its_primary_changes_a_shard(void **unused) {
     (void)unused;
     fixture all;
@@ -535,6 +568,8 @@ static void test_coordinator__only_its_primary_changes_a_shard(void **unused) {
         .kind = KITH_CODEC_META_CHANGE_SHARDS, .changes = changes, .change_count = 1};
     node *other, *primary = primary_of(&all, 0, &other);
     assert_ptr_equal(primary_of(&all, 1, NULL), other);
+    replicas_swap(&changes[0].shard); /* whoever is not the primary would lead */
+    replicas_swap(&changes[1].shard);
     bool changed;
     char message[KITH_ERR_BYTES_MAX], wanted[KITH_ERR_BYTES_MAX];
     uint32_t proposed = all.log.proposed;
@@ -548,7 +583,7 @@ static void test_coordinator__only_its_primary_changes_a_shard(void **unused) {
     assert_int_equal(propose(&all, other, &command, &changed, message), KITH_PRECONDITION);
     assert_string_equal(message, "shard 1 has epoch 1, not 2");
     assert_int_equal(all.log.proposed, proposed + 1);
-    changes[0].shard.epoch = 1;
+    changes[0] = falls_behind(&all, 0);
     /* What is for it to say is done, the rest is not. */
     command.change_count = 2;
     command.request_id = (kith_request_id){.client = {7}, .number = 1};
@@ -1250,6 +1285,7 @@ int main(void) {
         cmocka_unit_test(test_coordinator__change_of_the_map_is_at_every_node_in_milliseconds),
         cmocka_unit_test(test_coordinator__shards_of_a_new_collection_are_placed),
         cmocka_unit_test(test_coordinator__new_collections_look_at_what_nodes_hold),
+        cmocka_unit_test(test_coordinator__a_member_takes_itself_out_of_those_in_sync),
         cmocka_unit_test(test_coordinator__only_its_primary_changes_a_shard),
         cmocka_unit_test(test_coordinator__repeated_hand_over_gets_its_first_answer),
         cmocka_unit_test(test_coordinator__node_that_is_down_leads_nothing),
