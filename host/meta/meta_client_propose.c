@@ -27,6 +27,7 @@ struct client_proposal {
     char address[KITH_NODE_ADDRESS_BYTES_MAX + 1]; /* asked last */
     bool in_call;                                  /* a call is open, or its reply is queued */
     bool answered;                                 /* OK: `result`; the map is waited for */
+    bool is_doubted;                               /* an attempt may have arrived, and be carried out yet */
     kith_buf reply;
     kith_status status;
     kith_err err; /* of the last attempt */
@@ -157,6 +158,20 @@ static void answer_take(client_proposal *own) {
         finish(own, status);
 }
 
+/* Nobody has judged it. Whoever proposes takes a refusal for certain, which it is not while an attempt before may be carried out. */
+static void not_judged(client_proposal *own) {
+    char reason[KITH_ERR_BYTES_MAX];
+    if (!own->is_doubted) {
+        finish(own, own->status);
+        return;
+    }
+    snprintf(reason, sizeof reason, "%.300s", own->err.text);
+    finish(
+        own, kith_err_set(&own->err, KITH_UNKNOWN_OUTCOME,
+                 "an attempt was not answered, the next one was refused: %s: repeat with the same request id",
+                 reason));
+}
+
 static void replied(kith_task *task) {
     client_proposal *own = (client_proposal *)(void *)((char *)task - offsetof(client_proposal, task));
     kith_meta_client *client = own->client;
@@ -174,18 +189,21 @@ static void replied(kith_task *task) {
         client_address_set(client->leader, own->err.text);
         if (!client->leader[0]) client_coordinator_failed(client, own->address);
         break;
-    case KITH_BUSY:
     case KITH_DEADLINE:
     case KITH_UNAVAILABLE:
     case KITH_UNKNOWN_OUTCOME:
     case KITH_CLOSED:
-    case KITH_IO:              /* its disk */
+    case KITH_IO: /* its disk */
+        own->is_doubted = true;
+        client_coordinator_failed(client, own->address);
+        break;
+    case KITH_BUSY:
     case KITH_UNAUTHENTICATED: /* that one is of another cluster, or no coordinator; the others may be right */
     case KITH_UNIMPLEMENTED:
         client_coordinator_failed(client, own->address);
         break;
     default:
-        finish(own, own->status);
+        not_judged(own);
         return;
     }
     retry(own);

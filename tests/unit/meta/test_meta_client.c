@@ -867,6 +867,23 @@ static void test_meta_client__a_proposal_that_is_wrong_is_not_repeated(void **st
     fixture_teardown(&all);
 }
 
+/* The first attempt may be carried out yet: that the second was refused says nothing of it. */
+static void test_meta_client__a_refusal_after_silence_is_no_certainty(void **state) {
+    (void)state;
+    fixture all;
+    proposer own;
+    fixture_setup(&all, DIR, COORDINATORS);
+    kith_meta_client_leader_seen(all.client, addresses[1]);
+    coordinator_power(&all, 1, KITH_TRANSPORT_SIM_SILENT);
+    all.coordinators[0].refusal = KITH_INVALID;
+    proposer_start(&all, &own, 5000);
+    run_ms(&all, 2000);
+    assert_int_equal(own.ended, 1);
+    assert_int_equal(own.status, KITH_UNKNOWN_OUTCOME);
+    coordinator_power(&all, 1, KITH_TRANSPORT_SIM_UP);
+    fixture_teardown(&all);
+}
+
 static void test_meta_client__a_silent_coordinator_costs_a_proposal_a_second(void **state) {
     (void)state;
     fixture all;
@@ -1116,6 +1133,7 @@ int main(void) {
         cmocka_unit_test(test_meta_client__a_proposal_outlasts_an_election),
         cmocka_unit_test(test_meta_client__a_proposal_passes_over_those_who_cannot_take_it),
         cmocka_unit_test(test_meta_client__a_proposal_that_is_wrong_is_not_repeated),
+        cmocka_unit_test(test_meta_client__a_refusal_after_silence_is_no_certainty),
         cmocka_unit_test(test_meta_client__a_silent_coordinator_costs_a_proposal_a_second),
         cmocka_unit_test(test_meta_client__a_lost_answer_is_asked_for_again),
         cmocka_unit_test(test_meta_client__a_proposal_is_done_when_the_map_shows_it),
