@@ -46,6 +46,12 @@ static bool needs_epoch(const kith_replica_step *step) {
     return false;
 }
 
+/* The same again, for a change that may have taken place and is wanted no more: until one of them has, commits wait for
+ * whoever would have come in, which may never answer again. */
+static bool is_to_settle(const kith_replica_step *step, const kith_replica_config *wanted) {
+    return (step->doubted & ~wanted->in_sync) != 0;
+}
+
 /* The other member of the ISR that has most; 0: there is none. */
 static uint32_t heir_find(const kith_replica_step *step) {
     uint32_t heir = 0;
@@ -85,7 +91,8 @@ static bool wants(const kith_replica_step *step, uint64_t now_ns, kith_replica_c
     if (step->leads_epoch != step->config.epoch) return true; /* the same again, as an epoch of its own */
     if (step->handing_over && wants_hand_over(step, wanted)) return true;
     wanted->in_sync = wanted_in_sync(step, now_ns);
-    return wanted->in_sync != step->config.in_sync || needs_epoch(step);
+    bool same = wanted->in_sync == step->config.in_sync;
+    return !same || needs_epoch(step) || is_to_settle(step, wanted);
 }
 
 /* --- asking --- */

@@ -443,6 +443,28 @@ static void test_proposal__one_at_a_time_and_again_when_refused(void **state) {
     bench_end(&at);
 }
 
+/* It is not known whether the learner came in, and it is silent now: commits wait for it no longer than it takes to settle that. */
+static void test_growth__whose_outcome_is_unknown_is_settled_when_the_learner_is_gone(void **state) {
+    (void)state;
+    bench at;
+    primary_make(&at, "1*2*3", "2");
+    acknowledge_all(&at, "3");
+    assert_proposes(&at, 1, 1, 7);
+    proposed(&at, KITH_REPLICA_PROPOSAL_UNKNOWN);
+    acknowledge_all(&at, "2");
+    uint64_t sequence = write(&at);
+    durable(&at, sequence);
+    for (uint32_t i = 0; i < 100 && !action_find(&at, KITH_REPLICA_PROPOSE, 0); i++)
+        pass_with(&at, 10, "2");
+    assert_true(status_of(&at).committed < sequence);
+    assert_proposes(&at, 1, 1, 3);
+    proposed(&at, KITH_REPLICA_PROPOSAL_DONE);
+    configure(&at, 2, "1*2*3");
+    acknowledge_all(&at, "2");
+    assert_int_equal(status_of(&at).committed, sequence);
+    bench_end(&at);
+}
+
 static void test_growth__when_a_learner_has_what_is_committed(void **state) {
     (void)state;
     bench at;
@@ -851,6 +873,7 @@ int main(void) {
         cmocka_unit_test(test_shrink__does_not_count_time_in_which_the_primary_stood_still),
         cmocka_unit_test(test_shrink__a_member_that_is_not_ready_is_silent),
         cmocka_unit_test(test_proposal__one_at_a_time_and_again_when_refused),
+        cmocka_unit_test(test_growth__whose_outcome_is_unknown_is_settled_when_the_learner_is_gone),
         cmocka_unit_test(test_growth__when_a_learner_has_what_is_committed),
         cmocka_unit_test(test_removal__commits_wait_for_the_lease_of_a_member_that_is_taken_away),
         cmocka_unit_test(test_hand_over__stops_writes_and_waits_until_all_is_committed),
