@@ -138,6 +138,15 @@ bool client_proposals_wait(const kith_meta_client *client) {
     return false;
 }
 
+/* The first answer is forgotten when many others have come since (KITH_META_ANSWERS_MAX): a change of shards that was made by an
+ * attempt which was not answered is refused then, because its epoch is gone. */
+static kith_status refusal_of(client_proposal *own, const kith_codec_propose_reply *reply) {
+    bool is_certain = !own->is_doubted || own->proposal->command.kind != KITH_CODEC_META_CHANGE_SHARDS;
+    if (is_certain) return kith_err_set(&own->err, reply->status, "%s", reply->message);
+    return kith_err_set(&own->err, KITH_UNKNOWN_OUTCOME,
+        "an attempt was not answered, the next one was refused: %s", reply->message);
+}
+
 static void answer_take(client_proposal *own) {
     kith_arena arena;
     kith_arena_init(&arena);
@@ -149,7 +158,7 @@ static void answer_take(client_proposal *own) {
         own->map_version = reply.map_version;
         own->has_collection = reply.collection != NULL;
         if (reply.collection) own->collection = *reply.collection;
-        if (reply.status != KITH_OK) status = kith_err_set(&own->err, reply.status, "%s", reply.message);
+        if (reply.status != KITH_OK) status = refusal_of(own, &reply);
     }
     kith_arena_fini(&arena);
     if (status == KITH_OK)
