@@ -330,7 +330,7 @@ void replica_receipt_answer(replica *own, const kith_replica_action *action) {
         .applied = own->applied,
     };
     receipt_unlink(own, receipt);
-    reply.full = receipt->has_lapsed && is_full(own);
+    reply.full = action->reply.full || (receipt->has_lapsed && is_full(own));
     if (receipt->append.asks_room && reply.outcome == KITH_REPLICA_OK && is_full(own)) {
         asking_hold(own, receipt, &reply);
         return;

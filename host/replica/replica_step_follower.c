@@ -17,6 +17,13 @@ static void answer_plain(
         (kith_replica_reply){.outcome = outcome, .epoch = step->known_epoch, .stamp_ns = now_ns});
 }
 
+/* The disk stands still, and those that were given up stay until it goes on: what is sent again only adds to them. */
+static void answer_full(kith_replica_step *step, uint64_t token, uint64_t now_ns) {
+    answer(step, token,
+        (kith_replica_reply){
+            .outcome = KITH_REPLICA_NOT_READY, .epoch = step->known_epoch, .stamp_ns = now_ns, .full = true});
+}
+
 void kith_replica_step_pending_refuse(kith_replica_step *step, kith_replica_outcome outcome) {
     for (uint32_t i = 0; i < step->pending_count; i++)
         answer_plain(step, step->pending[i].token, outcome, step->now_ns);
@@ -89,7 +96,8 @@ static bool previous_is_here(const kith_replica_step *step, const kith_replica_p
 
 /* Behind which sequence the primary had best try: not within a run of entries of an epoch of which it has another entry there. */
 static uint64_t hint_of(const kith_replica_step *step, const kith_replica_append *append) {
-    if (append->snapshot_needed) return step->log.committed;
+    bool below = append->previous.sequence <= step->log.committed; /* of one that is not sound */
+    if (append->snapshot_needed || below) return step->log.committed;
     if (append->previous.sequence > step->log.end.sequence) return step->log.end.sequence;
     uint64_t before = kith_replica_positions_run(&step->log, append->previous.sequence) - 1;
     return kith_replica_later(before, kith_replica_later(step->log.committed, step->verified));
@@ -206,9 +214,12 @@ void kith_replica_step_append_take(kith_replica_step *step, uint32_t from, const
     }
     kith_replica_step_learn(step, append->epoch);
     if (append->epoch > step->leads_epoch) step->leads_epoch = 0; /* somebody else leads since */
-    bool full = step->pending_count == KITH_REPLICA_PENDING_MAX;
-    if (full || !is_from_primary(step, from, append->epoch)) {
+    if (!is_from_primary(step, from, append->epoch)) {
         answer_plain(step, token, KITH_REPLICA_NOT_READY, now_ns);
+        return;
+    }
+    if (step->pending_count == KITH_REPLICA_PENDING_MAX) {
+        answer_full(step, token, now_ns);
         return;
     }
     kith_replica_step_echo(step, append->echo_ns, now_ns);

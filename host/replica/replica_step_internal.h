@@ -45,9 +45,9 @@ extern kith_replica_mutant kith_replica_mutant_active;
 
 #define KITH_REPLICA_EPOCHS_MAX        4096u /* whose beginnings are remembered; older entries are as if trimmed */
 #define KITH_REPLICA_BATCH_ENTRIES_MAX 1024u
-#define KITH_REPLICA_SIZES             256u  /* last entries whose bytes are known */
-#define KITH_REPLICA_PENDING_MAX       1024u /* appends that wait for the disk */
-#define KITH_REPLICA_STAMPS            64u   /* last answers whose stamp may come back */
+#define KITH_REPLICA_SIZES             256u /* last entries whose bytes are known */
+#define KITH_REPLICA_PENDING_MAX       64u /* appends that wait for the disk, with their bytes: a few windows */
+#define KITH_REPLICA_STAMPS            64u /* last answers whose stamp may come back */
 
 /* --- the log, as positions (replica_step_log.c) --- */
 

@@ -673,6 +673,36 @@ static void test_follower__answers_when_it_is_durable(void **state) {
     bench_end(&at);
 }
 
+/* A disk that stands still does not fill the memory with what is sent again and again. */
+static void test_follower__takes_few_appends_that_wait_for_the_disk(void **state) {
+    (void)state;
+    bench at;
+    bench_make(&at, 1, log_of(3, 10, 8));
+    configure(&at, 4, "2*1*");
+    uint32_t taken = 0;
+    kith_replica_reply reply = {0};
+    for (; taken < 1000 && reply.outcome == 0; taken++)
+        reply = receive(&at, 4, (kith_replica_position){3, 10}, 9, 0, "44");
+    assert_int_equal(taken, 65);
+    assert_int_equal(reply.outcome, KITH_REPLICA_NOT_READY);
+    assert_true(reply.full);
+    durable(&at, 12);
+    assert_int_equal(receive(&at, 4, (kith_replica_position){4, 12}, 9, 0, "").outcome, KITH_REPLICA_OK);
+    bench_end(&at);
+}
+
+/* No primary sends it, and whoever does learns that nothing matches. */
+static void test_follower__refuses_an_append_behind_a_later_epoch(void **state) {
+    (void)state;
+    bench at;
+    bench_make(&at, 1, log_of(3, 10, 8));
+    configure(&at, 4, "2*1*");
+    assert_int_equal(receive(&at, 4, (kith_replica_position){9, 0}, 0, 0, "").outcome, KITH_REPLICA_MISMATCH);
+    assert_int_equal(receive(&at, 4, (kith_replica_position){9, 5}, 0, 0, "").outcome, KITH_REPLICA_MISMATCH);
+    assert_int_equal(receive(&at, 4, (kith_replica_position){9, 10}, 0, 0, "").hint, 9);
+    bench_end(&at);
+}
+
 static void test_follower__acknowledges_and_commits_what_is_known_to_be_equal(void **state) {
     (void)state;
     bench at;
@@ -884,6 +914,8 @@ int main(void) {
         cmocka_unit_test(test_take_over__waits_for_leases_that_it_gave_before_it_missed_an_epoch),
         cmocka_unit_test(test_primary__steps_down_when_it_hears_of_a_newer_epoch),
         cmocka_unit_test(test_follower__answers_when_it_is_durable),
+        cmocka_unit_test(test_follower__takes_few_appends_that_wait_for_the_disk),
+        cmocka_unit_test(test_follower__refuses_an_append_behind_a_later_epoch),
         cmocka_unit_test(test_follower__acknowledges_and_commits_what_is_known_to_be_equal),
         cmocka_unit_test(test_follower__cuts_off_what_differs_and_hints_before_the_run_that_does),
         cmocka_unit_test(test_follower__refuses_older_epochs_also_after_a_restart_with_an_old_map),
