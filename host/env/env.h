@@ -64,6 +64,7 @@ typedef struct kith_env_ops {
     kith_status (*file_write_at)(
         kith_file *file, uint64_t offset, const void *data, size_t bytes, kith_err *err);
     kith_status (*file_sync)(kith_file *file, kith_err *err);
+    void (*file_sync_soon)(kith_file *file, uint64_t offset, uint64_t bytes);
     kith_status (*file_truncate)(kith_file *file, uint64_t bytes, kith_err *err);
     kith_status (*file_bytes)(kith_file *file, uint64_t *bytes_out, kith_err *err);
     kith_status (*file_map)(kith_file *file, size_t bytes, const void **address_out, kith_err *err);
@@ -149,6 +150,11 @@ static inline KITH_CHECK kith_status kith_file_write_at(
  * writing. */
 static inline KITH_CHECK kith_status kith_file_sync(kith_file *file, kith_err *err) {
     return file->ops->file_sync(file, err);
+}
+/* A hint: these bytes were written and will be synced; the disk may begin with them. Promises nothing, and takes no error away from the
+ * sync. */
+static inline void kith_file_sync_soon(kith_file *file, uint64_t offset, uint64_t bytes) {
+    file->ops->file_sync_soon(file, offset, bytes);
 }
 static inline KITH_CHECK kith_status kith_file_truncate(kith_file *file, uint64_t bytes, kith_err *err) {
     return file->ops->file_truncate(file, bytes, err);

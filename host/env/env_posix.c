@@ -67,6 +67,7 @@ const kith_env_ops posix_ops = {
     .file_read_at = posix_file_read_at,
     .file_write_at = posix_file_write_at,
     .file_sync = posix_file_sync,
+    .file_sync_soon = posix_file_sync_soon,
     .file_truncate = posix_file_truncate,
     .file_bytes = posix_file_bytes,
     .file_map = posix_file_map,

@@ -40,6 +40,7 @@ kith_status posix_file_read_at(
 kith_status posix_file_write_at(
     kith_file *file, uint64_t offset, const void *data, size_t bytes, kith_err *err);
 kith_status posix_file_sync(kith_file *file, kith_err *err);
+void posix_file_sync_soon(kith_file *file, uint64_t offset, uint64_t bytes);
 kith_status posix_file_truncate(kith_file *file, uint64_t bytes, kith_err *err);
 kith_status posix_file_bytes(kith_file *file, uint64_t *bytes_out, kith_err *err);
 kith_status posix_file_map(kith_file *file, size_t bytes, const void **address_out, kith_err *err);
