@@ -46,6 +46,24 @@ kith_status kith_store_flush(kith_store *store, kith_err *err) {
     return store->ops->flush(store, err);
 }
 
+kith_status kith_store_load_begin(kith_store *store, kith_store_load **load_out, kith_err *err) {
+    return store->ops->load_begin(store, load_out, err);
+}
+
+kith_status kith_store_load_put(kith_store_load *load, kith_store_family family, const void *key,
+    size_t key_bytes, const void *value, size_t value_bytes, kith_err *err) {
+    kith_assert(family < KITH_STORE_FAMILIES);
+    return load->ops->load_put(load, family, key, key_bytes, value, value_bytes, err);
+}
+
+kith_status kith_store_load_finish(kith_store_load *load, kith_err *err) {
+    return load->ops->load_finish(load, err);
+}
+
+void kith_store_load_destroy(kith_store_load *load) {
+    if (load) load->ops->load_destroy(load);
+}
+
 kith_status kith_store_get(kith_store *store, kith_store_family family, const void *key, size_t key_bytes,
     kith_buf *value_out, kith_err *err) {
     kith_assert(family < KITH_STORE_FAMILIES);

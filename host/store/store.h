@@ -26,6 +26,7 @@ typedef struct kith_store kith_store;
 typedef struct kith_store_batch kith_store_batch;
 typedef struct kith_store_iterator kith_store_iterator;
 typedef struct kith_store_snapshot kith_store_snapshot;
+typedef struct kith_store_load kith_store_load;
 
 KITH_CHECK kith_status kith_store_rocksdb_open(
     const char *path, uint64_t memory_bytes, kith_store **store_out, kith_err *err);
@@ -56,6 +57,16 @@ void kith_store_batch_remove_range(kith_store_batch *batch, kith_store_family fa
 KITH_CHECK kith_status kith_store_write(kith_store *store, kith_store_batch *batch, kith_err *err);
 /* Everything written before is durable when it returns OK. */
 KITH_CHECK kith_status kith_store_flush(kith_store *store, kith_err *err);
+/* Many keys, past the memory in which writes wait: RocksDB takes them as sorted files. Once finished they are in the store, over what was
+ * there, and durable, also where writes before are not yet. Until then, and if it does not come to that, none or some of them are there: so
+ * for a range that was removed and flushed, and is again where it fails. Used by one thread at a time. */
+KITH_CHECK kith_status kith_store_load_begin(kith_store *store, kith_store_load **load_out, kith_err *err);
+/* Keys rise within a family, and a family that was left is not come back to. */
+KITH_CHECK kith_status kith_store_load_put(kith_store_load *load, kith_store_family family, const void *key,
+    size_t key_bytes, const void *value, size_t value_bytes, kith_err *err);
+/* After it, or after any failure, only destroy is left. */
+KITH_CHECK kith_status kith_store_load_finish(kith_store_load *load, kith_err *err);
+void kith_store_load_destroy(kith_store_load *load); /* before the store is closed; accepts NULL */
 /* NOT_FOUND without a message when there is none; `value_out` is cleared first. */
 KITH_CHECK kith_status kith_store_get(kith_store *store, kith_store_family family, const void *key,
     size_t key_bytes, kith_buf *value_out, kith_err *err);

@@ -1,4 +1,4 @@
-/* What an implementation of store.h fills in. Every implementation's store, batch, iterator and snapshot begin
+/* What an implementation of store.h fills in. Every implementation's store, batch, load, iterator and snapshot begin
  * with these. */
 #ifndef KITH_STORE_STORE_INTERNAL_H
 #define KITH_STORE_STORE_INTERNAL_H
@@ -18,6 +18,11 @@ typedef struct kith_store_ops {
         size_t from_bytes, const void *to, size_t to_bytes);
     kith_status (*write)(kith_store *store, kith_store_batch *batch, kith_err *err);
     kith_status (*flush)(kith_store *store, kith_err *err);
+    kith_status (*load_begin)(kith_store *store, kith_store_load **load_out, kith_err *err);
+    kith_status (*load_put)(kith_store_load *load, kith_store_family family, const void *key,
+        size_t key_bytes, const void *value, size_t value_bytes, kith_err *err);
+    kith_status (*load_finish)(kith_store_load *load, kith_err *err);
+    void (*load_destroy)(kith_store_load *load);
     kith_store_snapshot *(*snapshot_create)(kith_store *store); /* `store` is set by the caller */
     void (*snapshot_destroy)(kith_store_snapshot *snapshot);
     /* `snapshot` of this store, or NULL: as it is now. */
@@ -37,6 +42,9 @@ struct kith_store {
     const kith_store_ops *ops;
 };
 struct kith_store_batch {
+    const kith_store_ops *ops;
+};
+struct kith_store_load {
     const kith_store_ops *ops;
 };
 struct kith_store_iterator {

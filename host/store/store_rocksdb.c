@@ -17,10 +17,16 @@
  * lines are written exactly then. The C API cannot set another logger, so the level lets only the headers
  * through, which are written by open; and open refuses a disk that is all but full instead of trying.
  *
+ * After it has recovered, an ingestion of files ends the process too (assert "number > 0" of TableFileName: the store still counts as stopped,
+ * without an error to show for it). So a load in a process that has seen a background error is written as batches.
+ *
  * Threads: any; RocksDB does its own locking. */
 #include "host/store/store_internal.h"
 
+#include <dirent.h>
 #include <rocksdb/c.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -37,6 +43,8 @@
 #define ROCKS_MEMTABLES          4 /* of a quarter of half the memory each: two may be flushed while two fill */
 #define ROCKS_MEMTABLE_BYTES_MIN (1u << 20)
 #define ROCKS_CACHE_BYTES_MIN    (1u << 20)
+#define ROCKS_LOAD_BATCH_BYTES   (1u << 20)
+#define ROCKS_LOAD_FILE_BYTES    (64u << 20) /* keys and values of a loaded file: what compaction makes */
 
 typedef struct rocks_store {
     kith_store store;
@@ -46,7 +54,26 @@ typedef struct rocks_store {
     rocksdb_writeoptions_t *write_options;
     rocksdb_readoptions_t *read_options;
     rocksdb_flushoptions_t *flush_options;
+    rocksdb_env_t *env;
+    rocksdb_envoptions_t *env_options;
+    rocksdb_ingestexternalfileoptions_t *load_options;
+    char *load_dir;
+    _Atomic uint64_t load_files; /* so many were begun */
 } rocks_store;
+
+/* Sorted files, in a folder of their own inside the store's until they are taken in. What a crash leaves there goes at the next
+ * open. */
+typedef struct rocks_load {
+    kith_store_load load;
+    rocks_store *rocks;
+    kith_store_batch *batch; /* NULL: files */
+    uint64_t batch_bytes;
+    rocksdb_sstfilewriter_t *writer; /* NULL: no file is being written */
+    kith_store_family family;        /* of the file */
+    uint64_t file_bytes;             /* of its keys and values */
+    char **paths;
+    uint32_t path_count, path_capacity;
+} rocks_load;
 
 typedef struct rocks_batch {
     kith_store_batch batch;
@@ -184,6 +211,129 @@ static kith_status rocks_flush(kith_store *store, kith_err *err) {
         err, KITH_NO_SPACE, "flush the store: it still recovers from a full disk or another error");
 }
 
+/* --- loads --- */
+
+static kith_status rocks_load_begin(kith_store *store, kith_store_load **load_out, kith_err *err) {
+    (void)err;
+    rocks_load *load = kith_alloc_zero(sizeof *load);
+    load->load.ops = store->ops;
+    load->rocks = (rocks_store *)store;
+    if (rocks_background_errors(load->rocks) > 0) load->batch = rocks_batch_create(store);
+    *load_out = &load->load;
+    return KITH_OK;
+}
+
+static const char *load_path_add(rocks_load *load) {
+    rocks_store *rocks = load->rocks;
+    uint64_t number = atomic_fetch_add_explicit(&rocks->load_files, 1, memory_order_relaxed);
+    if (load->path_count == load->path_capacity) {
+        load->path_capacity = load->path_capacity ? 2 * load->path_capacity : 8;
+        load->paths = kith_realloc(load->paths, load->path_capacity * sizeof *load->paths);
+    }
+    size_t bytes = strlen(rocks->load_dir) + sizeof "/18446744073709551615.sst";
+    char *path = kith_alloc(bytes);
+    snprintf(path, bytes, "%s/%llu.sst", rocks->load_dir, (unsigned long long)number);
+    return load->paths[load->path_count++] = path;
+}
+
+static kith_status load_file_begin(rocks_load *load, kith_store_family family, kith_err *err) {
+    char *text = NULL;
+    rocksdb_create_dir_if_missing(load->rocks->env, load->rocks->load_dir, &text);
+    kith_status status = rocks_status_take(text, "make a folder for files to be loaded into the store", err);
+    if (status != KITH_OK) return status;
+    load->writer = rocksdb_sstfilewriter_create(load->rocks->env_options, load->rocks->options);
+    load->family = family;
+    load->file_bytes = 0;
+    rocksdb_sstfilewriter_open(load->writer, load_path_add(load), &text);
+    return rocks_status_take(text, "open a file to be loaded into the store", err);
+}
+
+/* Synced too. */
+static kith_status load_file_end(rocks_load *load, kith_err *err) {
+    if (!load->writer) return KITH_OK;
+    char *text = NULL;
+    rocksdb_sstfilewriter_finish(load->writer, &text);
+    rocksdb_sstfilewriter_destroy(load->writer);
+    load->writer = NULL;
+    return rocks_status_take(text, "write a file to be loaded into the store", err);
+}
+
+static kith_status load_batch_write(rocks_load *load, kith_err *err) {
+    kith_status status = rocks_write(&load->rocks->store, load->batch, err);
+    rocks_batch_clear(load->batch);
+    load->batch_bytes = 0;
+    return status;
+}
+
+static kith_status load_batch_put(rocks_load *load, kith_store_family family, const void *key,
+    size_t key_bytes, const void *value, size_t value_bytes, kith_err *err) {
+    rocks_batch_put(load->batch, family, key, key_bytes, value, value_bytes);
+    load->batch_bytes += key_bytes + value_bytes;
+    return load->batch_bytes < ROCKS_LOAD_BATCH_BYTES ? KITH_OK : load_batch_write(load, err);
+}
+
+static kith_status rocks_load_put(kith_store_load *base, kith_store_family family, const void *key,
+    size_t key_bytes, const void *value, size_t value_bytes, kith_err *err) {
+    rocks_load *load = (rocks_load *)base;
+    if (load->batch) return load_batch_put(load, family, key, key_bytes, value, value_bytes, err);
+    rocks_key full;
+    char *text = NULL;
+    kith_status status = KITH_OK;
+    if (family != load->family || load->file_bytes >= ROCKS_LOAD_FILE_BYTES)
+        status = load_file_end(load, err);
+    if (status == KITH_OK && !load->writer) status = load_file_begin(load, family, err);
+    if (status != KITH_OK) return status;
+    rocks_key_init(&full, family, key, key_bytes);
+    rocksdb_sstfilewriter_put(load->writer, full.bytes, full.count, value, value_bytes, &text);
+    rocks_key_fini(&full);
+    load->file_bytes += key_bytes + value_bytes;
+    return rocks_status_take(text, "write a file to be loaded into the store", err);
+}
+
+/* The files are linked into the store's folder and named in its manifest, all at once. */
+static kith_status load_files_take(rocks_load *load, kith_err *err) {
+    char *text = NULL;
+    kith_status status = load_file_end(load, err);
+    if (status != KITH_OK || load->path_count == 0) return status;
+    if (rocks_background_errors(load->rocks) > 0)
+        return kith_err_set(err, KITH_IO, "load files into the store: it had an error meanwhile");
+    rocksdb_ingest_external_file(load->rocks->db, (const char *const *)load->paths, load->path_count,
+        load->rocks->load_options, &text);
+    return rocks_status_take(text, "load files into the store", err);
+}
+
+static kith_status rocks_load_finish(kith_store_load *base, kith_err *err) {
+    rocks_load *load = (rocks_load *)base;
+    if (!load->batch) return load_files_take(load, err);
+    kith_status status = load_batch_write(load, err);
+    return status == KITH_OK ? rocks_flush(&load->rocks->store, err) : status;
+}
+
+static void rocks_load_destroy(kith_store_load *base) {
+    rocks_load *load = (rocks_load *)base;
+    if (load->writer) rocksdb_sstfilewriter_destroy(load->writer);
+    if (load->batch) rocks_batch_destroy(load->batch);
+    for (uint32_t i = 0; i < load->path_count; i++) {
+        (void)remove(load->paths[i]); /* those that were taken in have gone from here */
+        kith_free(load->paths[i]);
+    }
+    kith_free(load->paths);
+    kith_free(load);
+}
+
+/* What a load left that a crash ended: none of it is in the store. A file that stays is written over. */
+static void load_files_sweep(const rocks_store *rocks) {
+    char path[4096];
+    DIR *dir = opendir(rocks->load_dir);
+    if (!dir) return;
+    for (const struct dirent *entry; (entry = readdir(dir));) {
+        if (entry->d_name[0] == '.') continue;
+        snprintf(path, sizeof path, "%s/%s", rocks->load_dir, entry->d_name);
+        (void)remove(path);
+    }
+    closedir(dir);
+}
+
 /* --- reading --- */
 
 static kith_store_snapshot *rocks_snapshot_create(kith_store *store) {
@@ -287,11 +437,15 @@ static uint64_t rocks_memory_bytes(kith_store *store) {
 static void rocks_close(kith_store *store) {
     rocks_store *rocks = (rocks_store *)store;
     if (rocks->db) rocksdb_close(rocks->db);
+    rocksdb_ingestexternalfileoptions_destroy(rocks->load_options);
+    rocksdb_envoptions_destroy(rocks->env_options);
+    rocksdb_env_destroy(rocks->env);
     rocksdb_flushoptions_destroy(rocks->flush_options);
     rocksdb_readoptions_destroy(rocks->read_options);
     rocksdb_writeoptions_destroy(rocks->write_options);
     rocksdb_options_destroy(rocks->options);
     rocksdb_cache_destroy(rocks->cache);
+    kith_free(rocks->load_dir);
     kith_free(rocks);
 }
 
@@ -305,6 +459,10 @@ static const kith_store_ops rocks_ops = {
     .batch_remove_range = rocks_batch_remove_range,
     .write = rocks_write,
     .flush = rocks_flush,
+    .load_begin = rocks_load_begin,
+    .load_put = rocks_load_put,
+    .load_finish = rocks_load_finish,
+    .load_destroy = rocks_load_destroy,
     .snapshot_create = rocks_snapshot_create,
     .snapshot_destroy = rocks_snapshot_destroy,
     .get = rocks_get,
@@ -334,8 +492,11 @@ static void memory_set(rocks_store *rocks, uint64_t memory_bytes) {
     rocksdb_block_based_options_destroy(table);
 }
 
-static rocks_store *rocks_create(uint64_t memory_bytes) {
+static rocks_store *rocks_create(const char *path, uint64_t memory_bytes) {
     rocks_store *rocks = kith_alloc_zero(sizeof *rocks);
+    size_t dir_bytes = strlen(path) + sizeof "/load";
+    rocks->load_dir = kith_alloc(dir_bytes);
+    snprintf(rocks->load_dir, dir_bytes, "%s/load", path);
     rocks->store.ops = &rocks_ops;
     rocks->options = rocksdb_options_create();
     rocksdb_options_set_create_if_missing(rocks->options, 1);
@@ -351,6 +512,10 @@ static rocks_store *rocks_create(uint64_t memory_bytes) {
     rocks->read_options = rocksdb_readoptions_create();
     rocks->flush_options = rocksdb_flushoptions_create();
     rocksdb_flushoptions_set_wait(rocks->flush_options, 1);
+    rocks->env = rocksdb_create_default_env();
+    rocks->env_options = rocksdb_envoptions_create();
+    rocks->load_options = rocksdb_ingestexternalfileoptions_create();
+    rocksdb_ingestexternalfileoptions_set_move_files(rocks->load_options, 1);
     return rocks;
 }
 
@@ -375,13 +540,14 @@ kith_status kith_store_rocksdb_open(
     char *text = NULL;
     kith_status status = space_check(path, err);
     if (status != KITH_OK) return status;
-    rocks_store *rocks = rocks_create(memory_bytes);
+    rocks_store *rocks = rocks_create(path, memory_bytes);
     rocks->db = rocksdb_open(rocks->options, path, &text);
     if (text) {
         rocks_close(&rocks->store);
         status = rocks_status_take(text, "open", err);
         return kith_err_wrap(err, status, "the store in %s", path);
     }
+    load_files_sweep(rocks);
     *store_out = &rocks->store;
     return KITH_OK;
 }

@@ -52,6 +52,14 @@ typedef struct sim_batch {
     kith_buf operations;
 } sim_batch;
 
+/* Keys in the order in which they come, which is theirs. */
+typedef struct sim_load {
+    kith_store_load load;
+    sim_store *sim;
+    bool is_written; /* as they come, as RocksDB does after an error */
+    sim_map maps[KITH_STORE_FAMILIES];
+} sim_load;
+
 typedef struct sim_iterator {
     kith_store_iterator iterator;
     kith_store_sim_disk *disk;
@@ -269,6 +277,66 @@ static kith_status sim_write(kith_store *store, kith_store_batch *batch, kith_er
     return flush ? sim_flush(store, err) : KITH_OK;
 }
 
+/* --- loads --- */
+
+static kith_status sim_load_begin(kith_store *store, kith_store_load **load_out, kith_err *err) {
+    (void)err;
+    sim_load *load = kith_alloc_zero(sizeof *load);
+    load->load.ops = store->ops;
+    load->sim = (sim_store *)store;
+    kith_mutex_lock(&load->sim->disk->mutex);
+    load->is_written = kith_rng_unit(&load->sim->disk->rng) < load->sim->disk->flush_chance;
+    kith_mutex_unlock(&load->sim->disk->mutex);
+    *load_out = &load->load;
+    return KITH_OK;
+}
+
+static kith_status sim_load_put(kith_store_load *base, kith_store_family family, const void *key,
+    size_t key_bytes, const void *value, size_t value_bytes, kith_err *err) {
+    (void)err;
+    sim_load *load = (sim_load *)base;
+    sim_map *map = &load->maps[family];
+    kith_assert(map->count == 0 || entry_compare(map->entries[map->count - 1], key, key_bytes) < 0);
+    map_put(map, key, key_bytes, value, value_bytes);
+    if (!load->is_written) return KITH_OK;
+    kith_mutex_lock(&load->sim->disk->mutex);
+    map_put(&load->sim->current[family], key, key_bytes, value, value_bytes);
+    kith_mutex_unlock(&load->sim->disk->mutex);
+    return KITH_OK;
+}
+
+static void map_put_all(sim_map *map, const sim_map *from) {
+    for (size_t i = 0; i < from->count; i++) {
+        const sim_entry *entry = from->entries[i];
+        map_put(map, entry->bytes, entry->key_bytes, entry->bytes + entry->key_bytes, entry->value_bytes);
+    }
+}
+
+/* Durable alone: what waits for a flush still does. */
+static kith_status sim_load_finish(kith_store_load *base, kith_err *err) {
+    sim_load *load = (sim_load *)base;
+    kith_store_sim_disk *disk = load->sim->disk;
+    if (load->is_written) return sim_flush(&load->sim->store, err);
+    if (disk->before_flush) {
+        kith_status status = disk->before_flush(disk->before_flush_ctx, err);
+        if (status != KITH_OK) return status;
+    }
+    kith_mutex_lock(&disk->mutex);
+    for (uint32_t i = 0; i < KITH_STORE_FAMILIES; i++) {
+        map_put_all(&load->sim->current[i], &load->maps[i]);
+        map_put_all(&disk->flushed[i], &load->maps[i]);
+    }
+    kith_mutex_unlock(&disk->mutex);
+    return KITH_OK;
+}
+
+static void sim_load_destroy(kith_store_load *base) {
+    sim_load *load = (sim_load *)base;
+    for (uint32_t i = 0; i < KITH_STORE_FAMILIES; i++)
+        map_fini(&load->maps[i]);
+    kith_free(load);
+}
+
 /* --- reading --- */
 
 static kith_store_snapshot *sim_snapshot_create(kith_store *store) {
@@ -385,6 +453,10 @@ static const kith_store_ops sim_ops = {
     .batch_remove_range = sim_batch_remove_range,
     .write = sim_write,
     .flush = sim_flush,
+    .load_begin = sim_load_begin,
+    .load_put = sim_load_put,
+    .load_finish = sim_load_finish,
+    .load_destroy = sim_load_destroy,
     .snapshot_create = sim_snapshot_create,
     .snapshot_destroy = sim_snapshot_destroy,
     .get = sim_get,

@@ -285,6 +285,146 @@ static void test_store__sim_keeps_flushed_state_only(void **state) {
     kith_store_sim_disk_destroy(disk);
 }
 
+/* --- loads --- */
+
+/* Every `step`th number of all, in both families. */
+static void load_fill(kith_store_load *load, uint32_t step) {
+    kith_err err;
+    for (uint32_t i = 0; i < KITH_STORE_FAMILIES * KEYS; i += step) {
+        uint8_t key[16], value[VALUE_BYTES];
+        size_t key_bytes = key_make(i % KEYS, key);
+        assert_ok(kith_store_load_put(load, (kith_store_family)(i / KEYS), key, key_bytes, value,
+                      value_make(i + 1, value), &err),
+            &err);
+    }
+}
+
+static void loaded(fixture *f, uint32_t step) {
+    for (uint32_t i = 0; i < KITH_STORE_FAMILIES * KEYS; i += step)
+        f->values[i / KEYS][i % KEYS] = i + 1;
+}
+
+static void all_check(fixture *f) {
+    for (uint32_t i = 0; i < KITH_STORE_FAMILIES; i++)
+        iterate_check(f, (kith_store_family)i, 0, KEYS);
+}
+
+static void some_write(fixture *f, uint64_t seed) {
+    kith_err err;
+    kith_rng rng;
+    kith_rng_init(&rng, seed);
+    kith_store_batch *batch = kith_store_batch_create(f->store);
+    for (uint32_t i = 0; i < 50; i++)
+        operation_add(f, batch, &rng);
+    assert_ok(kith_store_write(f->store, batch, &err), &err);
+    kith_store_batch_destroy(batch);
+}
+
+/* Over what is there, flushed and not, with a reader of the moment before. */
+static void load_work(bool sim) {
+    fixture *f = fixture_create(sim);
+    kith_err err;
+    kith_store_load *load;
+    for (uint32_t round = 0; round < 6; round++) {
+        some_write(f, test_seed(1) + round);
+        if (round % 2) assert_ok(kith_store_flush(f->store, &err), &err);
+        assert_ok(kith_store_load_begin(f->store, &load, &err), &err);
+        load_fill(load, round + 1);
+        if (!sim) all_check(f); /* that may also take them as they come */
+        kith_store_snapshot *snapshot = round % 3 ? kith_store_snapshot_create(f->store) : NULL;
+        if (sim || round != 3) {
+            assert_ok(kith_store_load_finish(load, &err), &err);
+            loaded(f, round + 1);
+        }
+        kith_store_load_destroy(load);
+        kith_store_snapshot_destroy(snapshot);
+        all_check(f);
+        some_write(f, test_seed(1) + 100 + round);
+        all_check(f);
+        assert_ok(kith_store_flush(f->store, &err), &err);
+        kith_store_close(f->store);
+        store_open(f);
+        all_check(f);
+    }
+    fixture_destroy(f);
+}
+
+static void test_store__load_comes_over_what_was_there(void **state) {
+    (void)state;
+    load_work(false);
+    load_work(true);
+}
+
+static void test_store__load_of_nothing_is_nothing(void **state) {
+    (void)state;
+    for (int sim = 0; sim < 2; sim++) {
+        fixture *f = fixture_create(sim);
+        kith_err err;
+        kith_store_load *load;
+        assert_ok(kith_store_load_begin(f->store, &load, &err), &err);
+        assert_ok(kith_store_load_finish(load, &err), &err);
+        kith_store_load_destroy(load);
+        kith_store_load_destroy(NULL);
+        all_check(f);
+        fixture_destroy(f);
+    }
+}
+
+/* What was written before and not flushed stays as it was: a crash may take it. */
+static void test_store__sim_load_is_durable_alone(void **state) {
+    (void)state;
+    bool refuse = false;
+    kith_err err;
+    kith_store *store;
+    kith_store_load *load;
+    uint8_t key[16];
+    kith_store_sim_disk *disk = kith_store_sim_disk_create(1, 0, refuse_flush, &refuse);
+    assert_ok(kith_store_sim_open(disk, &store, &err), &err);
+    assert_ok(put_one(store, KITH_STORE_POINTS, 1, &err), &err);
+    for (uint32_t i = 0; i < 2; i++) {
+        refuse = i == 1;
+        assert_ok(kith_store_load_begin(store, &load, &err), &err);
+        size_t key_bytes = key_make(2 + i, key);
+        assert_ok(kith_store_load_put(load, KITH_STORE_POINTS, key, key_bytes, "", 0, &err), &err);
+        assert_int_equal(kith_store_load_finish(load, &err), refuse ? KITH_IO : KITH_OK);
+        kith_store_load_destroy(load);
+    }
+    kith_store_close(store);
+    assert_ok(kith_store_sim_open(disk, &store, &err), &err);
+    kith_buf value;
+    kith_buf_init(&value);
+    for (uint32_t i = 1; i <= 3; i++) {
+        kith_status status = kith_store_get(store, KITH_STORE_POINTS, key, key_make(i, key), &value, &err);
+        assert_int_equal(status, i == 2 ? KITH_OK : KITH_NOT_FOUND);
+    }
+    kith_buf_fini(&value);
+    kith_store_close(store);
+    kith_store_sim_disk_destroy(disk);
+}
+
+/* RocksDB's copy of a load that a crash ended is found by the next open. */
+static void test_store__files_of_an_unfinished_load_go(void **state) {
+    (void)state;
+    fixture *f = fixture_create(false);
+    kith_err err;
+    kith_store_load *load;
+    char path[512];
+    snprintf(path, sizeof path, "%s/load/0.sst", f->dir);
+    assert_ok(kith_store_load_begin(f->store, &load, &err), &err);
+    load_fill(load, 1);
+    assert_int_equal(access(path, F_OK), 0);
+    kith_store_load_destroy(load);
+    assert_int_equal(access(path, F_OK), -1);
+    FILE *left = fopen(path, "w");
+    assert_non_null(left);
+    assert_int_equal(fclose(left), 0);
+    kith_store_close(f->store);
+    store_open(f);
+    assert_int_equal(access(path, F_OK), -1);
+    all_check(f);
+    fixture_destroy(f);
+}
+
 /* --- a full disk --- */
 
 /* 64 KiB values that do not compress. */
@@ -381,6 +521,25 @@ static int disk_tear_down(void **state) {
     return result;
 }
 
+/* 8 MiB that do not compress, behind all others. */
+static kith_status load_large(kith_store *store, kith_err *err) {
+    static uint8_t value[64 << 10];
+    kith_rng rng;
+    kith_store_load *load;
+    kith_rng_init(&rng, 1);
+    kith_status status = kith_store_load_begin(store, &load, err);
+    for (uint32_t i = 0; i < 128 && status == KITH_OK; i++) {
+        uint8_t key[8];
+        for (size_t at = 0; at + 8 <= sizeof value; at += 8)
+            kith_store_u64(value + at, kith_rng_next(&rng));
+        kith_store_u64_be(key, UINT64_MAX / 2 + i);
+        status = kith_store_load_put(load, KITH_STORE_POINTS, key, sizeof key, value, sizeof value, err);
+    }
+    if (status == KITH_OK) status = kith_store_load_finish(load, err);
+    kith_store_load_destroy(load);
+    return status;
+}
+
 static void full_disk(disk_fixture *disk, off_t left_bytes) {
     const char *mount_path = disk->dir;
     char store_path[512];
@@ -399,6 +558,8 @@ static void full_disk(disk_fixture *disk, off_t left_bytes) {
     char other_path[512];
     snprintf(other_path, sizeof other_path, "%s/other", mount_path);
     assert_int_equal(kith_store_rocksdb_open(other_path, MEMORY, &other, &err), KITH_NO_SPACE);
+    assert_int_equal(load_large(store, &err), KITH_NO_SPACE);
+    print_message("load refused: %s\n", err.text);
     kith_status status = KITH_OK;
     uint64_t refused_at = 0;
     for (uint32_t i = 0; status == KITH_OK && i < 1000; i++) {
@@ -414,6 +575,8 @@ static void full_disk(disk_fixture *disk, off_t left_bytes) {
     assert_int_equal(unlink(ballast_path), 0);
     uint64_t waited_ms = wait_until_writable(store, &count);
     print_message("writes resumed %llu ms after space came back\n", (unsigned long long)waited_ms);
+    large_check(store, count);
+    assert_ok(load_large(store, &err), &err);
     large_check(store, count);
     kith_store_close(store);
     disk->store = NULL;
@@ -443,6 +606,10 @@ int main(void) {
         cmocka_unit_test(test_store__iterator_sees_one_moment),
         cmocka_unit_test(test_store__snapshot_sees_one_moment),
         cmocka_unit_test(test_store__sim_keeps_flushed_state_only),
+        cmocka_unit_test(test_store__load_comes_over_what_was_there),
+        cmocka_unit_test(test_store__load_of_nothing_is_nothing),
+        cmocka_unit_test(test_store__sim_load_is_durable_alone),
+        cmocka_unit_test(test_store__files_of_an_unfinished_load_go),
         cmocka_unit_test_setup_teardown(
             test_store__full_disk_is_no_space_and_passes, disk_set_up, disk_tear_down),
     };
