@@ -60,22 +60,37 @@ static void round_fini(erase_round *round) {
 
 /* --- keys --- */
 
-static void range_remove(kith_store_batch *batch, uint64_t shard_id_first, uint64_t shard_id_end) {
+/* A range with nothing in it is left alone: a removal would slow later reads, and keep what is loaded over it from its place at the
+ * bottom of the store. What was removed before and not flushed yet is flushed with the rest. */
+static kith_status range_remove(kith_store *store, kith_store_batch *batch, kith_store_family family,
+    uint64_t shard_id_first, uint64_t shard_id_end, kith_err *err) {
     uint8_t from[SHARD_KEY_BYTES_MAX], to[SHARD_KEY_BYTES_MAX];
-    size_t from_bytes = shard_key_prefix(shard_id_first, from);
+    size_t from_bytes = shard_key_prefix(shard_id_first, from), key_bytes, value_bytes;
     size_t to_bytes = shard_key_prefix(shard_id_end, to);
-    kith_store_batch_remove_range(batch, KITH_STORE_POINTS, from, from_bytes, to, to_bytes);
-    kith_store_batch_remove_range(batch, KITH_STORE_META, from, from_bytes, to, to_bytes);
+    kith_store_iterator *iterator;
+    const void *key, *value;
+    kith_status status =
+        kith_store_iterator_open(store, family, from, from_bytes, to, to_bytes, &iterator, err);
+    if (status != KITH_OK) return status;
+    bool is_empty = !kith_store_iterator_next(iterator, &key, &key_bytes, &value, &value_bytes);
+    status = kith_store_iterator_status(iterator, err);
+    kith_store_iterator_close(iterator);
+    if (!is_empty) kith_store_batch_remove_range(batch, family, from, from_bytes, to, to_bytes);
+    return status;
 }
 
 /* The shards of a collection are neighbours: one range for all of them, as each range slows later reads a little. */
-static void keys_remove(const erase_round *round, kith_store_batch *batch) {
-    for (uint32_t i = 0; i < round->count;) {
+static kith_status keys_remove(const erase_round *round, kith_store_batch *batch, kith_err *err) {
+    kith_store *store = round->node->store;
+    kith_status status = KITH_OK;
+    for (uint32_t i = 0; i < round->count && status == KITH_OK;) {
         uint64_t first = round->erasures[i]->shard_id, end = first;
         while (i < round->count && round->erasures[i]->shard_id <= end)
             end = round->erasures[i++]->shard_id + 1;
-        range_remove(batch, first, end);
+        status = range_remove(store, batch, KITH_STORE_POINTS, first, end, err);
+        if (status == KITH_OK) status = range_remove(store, batch, KITH_STORE_META, first, end, err);
     }
+    return status;
 }
 
 static bool keys_are_gone(const erase_round *round) {
@@ -94,9 +109,9 @@ static void mark_put(kith_store_batch *batch, uint64_t shard_id) {
 static kith_status keys_erase(erase_round *round, kith_err *err) {
     if (keys_are_gone(round)) return KITH_OK;
     kith_store_batch *batch = kith_store_batch_create(round->node->store);
-    keys_remove(round, batch);
+    kith_status status = keys_remove(round, batch, err);
     if (round->marks) mark_put(batch, round->erasures[0]->shard_id);
-    kith_status status = kith_store_write(round->node->store, batch, err);
+    if (status == KITH_OK) status = kith_store_write(round->node->store, batch, err);
     kith_store_batch_destroy(batch);
     if (status == KITH_OK) status = kith_store_flush(round->node->store, err);
     for (uint32_t i = 0; status == KITH_OK && i < round->count; i++)

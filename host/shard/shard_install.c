@@ -13,8 +13,8 @@
 #include "host/shard/shard_snapshot.h"
 #include "host/shard/shard_snapshot_head.h"
 
-#define BATCH_BYTES_MAX (1u << 20)
 #define CRC_BYTES       4u
+#define SYNC_SOON_BYTES (4u << 20) /* so much is written before the disk is told to begin: a guess */
 
 typedef enum install_step {
     INSTALL_START,       /* collects what says how long the head is */
@@ -41,6 +41,7 @@ struct kith_shard_install {
     uint32_t file_index;
     kith_file *file;
     uint64_t file_offset;
+    uint64_t file_told; /* up to here the disk was told to begin */
     struct install_segment {
         kith_segment *segment;
         uint64_t *dead; /* bits */
@@ -54,8 +55,7 @@ struct kith_shard_install {
     kith_store_family family;
     uint64_t point_count;
     bool entry_seen;
-    kith_store_batch *batch;
-    size_t batch_bytes;
+    kith_store_load *load;
     bool finished;
 };
 
@@ -178,7 +178,7 @@ static kith_status file_begin(kith_shard_install *install, kith_err *err) {
     file_path(install, ".tmp", path);
     kith_status status = kith_file_open(install->node->env, path, KITH_FILE_WRITE, &install->file, err);
     if (status == KITH_OK) status = kith_file_truncate(install->file, 0, err);
-    install->file_offset = 0;
+    install->file_offset = install->file_told = 0;
     return status;
 }
 
@@ -211,6 +211,14 @@ static kith_status file_end(kith_shard_install *install, kith_err *err) {
     return KITH_OK;
 }
 
+/* The disk writes while more is on its way, so that the sync at the end has little left to wait for. */
+static void file_sync_soon(kith_shard_install *install) {
+    uint64_t bytes = install->file_offset - install->file_told;
+    if (bytes < SYNC_SOON_BYTES) return;
+    kith_file_sync_soon(install->file, install->file_told, bytes);
+    install->file_told = install->file_offset;
+}
+
 static kith_status file_write(
     kith_shard_install *install, const uint8_t *data, size_t bytes, size_t *taken_out, kith_err *err) {
     uint64_t file_bytes = install->head.files[install->file_index].bytes;
@@ -222,6 +230,7 @@ static kith_status file_write(
     if (status != KITH_OK) return status;
     install->file_offset += taken;
     *taken_out = taken;
+    file_sync_soon(install);
     return install->file_offset == file_bytes ? file_end(install, err) : KITH_OK;
 }
 
@@ -314,21 +323,6 @@ static bool record_follows(const kith_shard_install *install, const install_reco
     return order < 0 || (order == 0 && install->key_bytes < record->key_bytes);
 }
 
-static kith_status batch_write(kith_shard_install *install, kith_err *err) {
-    if (install->batch_bytes == 0) return KITH_OK;
-    kith_status status = kith_store_write(install->node->store, install->batch, err);
-    kith_store_batch_clear(install->batch);
-    install->batch_bytes = 0;
-    return status;
-}
-
-static kith_status record_store(kith_shard_install *install, const install_record *record, kith_err *err) {
-    kith_store_batch_put(
-        install->batch, record->family, record->key, record->key_bytes, record->value, record->value_bytes);
-    install->batch_bytes += record->key_bytes + record->value_bytes;
-    return install->batch_bytes < BATCH_BYTES_MAX ? KITH_OK : batch_write(install, err);
-}
-
 /* Lengths are checked before the bytes are collected. */
 static kith_status record_head_take(kith_shard_install *install, kith_err *err) {
     const uint8_t *head = install->collected.data;
@@ -360,7 +354,9 @@ static kith_status record_take(kith_shard_install *install, kith_err *err) {
     if (!record_follows(install, &record)) return misfit(install, "records out of order", err);
     kith_status status = record.family == KITH_STORE_META ? meta_record(install, &record, err)
                                                           : point_record(install, &record, err);
-    if (status == KITH_OK) status = record_store(install, &record, err);
+    if (status == KITH_OK)
+        status = kith_store_load_put(install->load, record.family, record.key, record.key_bytes, record.value,
+            record.value_bytes, err);
     if (status != KITH_OK) return status;
     memcpy(install->key, record.key, record.key_bytes);
     install->key_bytes = record.key_bytes;
@@ -432,13 +428,15 @@ uint64_t kith_shard_install_offset(const kith_shard_install *install) {
 
 kith_status kith_shard_install_begin(kith_shard_node *node, uint64_t shard_id, const kith_schema *schema,
     kith_shard_install **install_out, kith_err *err) {
+    kith_store_load *load;
     kith_status status = shard_erase_marked(node, shard_id, err);
+    if (status == KITH_OK) status = kith_store_load_begin(node->store, &load, err);
     if (status != KITH_OK) return status;
     kith_shard_install *install = kith_alloc_zero(sizeof *install);
     install->node = node;
     install->shard_id = shard_id;
     install->schema = *schema;
-    install->batch = kith_store_batch_create(node->store);
+    install->load = load;
     kith_buf_init(&install->collected);
     kith_arena_init(&install->arena);
     collect_next(install, INSTALL_START, SHARD_SNAPSHOT_START_BYTES);
@@ -454,7 +452,7 @@ static kith_status whole_check(const kith_shard_install *install, kith_err *err)
     return misfit(install, "rows that live in no point", err);
 }
 
-static void manifest_put(kith_shard_install *install) {
+static void manifest_put(kith_shard_install *install, kith_store_batch *batch) {
     uint8_t key[SHARD_KEY_BYTES_MAX];
     kith_buf value;
     const shard_snapshot_head *head = &install->head;
@@ -467,38 +465,41 @@ static void manifest_put(kith_shard_install *install) {
     kith_buf_init(&value);
     shard_manifest_encode(&manifest, install->shard_id, &value);
     size_t key_bytes = shard_key_manifest(install->shard_id, key);
-    kith_store_batch_put(install->batch, KITH_STORE_META, key, key_bytes, value.data, value.bytes);
+    kith_store_batch_put(batch, KITH_STORE_META, key, key_bytes, value.data, value.bytes);
     kith_buf_fini(&value);
 }
 
 /* Up to the copy's entry the log has those of what was here before, if any. */
-static void floor_put(kith_shard_install *install) {
+static void floor_put(const kith_shard_install *install, kith_store_batch *batch) {
     uint8_t key[SHARD_KEY_BYTES_MAX], value[8];
     size_t key_bytes = shard_key_floor(install->shard_id, key);
     kith_store_u64(value, install->head.sequence);
-    kith_store_batch_put(install->batch, KITH_STORE_META, key, key_bytes, value, sizeof value);
+    kith_store_batch_put(batch, KITH_STORE_META, key, key_bytes, value, sizeof value);
 }
 
-static void mark_remove(kith_shard_install *install) {
+static void mark_remove(const kith_shard_install *install, kith_store_batch *batch) {
     uint8_t key[SHARD_KEY_BYTES_MAX];
     size_t key_bytes = shard_key_install(install->shard_id, key);
-    kith_store_batch_remove(install->batch, KITH_STORE_META, key, key_bytes);
+    kith_store_batch_remove(batch, KITH_STORE_META, key, key_bytes);
 }
 
-/* After the files and the other keys: a crash keeps what was written before, or it is not there either. */
+/* After the files and the other keys, which are durable. */
 static kith_status end_write(kith_shard_install *install, kith_err *err) {
-    manifest_put(install);
-    floor_put(install);
-    mark_remove(install);
-    kith_status status = kith_store_write(install->node->store, install->batch, err);
-    return status == KITH_OK ? kith_store_flush(install->node->store, err) : status;
+    kith_store *store = install->node->store;
+    kith_store_batch *batch = kith_store_batch_create(store);
+    manifest_put(install, batch);
+    floor_put(install, batch);
+    mark_remove(install, batch);
+    kith_status status = kith_store_write(store, batch, err);
+    kith_store_batch_destroy(batch);
+    return status == KITH_OK ? kith_store_flush(store, err) : status;
 }
 
 kith_status kith_shard_install_finish(
     kith_shard_install *install, uint64_t *epoch_out, uint64_t *sequence_out, kith_err *err) {
     kith_status status = whole_check(install, err);
     if (status == KITH_OK) status = kith_dir_sync(install->node->env, install->node->segment_dir, err);
-    if (status == KITH_OK) status = batch_write(install, err);
+    if (status == KITH_OK) status = kith_store_load_finish(install->load, err);
     if (status == KITH_OK) status = end_write(install, err);
     if (status != KITH_OK) return status;
     install->finished = true;
@@ -515,7 +516,7 @@ void kith_shard_install_destroy(kith_shard_install *install) {
         kith_segment_release(install->segments[i].segment);
         kith_free(install->segments[i].dead);
     }
-    kith_store_batch_destroy(install->batch);
+    kith_store_load_destroy(install->load);
     if (!install->finished && shard_erase_marked(install->node, install->shard_id, &err) != KITH_OK)
         kith_log_warn(
             "shard_install_left", kith_kv_u64("shard", install->shard_id), kith_kv_text("error", err.text));

@@ -12,11 +12,11 @@
  * are nameless: open and already removed, so that nothing is left behind and neither merges nor drops reach them. It holds as many descriptors
  * as it has segments.
  *
- * Installing replaces: the shard is erased first, then written under a mark in the store, which goes in the same batch in which the
- * manifest comes. A shard with the mark opens as one that is CORRUPT, so that after a crash it is either the whole copy or waits for the
+ * Installing replaces: the shard is erased first, then written under a mark in the store (the store part as one load, store.h), which goes in
+ * the same batch in which the manifest comes. A shard with the mark opens as one that is CORRUPT, so that after a crash it is either the whole copy or waits for the
  * next one. Every point is compared with its row before that.
  *
- * Threads: begin from any thread, its `done` on the background executor; read and end there, one at a time. An install belongs to the
+ * Threads: begin from any thread, its `done` on the background executor; reads there, also several at once, then one end. An install belongs to the
  * background executor; its calls wait for the disk. */
 #ifndef KITH_SHARD_SHARD_SNAPSHOT_H
 #define KITH_SHARD_SHARD_SNAPSHOT_H
