@@ -176,42 +176,113 @@ kith_status kith_codec_fetch_request_decode(
     return status;
 }
 
-void kith_codec_fetch_reply_encode(const kith_codec_fetch_reply *reply, kith_buf *buf) {
+uint8_t *kith_codec_fetch_reply_begin(const kith_codec_fetch_reply *reply, kith_buf *buf) {
     kith_wire_u64(buf, 1, reply->snapshot_id);
     kith_wire_u64(buf, 2, reply->total_bytes);
     kith_wire_u64(buf, 3, reply->epoch);
     kith_wire_u64(buf, 4, reply->sequence);
     kith_wire_u64(buf, 5, reply->offset);
-    kith_wire_bytes(buf, 6, reply->data, reply->bytes);
-    kith_wire_u64(buf, 7, kith_crc32c(0, reply->data, reply->bytes));
+    kith_wire_head(buf, 6, reply->bytes);
+    return kith_buf_grow(buf, reply->bytes);
 }
 
-kith_status kith_codec_fetch_reply_decode(
-    const void *data, size_t bytes, kith_arena *arena, kith_codec_fetch_reply *reply_out, kith_err *err) {
-    const Kith__Internal__V1__ShardFetchReply *message = kith_codec_unpack(
-        &kith__internal__v1__shard_fetch_reply__descriptor, data, bytes, arena, KITH_CORRUPT, err);
-    if (!message) return KITH_CORRUPT;
-    if (message->data.len > KITH_CODEC_FETCH_BYTES_MAX) {
-        return kith_err_set(err, KITH_CORRUPT, "data: %zu bytes; at most %u are allowed", message->data.len,
+void kith_codec_fetch_reply_end(const kith_codec_fetch_reply *reply, kith_buf *buf) {
+    const uint8_t *data = buf->data + buf->bytes - reply->bytes;
+    kith_wire_u64(buf, 7, kith_crc32c(0, data, reply->bytes));
+}
+
+void kith_codec_fetch_reply_encode(const kith_codec_fetch_reply *reply, kith_buf *buf) {
+    uint8_t *data = kith_codec_fetch_reply_begin(reply, buf);
+    if (reply->bytes > 0) memcpy(data, reply->data, reply->bytes);
+    kith_codec_fetch_reply_end(reply, buf);
+}
+
+static uint64_t varint_read(kith_reader *reader) {
+    uint64_t value = 0;
+    for (uint32_t i = 0; i < KITH_WIRE_VARINT_BYTES_MAX; i++) {
+        uint8_t byte = kith_reader_u8(reader);
+        value |= (uint64_t)(byte & 0x7f) << (7 * i);
+        if (byte < 0x80) return value;
+    }
+    reader->failed = true;
+    return 0;
+}
+
+/* One field; of those with bytes, the bytes in their place. */
+typedef struct wire_field {
+    uint32_t number;
+    uint64_t value;
+    const uint8_t *data; /* NULL: it has none */
+    size_t bytes;
+} wire_field;
+
+static wire_field field_read(kith_reader *reader) {
+    uint64_t tag = varint_read(reader);
+    wire_field field = {.number = tag >> 3 <= UINT32_MAX ? (uint32_t)(tag >> 3) : 0};
+    switch ((kith_wire_type)(tag & 7)) {
+    case KITH_WIRE_VARINT:
+        field.value = varint_read(reader);
+        break;
+    case KITH_WIRE_BYTES:
+        field.bytes = (size_t)varint_read(reader);
+        field.data = kith_reader_bytes(reader, field.bytes);
+        break;
+    case KITH_WIRE_FIXED64:
+        (void)kith_reader_u64(reader);
+        field.number = 0;
+        break;
+    case KITH_WIRE_FIXED32:
+        (void)kith_reader_u32(reader);
+        field.number = 0;
+        break;
+    default:
+        reader->failed = true;
+    }
+    return field;
+}
+
+/* A field of another type than ours is one that is not known. */
+static void fetch_field_take(kith_codec_fetch_reply *reply, uint32_t *crc, const wire_field *field) {
+    uint64_t *numbers[] = {
+        NULL, &reply->snapshot_id, &reply->total_bytes, &reply->epoch, &reply->sequence, &reply->offset};
+    if (field->data) {
+        if (field->number != 6) return;
+        reply->data = field->data;
+        reply->bytes = field->bytes;
+    } else if (field->number == 7) {
+        *crc = (uint32_t)field->value;
+    } else if (field->number >= 1 && field->number <= 5) {
+        *numbers[field->number] = field->value;
+    }
+}
+
+static kith_status fetch_reply_check(const kith_codec_fetch_reply *reply, uint32_t crc, kith_err *err) {
+    if (reply->bytes > KITH_CODEC_FETCH_BYTES_MAX)
+        return kith_err_set(err, KITH_CORRUPT, "data: %zu bytes; at most %u are allowed", reply->bytes,
             KITH_CODEC_FETCH_BYTES_MAX);
-    }
-    if (message->offset > message->total_bytes ||
-        message->data.len > message->total_bytes - message->offset) {
+    if (reply->offset > reply->total_bytes || reply->bytes > reply->total_bytes - reply->offset)
         return kith_err_set(err, KITH_CORRUPT, "data: %zu bytes at %llu are past the end at %llu",
-            message->data.len, (unsigned long long)message->offset, (unsigned long long)message->total_bytes);
-    }
-    if (kith_crc32c(0, message->data.data, message->data.len) != message->data_crc) {
-        return kith_err_set(err, KITH_CORRUPT, "data_crc: the %zu bytes at %llu do not have it",
-            message->data.len, (unsigned long long)message->offset);
-    }
-    *reply_out = (kith_codec_fetch_reply){.snapshot_id = message->snapshot_id,
-        .total_bytes = message->total_bytes,
-        .epoch = message->epoch,
-        .sequence = message->sequence,
-        .offset = message->offset,
-        .data = message->data.data,
-        .bytes = message->data.len};
+            reply->bytes, (unsigned long long)reply->offset, (unsigned long long)reply->total_bytes);
+    if (kith_crc32c(0, reply->data, reply->bytes) != crc)
+        return kith_err_set(err, KITH_CORRUPT, "data_crc: the %zu bytes at %llu do not have it", reply->bytes,
+            (unsigned long long)reply->offset);
     return KITH_OK;
+}
+
+/* By hand, as protobuf-c would copy a megabyte out of the message to say where it is. */
+kith_status kith_codec_fetch_reply_decode(
+    const void *data, size_t bytes, kith_codec_fetch_reply *reply_out, kith_err *err) {
+    kith_reader reader = kith_reader_of(data, bytes);
+    kith_codec_fetch_reply reply = {.data = ""};
+    uint32_t crc = 0;
+    while (kith_reader_left(&reader) > 0) {
+        wire_field field = field_read(&reader);
+        if (!reader.failed) fetch_field_take(&reply, &crc, &field);
+    }
+    if (reader.failed) return kith_err_set(err, KITH_CORRUPT, "not a ShardFetchReply of %zu bytes", bytes);
+    kith_status status = fetch_reply_check(&reply, crc, err);
+    if (status == KITH_OK) *reply_out = reply;
+    return status;
 }
 
 /* --- digest --- */

@@ -44,7 +44,7 @@ typedef struct kith_codec_fetch_reply {
     uint64_t snapshot_id, total_bytes, epoch, sequence, offset;
     const void *data;
     size_t bytes;
-} kith_codec_fetch_reply; /* its CRC is made and checked by the codec */
+} kith_codec_fetch_reply; /* its CRC is made and checked by the codec; decoded, it borrows the message */
 
 typedef struct kith_codec_digest_request {
     uint64_t shard_id, epoch, sequence;
@@ -68,8 +68,12 @@ void kith_codec_fetch_request_encode(const kith_codec_fetch_request *request, ki
 KITH_CHECK kith_status kith_codec_fetch_request_decode(
     const void *data, size_t bytes, kith_codec_fetch_request *request_out, kith_err *err);
 void kith_codec_fetch_reply_encode(const kith_codec_fetch_reply *reply, kith_buf *buf);
+/* The same in two halves, for data that are read into their place: the first returns where reply->bytes bytes go (reply->data is not looked
+ * at), the second follows once they are there. */
+uint8_t *kith_codec_fetch_reply_begin(const kith_codec_fetch_reply *reply, kith_buf *buf);
+void kith_codec_fetch_reply_end(const kith_codec_fetch_reply *reply, kith_buf *buf);
 KITH_CHECK kith_status kith_codec_fetch_reply_decode(
-    const void *data, size_t bytes, kith_arena *arena, kith_codec_fetch_reply *reply_out, kith_err *err);
+    const void *data, size_t bytes, kith_codec_fetch_reply *reply_out, kith_err *err);
 void kith_codec_digest_request_encode(const kith_codec_digest_request *request, kith_buf *buf);
 KITH_CHECK kith_status kith_codec_digest_request_decode(
     const void *data, size_t bytes, kith_codec_digest_request *request_out, kith_err *err);

@@ -1,6 +1,7 @@
 /* Copies of shards for those that lack too much: each is taken once and read in pieces, by its id, until nobody has asked for it for
  * a while. */
 #include "host/base/alloc.h"
+#include "host/base/assert.h"
 #include "host/base/log.h"
 #include "host/replica/replica_internal.h"
 
@@ -15,7 +16,8 @@ struct replica_source {
     kith_node_id reader;
     kith_shard_snapshot *snapshot;
     uint64_t used_ns;
-    bool is_busy; /* one piece at a time */
+    uint32_t readers; /* pieces that are read just now */
+    kith_buf spare;   /* of the last reply, to be written over: a fresh megabyte costs more than its copy */
 };
 
 typedef struct source_begin {
@@ -36,6 +38,7 @@ static void sources_free(replica_source *source) {
     while (source) {
         replica_source *next = source->next;
         kith_shard_snapshot_end(source->snapshot);
+        kith_buf_fini(&source->spare);
         kith_free(source);
         source = next;
     }
@@ -49,7 +52,7 @@ static replica_source *sources_take_locked(
         replica_source *source = *link;
         bool anew = reader && source->shard_id == shard_id &&
                     memcmp(source->reader.bytes, reader->bytes, sizeof reader->bytes) == 0;
-        if (source->is_busy || !(anew || source->used_ns < before_ns)) {
+        if (source->readers > 0 || !(anew || source->used_ns < before_ns)) {
             link = &source->next;
             continue;
         }
@@ -98,48 +101,63 @@ static void source_add(kith_replica_set *set, replica_source *source) {
     kith_mutex_unlock(&set->sources_mutex);
 }
 
-/* NULL: there is none. Busy until source_done. */
-static replica_source *source_use(kith_replica_set *set, const kith_codec_fetch_request *fetch) {
+/* NULL: there is none. Held until source_done, to which the buffer goes back. */
+static replica_source *source_use(
+    kith_replica_set *set, const kith_codec_fetch_request *fetch, kith_buf *reply_out) {
     kith_mutex_lock(&set->sources_mutex);
     replica_source *source = set->sources;
     while (source && (source->id != fetch->snapshot_id || source->shard_id != fetch->shard_id))
         source = source->next;
-    if (source && (source->is_busy || set->sources_stopped)) source = NULL;
-    if (source) source->is_busy = true;
+    if (set->sources_stopped) source = NULL;
+    if (source) {
+        source->readers++;
+        *reply_out = source->spare;
+        kith_buf_init(&source->spare);
+    }
     kith_mutex_unlock(&set->sources_mutex);
     return source;
 }
 
-static void source_done(kith_replica_set *set, replica_source *source) {
+static void source_done(kith_replica_set *set, replica_source *source, kith_buf *reply) {
     kith_mutex_lock(&set->sources_mutex);
-    source->is_busy = false;
+    source->readers--;
     source->used_ns = replica_now_ns(set);
+    kith_buf other = source->spare;
+    source->spare = *reply;
     replica_source *taken = set->sources_stopped ? sources_take_locked(set, UINT64_MAX, NULL, 0) : NULL;
     kith_mutex_unlock(&set->sources_mutex);
+    kith_buf_fini(&other);
     sources_free(taken);
 }
 
 /* --- pieces --- */
 
-static void piece_reply(kith_replica_set *set, kith_transport_request *request,
-    const kith_codec_fetch_request *fetch, replica_source *source) {
-    kith_err err;
-    kith_buf bytes;
-    kith_codec_fetch_reply reply = {.snapshot_id = source->id, .offset = fetch->offset};
-    void *data = kith_alloc(fetch->bytes_max);
-    kith_shard_snapshot_describe(source->snapshot, &reply.epoch, &reply.sequence, &reply.total_bytes);
+/* A copy does not change, so that its length says how much of it there is to read. */
+static kith_status piece_read(replica_source *source, kith_codec_fetch_reply *piece, uint32_t bytes_max,
+    kith_buf *reply, kith_err *err) {
+    uint64_t left = piece->offset < piece->total_bytes ? piece->total_bytes - piece->offset : 0;
+    size_t read = 0;
+    piece->bytes = left < bytes_max ? (size_t)left : bytes_max;
+    kith_buf_clear(reply);
+    uint8_t *data = kith_codec_fetch_reply_begin(piece, reply);
     kith_status status =
-        kith_shard_snapshot_read(source->snapshot, fetch->offset, data, fetch->bytes_max, &reply.bytes, &err);
-    if (status == KITH_OK) {
-        kith_buf_init(&bytes);
-        reply.data = data;
-        kith_codec_fetch_reply_encode(&reply, &bytes);
-        kith_transport_reply(request, set->options.transport, KITH_OK, bytes.data, bytes.bytes, NULL);
-        kith_buf_fini(&bytes);
-    } else {
+        kith_shard_snapshot_read(source->snapshot, piece->offset, data, piece->bytes, &read, err);
+    if (status != KITH_OK) return status;
+    kith_assert(read == piece->bytes);
+    kith_codec_fetch_reply_end(piece, reply);
+    return KITH_OK;
+}
+
+static void piece_reply(kith_replica_set *set, kith_transport_request *request,
+    const kith_codec_fetch_request *fetch, replica_source *source, kith_buf *reply) {
+    kith_err err;
+    kith_codec_fetch_reply piece = {.snapshot_id = source->id, .offset = fetch->offset};
+    kith_shard_snapshot_describe(source->snapshot, &piece.epoch, &piece.sequence, &piece.total_bytes);
+    kith_status status = piece_read(source, &piece, fetch->bytes_max, reply, &err);
+    if (status == KITH_OK)
+        kith_transport_reply(request, set->options.transport, KITH_OK, reply->data, reply->bytes, NULL);
+    else
         refuse(set, request, status, &err);
-    }
-    kith_free(data);
 }
 
 /* On the background executor. */
@@ -147,15 +165,18 @@ static void source_began(kith_shard_snapshot_begin *begin, kith_status status, k
     const kith_err *err) {
     source_begin *own = (source_begin *)begin;
     kith_replica_set *set = own->set;
+    kith_buf reply;
     if (status == KITH_OK) {
         replica_source *source = kith_alloc_zero(sizeof *source);
         source->shard_id = own->fetch.shard_id;
         source->reader = own->request->from;
         source->snapshot = snapshot;
-        source->is_busy = true;
+        source->readers = 1;
+        kith_buf_init(&source->spare);
         source_add(set, source);
-        piece_reply(set, own->request, &own->fetch, source);
-        source_done(set, source);
+        kith_buf_init(&reply);
+        piece_reply(set, own->request, &own->fetch, source, &reply);
+        source_done(set, source, &reply);
     } else {
         refuse(set, own->request, status, err);
     }
@@ -210,15 +231,16 @@ void replica_fetch_handle(void *ctx, kith_transport_request *request) {
         refuse(set, request, status, &err);
         return;
     }
-    replica_source *source = source_use(set, &fetch);
+    kith_buf reply;
+    replica_source *source = source_use(set, &fetch, &reply);
     if (!source) {
         kith_err_set(&err, KITH_NOT_FOUND, "copy %llu of shard %llu is not held",
             (unsigned long long)fetch.snapshot_id, (unsigned long long)fetch.shard_id);
         refuse(set, request, KITH_NOT_FOUND, &err);
         return;
     }
-    piece_reply(set, request, &fetch, source);
-    source_done(set, source);
+    piece_reply(set, request, &fetch, source, &reply);
+    source_done(set, source, &reply);
 }
 
 static void sources_end_run(kith_task *task) {

@@ -1,5 +1,6 @@
-/* A replica that lacks too much is replaced by a copy of the primary's: fetched in pieces, one after the other, so that searches keep
- * their share of disk and network; one shard of a node at a time.
+/* A replica that lacks too much is replaced by a copy of the primary's, in pieces: a few are on their way while one is checked and written,
+ * always in order and one of a shard at a time. Two shards of a node at once, so that one is fetched while a copy of the other is taken, or
+ * the other is opened; more would leave searches less of their share of disk and network.
  *
  * The shard is given up only when the first piece is here, for until then it may still serve reads that ask for no more. A transfer that is
  * cut off goes on where it was, as long as the source holds the copy; otherwise it begins anew. After a crash the shard opens as
@@ -12,28 +13,48 @@
 #include "host/base/log.h"
 #include "host/replica/replica_internal.h"
 
+/* Of an install so many are in memory or on their way: one is written, one arrives, others are read (a guess). */
+#define PIECES_MAX        4u
 #define PIECE_BYTES       (1u << 20)
+#define INSTALLS_MAX      2u
 #define PIECE_DEADLINE_NS (30000 * MS_NS) /* the first takes as long as the copy */
 #define BACKOFF_NS_MIN    (100 * MS_NS)
 #define BACKOFF_NS_MAX    (5000 * MS_NS)
 
-struct replica_install {
+_Static_assert(PIECE_BYTES <= KITH_CODEC_FETCH_BYTES_MAX, "a source gives as much as is asked for");
+
+/* Asked for, then here, until it is written or dropped. */
+typedef struct install_piece {
     kith_transport_call call;
+    kith_task task;
+    replica_install *install;
+    bool is_calling;
+    kith_status status; /* once it is here */
+    kith_err err;
+    kith_buf request, reply;
+} install_piece;
+
+struct replica_install {
     kith_task task;
     kith_timer timer;
     replica *own;
     kith_schema schema;
     uint32_t peer;
     char address[KITH_NODE_ADDRESS_BYTES_MAX + 1];
-    kith_buf request, reply;
-    kith_status status;
+    kith_status status; /* why it does not go on */
     kith_err err;
-    bool is_calling, is_waiting, is_erased;
-    bool
-        is_erasing; /* on a disk that fails that ends only as the shards close: a stop does not wait for it */
-    bool is_left;   /* and one came meanwhile */
-    uint64_t snapshot_id, offset, backoff_ns, began_ns;
+    bool is_busy; /* a step is under way elsewhere, which comes back */
+    bool is_waiting, is_erased;
+    /* On a disk that fails erasing ends only as the shards close: a stop does not wait for it. */
+    bool is_erasing;
+    bool is_left;                     /* and one came meanwhile */
+    install_piece pieces[PIECES_MAX]; /* [piece_first, + piece_count) modulo, by rising offset */
+    uint32_t piece_first, piece_count, call_count;
+    uint64_t snapshot_id;                /* 0: none yet; then one piece is asked for, which says */
+    uint64_t total_bytes, asked, offset; /* of the copy: all, asked for, written */
+    uint64_t backoff_ns, began_ns;
     kith_shard_install *install;
+    bool is_last; /* everything is written */
     kith_replica_position end;
 };
 
@@ -57,7 +78,7 @@ static void installing_show(replica *own, bool is_installing) {
     kith_mutex_unlock(&own->set->mutex);
 }
 
-static void fetch(replica_install *install);
+static void advance(replica_install *install);
 
 /* --- the end, on the owner --- */
 
@@ -66,9 +87,11 @@ static void install_over(kith_task *task) {
     replica *own = install->own;
     kith_replica_set *set = own->set;
     own->install = NULL;
-    set->installing = NULL;
-    kith_buf_fini(&install->request);
-    kith_buf_fini(&install->reply);
+    set->install_count--;
+    for (uint32_t i = 0; i < PIECES_MAX; i++) {
+        kith_buf_fini(&install->pieces[i].request);
+        kith_buf_fini(&install->pieces[i].reply);
+    }
     kith_free(install);
     replica_install_next(set);
     replica_unuse(set, own);
@@ -100,19 +123,16 @@ static void give_up_run(kith_task *task) {
         go_on(install, set->owner, install_over);
 }
 
-/* True: the shard is this node's no more, or the node stops. */
-static bool gives_up(replica_install *install) {
-    kith_replica_set *set = set_of(install);
-    if (!install->own->let_go && !set->stopped) return false;
-    go_on(install, set->options.node->background, give_up_run);
-    return true;
+static void give_up(replica_install *install) {
+    install->is_busy = true;
+    go_on(install, set_of(install)->options.node->background, give_up_run);
 }
 
 static void retry_run(kith_task *task) {
     replica_install *install =
         (replica_install *)(void *)((char *)task - offsetof(replica_install, timer.task));
     install->is_waiting = false;
-    fetch(install);
+    advance(install);
 }
 
 static void retry(replica_install *install) {
@@ -120,6 +140,7 @@ static void retry(replica_install *install) {
     uint64_t twice_ns = 2 * install->backoff_ns;
     kith_log_warn("replica_install_waits", kith_kv_u64("shard", install->own->shard_id),
         kith_kv_u64("offset", install->offset), kith_kv_text("reason", install->err.text));
+    install->status = KITH_OK;
     install->backoff_ns = twice_ns < BACKOFF_NS_MIN   ? BACKOFF_NS_MIN
                           : twice_ns > BACKOFF_NS_MAX ? BACKOFF_NS_MAX
                                                       : twice_ns;
@@ -130,16 +151,16 @@ static void retry(replica_install *install) {
     kith_timer_start(&install->timer);
 }
 
-/* On the owner. */
-static void failed_run(kith_task *task) {
+/* On the owner: a step elsewhere is over. */
+static void stepped(kith_task *task) {
     replica_install *install = of_task(task);
-    if (install->status == KITH_NOT_FOUND || install->status == KITH_CORRUPT) install->snapshot_id = 0;
-    if (!gives_up(install)) retry(install);
+    install->is_busy = false;
+    advance(install);
 }
 
-static void install_failed(replica_install *install, kith_status status) {
+static void step_failed(replica_install *install, kith_status status) {
     install->status = status;
-    go_on(install, set_of(install)->owner, failed_run);
+    go_on(install, set_of(install)->owner, stepped);
 }
 
 /* --- the shard is opened again --- */
@@ -148,7 +169,10 @@ static void was_opened(kith_task *task) {
     replica_install *install = of_task(task);
     replica *own = install->own;
     kith_replica_set *set = own->set;
-    if (gives_up(install)) return;
+    if (own->let_go || set->stopped) {
+        give_up(install);
+        return;
+    }
     own->shard = kith_shard_set_find(set->options.shards, own->shard_id);
     kith_shard_log_state state;
     kith_shard_log_state_read(own->shard, &state);
@@ -176,70 +200,75 @@ static void open_run(kith_task *task) {
     }
     install->is_erased = false; /* it is erased, and copied, once more */
     install->snapshot_id = 0;
-    install_failed(install, status);
+    step_failed(install, status);
 }
 
 /* --- a piece, on the background executor --- */
 
-static kith_status piece_write(
-    replica_install *install, const kith_codec_fetch_reply *piece, bool *last_out) {
-    kith_replica_set *set = set_of(install);
-    kith_status status = KITH_OK;
-    if (piece->snapshot_id != install->snapshot_id) {
-        kith_shard_install_destroy(install->install);
-        install->install = NULL;
-        install->offset = 0;
-        install->snapshot_id = piece->snapshot_id;
-        status = kith_shard_install_begin(
-            set->options.node, install->own->shard_id, &install->schema, &install->install, &install->err);
-    }
+static kith_status copy_begin(replica_install *install, const kith_codec_fetch_reply *piece) {
+    if (piece->snapshot_id == 0)
+        return kith_err_set(&install->err, KITH_CORRUPT, "a piece of a copy without an id came");
+    kith_shard_install_destroy(install->install);
+    install->install = NULL;
+    install->offset = 0;
+    install->snapshot_id = piece->snapshot_id;
+    install->total_bytes = piece->total_bytes;
+    install->is_last = false;
+    return kith_shard_install_begin(set_of(install)->options.node, install->own->shard_id, &install->schema,
+        &install->install, &install->err);
+}
+
+static kith_status piece_write(replica_install *install, const kith_codec_fetch_reply *piece) {
+    kith_status status = install->snapshot_id ? KITH_OK : copy_begin(install, piece);
     if (status != KITH_OK) return status;
+    if (piece->snapshot_id != install->snapshot_id || piece->total_bytes != install->total_bytes)
+        return kith_err_set(&install->err, KITH_CORRUPT, "a piece of another copy came");
     if (piece->offset != install->offset || (piece->bytes == 0 && piece->offset < piece->total_bytes)) {
         return kith_err_set(&install->err, KITH_CORRUPT, "a piece at %llu came, %llu was asked for",
             (unsigned long long)piece->offset, (unsigned long long)install->offset);
     }
     status = kith_shard_install_write(install->install, piece->data, piece->bytes, &install->err);
     install->offset += piece->bytes;
-    *last_out = install->offset == piece->total_bytes;
     return status;
 }
 
-static kith_status piece_take(replica_install *install, bool *last_out) {
-    kith_arena arena;
-    kith_arena_init(&arena);
+static kith_status piece_take(replica_install *install) {
+    const kith_buf *reply = &install->pieces[install->piece_first].reply;
     kith_codec_fetch_reply piece;
-    kith_status status = kith_codec_fetch_reply_decode(
-        install->reply.data, install->reply.bytes, &arena, &piece, &install->err);
-    if (status == KITH_OK) status = piece_write(install, &piece, last_out);
-    kith_arena_fini(&arena);
+    kith_status status = kith_codec_fetch_reply_decode(reply->data, reply->bytes, &piece, &install->err);
+    if (status == KITH_OK) status = piece_write(install, &piece);
+    if (status != KITH_OK || install->offset < install->total_bytes) return status;
+    install->is_last = true;
+    status = kith_shard_install_finish(
+        install->install, &install->end.epoch, &install->end.sequence, &install->err);
+    kith_shard_install_destroy(install->install);
+    install->install = NULL;
     return status;
 }
 
-static void fetch_run(kith_task *task) {
+/* On the owner. The next piece was asked for by its place, so that none may be shorter than was asked. */
+static void written_run(kith_task *task) {
     replica_install *install = of_task(task);
+    install->is_busy = false;
+    install->piece_first = (install->piece_first + 1) % PIECES_MAX;
+    install->piece_count--;
+    if (install->piece_count == 0) install->asked = install->offset;
     install->backoff_ns = 0;
     replica_copied(install->own, install->offset);
-    fetch(install);
+    advance(install);
 }
 
 static void piece_run(kith_task *task) {
     replica_install *install = of_task(task);
     kith_replica_set *set = set_of(install);
-    bool is_last = false;
-    kith_status status = piece_take(install, &is_last);
-    if (status == KITH_OK && is_last) {
-        status = kith_shard_install_finish(
-            install->install, &install->end.epoch, &install->end.sequence, &install->err);
-        kith_shard_install_destroy(install->install);
-        install->install = NULL;
-    }
+    kith_status status = piece_take(install);
     if (status != KITH_OK) {
         install->snapshot_id = 0; /* after a failure a copy cannot go on */
-        install_failed(install, status);
-    } else if (is_last) {
+        step_failed(install, status);
+    } else if (install->is_last) {
         go_on(install, set->options.life, open_run);
     } else {
-        go_on(install, set->owner, fetch_run);
+        go_on(install, set->owner, written_run);
     }
 }
 
@@ -251,12 +280,10 @@ static void erased_run(kith_task *task) {
     if (install->is_left) {
         set_of(install)->under_way++; /* it was not counted while the shards closed */
         install_over(task);
-    } else if (install->status != KITH_OK) {
-        failed_run(task);
-    } else {
-        install->is_erased = true;
-        go_on(install, set_of(install)->options.node->background, piece_run);
+        return;
     }
+    if (install->status == KITH_OK) install->is_erased = true;
+    stepped(task);
 }
 
 /* On the background executor. */
@@ -291,70 +318,133 @@ static void shard_give_up(replica_install *install) {
 /* --- pieces are asked for --- */
 
 static void fetched(kith_task *task) {
-    replica_install *install = of_task(task);
-    install->is_calling = false;
-    if (install->status != KITH_OK)
-        failed_run(task);
-    else if (gives_up(install))
-        return;
-    else if (!install->is_erased)
-        shard_give_up(install);
-    else
-        go_on(install, set_of(install)->options.node->background, piece_run);
+    install_piece *piece = (install_piece *)(void *)((char *)task - offsetof(install_piece, task));
+    piece->is_calling = false;
+    piece->install->call_count--;
+    advance(piece->install);
 }
 
 /* Any thread. */
 static void call_done(kith_transport_call *call, kith_status status, const void *reply, size_t reply_bytes,
     const kith_err *err) {
-    replica_install *install = (replica_install *)call;
-    install->status = status;
-    kith_buf_clear(&install->reply);
+    install_piece *piece = (install_piece *)call;
+    piece->status = status;
+    kith_buf_clear(&piece->reply);
     if (status == KITH_OK)
-        kith_buf_append(&install->reply, reply, reply_bytes);
+        kith_buf_append(&piece->reply, reply, reply_bytes);
     else
-        install->err = *err;
-    go_on(install, set_of(install)->owner, fetched);
+        piece->err = *err;
+    piece->task.run = fetched;
+    kith_executor_post(set_of(piece->install)->owner, &piece->task);
 }
 
 static void call_start(replica_install *install, const replica_node *node) {
     kith_replica_set *set = set_of(install);
+    install_piece *piece = &install->pieces[(install->piece_first + install->piece_count++) % PIECES_MAX];
     kith_codec_fetch_request request = {
         .shard_id = install->own->shard_id,
         .epoch = install->own->config.epoch,
         .snapshot_id = install->snapshot_id,
-        .offset = install->snapshot_id ? install->offset : 0,
+        .offset = install->snapshot_id ? install->asked : 0,
         .bytes_max = PIECE_BYTES,
     };
-    kith_buf_clear(&install->request);
-    kith_codec_fetch_request_encode(&request, &install->request);
-    memcpy(install->address, node->address, sizeof install->address);
-    install->call = (kith_transport_call){
+    install->asked = request.offset + PIECE_BYTES;
+    kith_buf_clear(&piece->request);
+    kith_codec_fetch_request_encode(&request, &piece->request);
+    piece->install = install;
+    piece->call = (kith_transport_call){
         .node = node->id,
         .address = install->address,
         .kind = KITH_AM_FETCH,
-        .bytes = install->request.data,
-        .byte_count = install->request.bytes,
+        .bytes = piece->request.data,
+        .byte_count = piece->request.bytes,
         .deadline_ns = replica_now_ns(set) + PIECE_DEADLINE_NS,
         .done = call_done,
     };
-    install->is_calling = true;
-    kith_transport_start(set->options.transport, &install->call);
+    piece->is_calling = true;
+    install->call_count++;
+    kith_transport_start(set->options.transport, &piece->call);
 }
 
-/* From whoever is the primary now. */
-static void fetch(replica_install *install) {
-    replica *own = install->own;
-    if (gives_up(install)) return;
+static void calls_cancel(replica_install *install) {
+    for (uint32_t i = 0; i < PIECES_MAX; i++) {
+        install_piece *piece = &install->pieces[i];
+        if (piece->is_calling) kith_transport_cancel(set_of(install)->options.transport, &piece->call);
+    }
+}
+
+/* Whoever is the primary now; NULL: none that is known. */
+static const replica_node *source_of(const replica_install *install) {
+    const replica *own = install->own;
     uint32_t peer = own->config.replica_count ? own->config.replicas[0] : 0;
-    const replica_node *node = peer == own->set->self ? NULL : replica_node_of(own->set, peer);
+    return peer == own->set->self ? NULL : replica_node_of(own->set, peer);
+}
+
+static void pieces_drop(replica_install *install) {
+    install->piece_count = 0;
+    install->asked = install->offset;
+}
+
+/* Nothing is under way any more. */
+static void failed(replica_install *install) {
+    if (install->status == KITH_NOT_FOUND || install->status == KITH_CORRUPT) install->snapshot_id = 0;
+    pieces_drop(install);
+    retry(install);
+}
+
+/* With the first piece the copy is known, and others may be asked for. A source that changed has another copy. */
+static void pieces_ask(replica_install *install) {
+    const replica_node *node = source_of(install);
     if (!node) {
-        kith_err_set(&install->err, KITH_UNAVAILABLE, "no other node is the primary");
-        retry(install);
+        if (install->piece_count > 0) return;
+        install->status = kith_err_set(&install->err, KITH_UNAVAILABLE, "no other node is the primary");
+        failed(install);
         return;
     }
-    if (peer != install->peer) install->snapshot_id = 0;
-    install->peer = peer;
-    call_start(install, node);
+    if (node->number != install->peer) {
+        if (install->piece_count > 0) return;
+        install->snapshot_id = 0;
+        install->peer = node->number;
+    }
+    if (install->piece_count == 0) memcpy(install->address, node->address, sizeof install->address);
+    if (install->snapshot_id == 0) {
+        if (install->piece_count == 0) call_start(install, node);
+        return;
+    }
+    while (install->piece_count < PIECES_MAX && install->asked < install->total_bytes)
+        call_start(install, node);
+}
+
+/* The shard goes, then the piece is written. */
+static void first_take(replica_install *install) {
+    install->is_busy = true;
+    if (install->is_erased)
+        go_on(install, set_of(install)->options.node->background, piece_run);
+    else
+        shard_give_up(install);
+}
+
+/* What is next, on the owner: after every step, and as pieces come. */
+static void advance(replica_install *install) {
+    if (install->is_busy || install->is_waiting) return;
+    bool ends = install->own->let_go || set_of(install)->stopped;
+    const install_piece *first = &install->pieces[install->piece_first];
+    bool is_here = install->piece_count > 0 && !first->is_calling;
+    if (install->status == KITH_OK && is_here && first->status != KITH_OK) {
+        install->status = first->status;
+        install->err = first->err;
+    }
+    if (ends || install->status != KITH_OK) {
+        if (install->call_count > 0)
+            calls_cancel(install);
+        else if (ends)
+            give_up(install);
+        else
+            failed(install);
+        return;
+    }
+    pieces_ask(install);
+    if (is_here) first_take(install);
 }
 
 /* --- start and stop --- */
@@ -365,13 +455,15 @@ static void install_begin(replica *own) {
     install->own = own;
     install->schema = *kith_shard_schema(own->shard);
     install->began_ns = replica_now_ns(set);
-    kith_buf_init(&install->request);
-    kith_buf_init(&install->reply);
+    for (uint32_t i = 0; i < PIECES_MAX; i++) {
+        kith_buf_init(&install->pieces[i].request);
+        kith_buf_init(&install->pieces[i].reply);
+    }
     own->install = install;
     own->install_from = 0;
-    set->installing = own;
+    set->install_count++;
     replica_use(set, own);
-    fetch(install);
+    advance(install);
 }
 
 void replica_install_want(replica *own, uint32_t peer) {
@@ -381,20 +473,23 @@ void replica_install_want(replica *own, uint32_t peer) {
 }
 
 void replica_install_next(kith_replica_set *set) {
-    if (set->installing || set->stopped) return;
-    for (replica *own = set->replicas; own; own = own->next) {
-        if (own->install_from == 0 || own->let_go || !own->shard) continue;
+    for (replica *own = set->replicas; own && set->install_count < INSTALLS_MAX; own = own->next) {
+        if (set->stopped) return;
+        if (own->install || own->install_from == 0 || own->let_go || !own->shard) continue;
         install_begin(own);
-        return;
     }
 }
 
-void replica_install_stop(kith_replica_set *set) {
-    replica_install *install = set->installing ? set->installing->install : NULL;
-    if (!install) return;
-    if (install->is_calling) kith_transport_cancel(set->options.transport, &install->call);
+static void install_stop(replica_install *install) {
+    calls_cancel(install);
     if (install->is_waiting && kith_timer_cancel(&install->timer)) retry_run(&install->timer.task);
     if (!install->is_erasing) return;
     install->is_left = true;
-    set->under_way--; /* the caller counts as one: the stop is looked at by it */
+    set_of(install)->under_way--; /* the caller counts as one: the stop is looked at by it */
+}
+
+void replica_install_stop(kith_replica_set *set) {
+    for (replica *own = set->replicas; own; own = own->next) {
+        if (own->install) install_stop(own->install);
+    }
 }

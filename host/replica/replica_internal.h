@@ -139,8 +139,7 @@ struct kith_replica_set {
     bool pulling;
     uint64_t pull_not_before_ns;
     bool pull_again;
-    /* installs: one at once (replica_install.c) */
-    replica *installing;
+    uint32_t install_count; /* that are under way: few (replica_install.c) */
     /* snapshots that others read (replica_fetch.c); the background executor's, under sources_mutex */
     kith_mutex sources_mutex;
     replica_source *sources;

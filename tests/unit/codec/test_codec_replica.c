@@ -200,7 +200,7 @@ static kith_codec_fetch_reply piece_some(void) {
 }
 
 static kith_status piece_decode(kith_codec_fetch_reply *reply_out) {
-    return kith_codec_fetch_reply_decode(buf.data, buf.bytes, &arena, reply_out, &err);
+    return kith_codec_fetch_reply_decode(buf.data, buf.bytes, reply_out, &err);
 }
 
 static void test_codec_replica__pieces(void **state) {
@@ -215,6 +215,39 @@ static void test_codec_replica__pieces(void **state) {
     assert_int_equal(decoded.offset, 91);
     assert_int_equal(decoded.bytes, 9);
     assert_memory_equal(decoded.data, "123456789", 9);
+}
+
+static void test_codec_replica__a_piece_read_into_its_place_is_the_same(void **state) {
+    (void)state;
+    kith_codec_fetch_reply reply = piece_some(), decoded;
+    memcpy(kith_codec_fetch_reply_begin(&reply, &buf), "123456789", 9);
+    kith_codec_fetch_reply_end(&reply, &buf);
+    assert_ok(piece_decode(&decoded), &err);
+    assert_memory_equal(decoded.data, "123456789", 9);
+    size_t once_bytes = buf.bytes;
+    kith_codec_fetch_reply_encode(&reply, &buf);
+    assert_int_equal(buf.bytes, 2 * once_bytes);
+    assert_memory_equal(buf.data, buf.data + once_bytes, once_bytes);
+}
+
+/* Fields of a later version are passed over, whatever their type; what is cut off is no message. */
+static void test_codec_replica__a_piece_with_fields_of_later_versions(void **state) {
+    (void)state;
+    static const uint8_t later[] = {
+        0x7d, 1, 2, 3, 4, 0x79, 1, 2, 3, 4, 5, 6, 7, 8, 0x82, 1, 2, 9, 9, 0x88, 1, 0xff, 0x7f};
+    kith_codec_fetch_reply reply = piece_some(), decoded;
+    kith_buf_append(&buf, later, sizeof later);
+    kith_codec_fetch_reply_encode(&reply, &buf);
+    size_t whole = buf.bytes;
+    kith_buf_append(&buf, later, sizeof later);
+    assert_ok(piece_decode(&decoded), &err);
+    assert_int_equal(decoded.total_bytes, 100);
+    assert_memory_equal(decoded.data, "123456789", 9);
+    for (size_t bytes = 0; bytes < whole; bytes++) {
+        buf.bytes = bytes;
+        kith_status status = piece_decode(&decoded);
+        if (status == KITH_OK) assert_int_equal(decoded.bytes, 0);
+    }
 }
 
 static void test_codec_replica__a_flipped_bit_of_a_piece_is_found(void **state) {
@@ -291,6 +324,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_codec_replica__fetches, setup, teardown),
         cmocka_unit_test_setup_teardown(test_codec_replica__a_piece_has_a_size, setup, teardown),
         cmocka_unit_test_setup_teardown(test_codec_replica__pieces, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_codec_replica__a_piece_read_into_its_place_is_the_same, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_codec_replica__a_piece_with_fields_of_later_versions, setup, teardown),
         cmocka_unit_test_setup_teardown(
             test_codec_replica__a_flipped_bit_of_a_piece_is_found, setup, teardown),
         cmocka_unit_test_setup_teardown(test_codec_replica__a_piece_ends_before_the_end, setup, teardown),

@@ -201,6 +201,106 @@ static void test_replica__a_copy_that_was_cut_off_begins_anew(void **state) {
     bed_end(&all);
 }
 
+/* Requests for pieces that wait at the source, once the copy is known there. */
+static uint32_t pieces_waiting(bed *all) {
+    uint32_t count = 0;
+    for (const kith_task *task = all->machines[0].held_background.first; task; task = task->next)
+        count++;
+    return count;
+}
+
+/* Nothing but requests for pieces comes to the background executor of machine 0 from here on. */
+static void pieces_begin(bed *all) {
+    away_too_long(all);
+    bed_run_ms(all, 100);
+    bed_background_hold(all, 0, true);
+    bed_start(all, 2);
+    for (uint32_t i = 0; i < 100 && pieces_waiting(all) < 2; i++) {
+        bed_run_ms(all, 10);
+        if (pieces_waiting(all) == 1) (void)bed_background_step(all, 0);
+    }
+}
+
+static void test_replica__pieces_are_asked_for_before_they_are_needed(void **state) {
+    (void)state;
+    enum { AHEAD = 4 };
+    bed all;
+    bed_begin(&all, &forgetful);
+    pieces_begin(&all);
+    assert_int_equal(pieces_waiting(&all), AHEAD);
+    bed_run_ms(&all, 1000); /* bounded, however long the source takes */
+    assert_int_equal(pieces_waiting(&all), AHEAD);
+    assert_true(bed_background_step(&all, 0));
+    bed_run_ms(&all, 100);
+    assert_int_equal(pieces_waiting(&all), AHEAD); /* another was asked for in its place */
+    bed_background_hold(&all, 0, false);
+    bed_await_primary(&all, 0, 3);
+    bed_await_equal(&all, 5000);
+    assert_int_equal(bed_count(&all, 2), 15);
+    assert_int_equal(bed_events("replica_install_waits"), 0);
+    bed_end(&all);
+}
+
+/* Those that came before the cut are written, and the rest is asked for again. */
+static void test_replica__a_copy_that_was_cut_off_goes_on_where_it_was(void **state) {
+    (void)state;
+    bed all;
+    bed_begin(&all, &forgetful);
+    pieces_begin(&all);
+    for (uint32_t i = 0; i < 2; i++)
+        assert_true(bed_background_step(&all, 0));
+    bed_run_ms(&all, 10);
+    bed_cut(&all, 0, 2, true);
+    bed_background_hold(&all, 0, false);
+    bed_run_ms(&all, 1000);
+    bed_cut(&all, 0, 2, false);
+    bed_run_ms(&all, 30000); /* what was lost is missed at its deadline */
+    assert_true(bed_events("replica_install_waits") > 0);
+    bed_await_primary(&all, 0, 3);
+    bed_await_equal(&all, 10000);
+    assert_int_equal(bed_count(&all, 2), 15);
+    assert_int_equal(bed_events("shard_copied"), 1);
+    assert_int_equal(bed_events("replica_installed"), 1);
+    bed_end(&all);
+}
+
+/* A source that restarts has the copy no more: another is taken, from its beginning. */
+static void test_replica__a_copy_whose_source_restarts_begins_anew(void **state) {
+    (void)state;
+    bed all;
+    bed_begin(&all, &forgetful);
+    pieces_begin(&all);
+    for (uint32_t i = 0; i < 2; i++)
+        assert_true(bed_background_step(&all, 0));
+    bed_run_ms(&all, 10);
+    bed_background_hold(&all, 0, false);
+    bed_crash(&all, 0);
+    bed_run_ms(&all, 100);
+    bed_start(&all, 0);
+    bed_run_ms(&all, 30000);
+    bed_await_primary(&all, 0, 3);
+    bed_await_equal(&all, 10000);
+    assert_int_equal(bed_count(&all, 2), 15);
+    assert_int_equal(bed_events("shard_copied"), 2);
+    bed_end(&all);
+}
+
+/* A stop waits for all that are on their way, and a crash for none. */
+static void test_replica__a_stop_amid_pieces_ends(void **state) {
+    (void)state;
+    bed all;
+    bed_begin(&all, &forgetful);
+    pieces_begin(&all);
+    assert_true(bed_background_step(&all, 0));
+    bed_stop(&all, 2);
+    bed_background_hold(&all, 0, false);
+    bed_start(&all, 2);
+    bed_await_primary(&all, 0, 3);
+    bed_await_equal(&all, 10000);
+    assert_int_equal(bed_count(&all, 2), 15);
+    bed_end(&all);
+}
+
 static void test_replica__reads_promise_what_leases_allow(void **state) {
     (void)state;
     bed all;
@@ -526,6 +626,10 @@ int main(void) {
         cmocka_unit_test(test_replica__entries_in_memory_do_not_overtake_those_read_back),
         cmocka_unit_test(test_replica__who_lacks_too_much_gets_a_copy),
         cmocka_unit_test(test_replica__a_copy_that_was_cut_off_begins_anew),
+        cmocka_unit_test(test_replica__pieces_are_asked_for_before_they_are_needed),
+        cmocka_unit_test(test_replica__a_copy_that_was_cut_off_goes_on_where_it_was),
+        cmocka_unit_test(test_replica__a_copy_whose_source_restarts_begins_anew),
+        cmocka_unit_test(test_replica__a_stop_amid_pieces_ends),
         cmocka_unit_test(test_replica__reads_promise_what_leases_allow),
         cmocka_unit_test(test_replica__reads_that_need_no_wait_do_not_ask_the_owner),
         cmocka_unit_test(test_replica__a_hand_over_costs_no_time_and_no_write),
