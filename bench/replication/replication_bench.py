@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -233,43 +234,76 @@ def lag(options):
 
 # --- catching up ---
 
+def search_step(options, client, latencies, phase):
+    """One search: in a closed loop, or due at a fixed rate and then measured from when it was due, so that a search that comes late
+    because the one before took long counts as long as it made a user wait."""
+    due = [time.monotonic()]
+
+    def step():
+        if options.search_rate:
+            due[0] += 1 / options.search_rate
+            time.sleep(max(0, due[0] - time.monotonic()))
+        began = due[0] if options.search_rate else time.monotonic()
+        client.search_raw("c", np.zeros((1, DIM)), 10)
+        latencies[phase[0]].append(time.monotonic() - began)
+    return step
+
+
+def missed_write(options, client):
+    """What one that is away misses, at the given rate; the number of points."""
+    writing = paced(client, "c", options.rate, iter(range(1 << 40)))
+    began, batches = time.monotonic(), 0
+    while time.monotonic() - began < options.seconds:
+        writing()
+        batches += 1
+    return batches * BATCH
+
+
+def copied_bytes(node):
+    """Of the shards whose copies were installed; 0 where the log reached back far enough."""
+    return sum(int(found) for found in re.findall(r"event=replica_installed .*? bytes=(\d+)", node.log()))
+
+
 def catchup(options):
+    """The disk is measured right before, while the one that is away is away, and right after."""
     latencies = {"before": [], "during": [], "after": []}
+    phase = ["before"]
     with Setting(options) as made:
         made.create("c", 3, shards=3, dim=DIM)
-        victim = made.cluster.data[-1]
+        victim, sources = made.cluster.data[-1], made.cluster.data[:-1]
         writer, searcher = made.cluster.query[0].client(), made.cluster.query[0].client()
-        writing = paced(writer, "c", options.rate, iter(range(1 << 40)))
-        phase = ["before"]
-
-        def search():
-            began = time.monotonic()
-            searcher.search_raw("c", np.zeros((1, DIM)), 10)
-            latencies[phase[0]].append(time.monotonic() - began)
-
         victim.kill()
-        began, batches = time.monotonic(), 0
-        while time.monotonic() - began < options.seconds:
-            writing()
-            batches += 1
-        until(lambda: made.client.describe("c").segments == made.client.describe("c").segments_sealed, 120, "sealed")
-        with Loop(search) as searching:
-            searching.wait_laps(400)
+        missed_points = missed_write(options, writer)
+        until(lambda: made.client.describe("c").segments == made.client.describe("c").segments_sealed, 300, "sealed")
+        disk_before = sync_rate(options.dir, 1 << 20) * (1 << 20) / 1e6
+        laps = int(30 * options.search_rate) if options.search_rate else 400
+        say(f"{missed_points} points were missed")
+        with Loop(search_step(options, searcher, latencies, phase)) as searching:
+            searching.wait_laps(laps)
             phase[0] = "during"
+            sources_before = [cpu_seconds(node.process.pid) for node in sources]
             began = time.monotonic()
             victim.start()
             made.wait_in_sync("c", 600)
             seconds = time.monotonic() - began
-            cpu_s = cpu_seconds(victim.process.pid)
+            cpu = {"of_the_one_that_comes_back": cpu_seconds(victim.process.pid),
+                   "of_the_others": sum(cpu_seconds(node.process.pid) for node in sources) - sum(sources_before)}
             phase[0] = "after"
-            searching.wait_laps(400)
-        disk_mb_per_s = sync_rate(options.dir, 1 << 20) * (1 << 20) / 1e6
-    missed = batches * BATCH * DIM * 4
-    return {"part": "catchup", "away_s": options.seconds, "missed_points": batches * BATCH, "missed_mb": missed / 1e6,
-            "seconds": seconds, "mb_per_s": missed / 1e6 / seconds, "disk_mb_per_s": disk_mb_per_s,
-            "cpu_s_of_the_one_that_comes_back": cpu_s,
-            "search_ms": {when: {"p50": 1000 * percentile(all_of, 50), "p99": 1000 * percentile(all_of, 99),
-                                 "count": len(all_of)} for when, all_of in latencies.items()}}
+            searching.wait_laps(laps)
+        disk_after = sync_rate(options.dir, 1 << 20) * (1 << 20) / 1e6
+        copied = copied_bytes(victim)
+    missed, disk = missed_points * DIM * 4, (disk_before + disk_after) / 2
+    search_ms = {when: {"p50": 1000 * percentile(all_of, 50), "p99": 1000 * percentile(all_of, 99), "count": len(all_of)}
+                 for when, all_of in latencies.items()}
+    load = f"{options.search_rate:g} searches/s" if options.search_rate else "searches one after the other"
+    say(f"{copied / 1e6:.0f} MB copied in {seconds:.1f} s: {copied / 1e6 / seconds:.0f} MB/s, {100 * copied / 1e6 / seconds / disk:.0f} % "
+        f"of the disk's {disk:.0f}; CPU {cpu['of_the_one_that_comes_back']:.1f} s there, {cpu['of_the_others']:.1f} s in the others; "
+        f"{load}: p99 {search_ms['before']['p99']:.0f} ms before, {search_ms['during']['p99']:.0f} ms meanwhile")
+    return {"part": "catchup", "away_s": options.seconds, "missed_points": missed_points, "missed_mb": missed / 1e6,
+            "copied_mb": copied / 1e6, "seconds": seconds, "mb_per_s": missed / 1e6 / seconds,
+            "copied_mb_per_s": copied / 1e6 / seconds, "disk_mb_per_s": {"before": disk_before, "after": disk_after},
+            "share_of_the_disk": copied / 1e6 / seconds / disk, "cpu_s": cpu, "load_average": os.getloadavg()[0],
+            "searches_per_s": options.search_rate or "closed loop", "search_ms": search_ms}
 
 
 PARTS = {"failover": failover, "throughput": throughput, "lag": lag, "catchup": catchup}
@@ -294,6 +328,8 @@ def main():
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--rate", type=float, default=20_000, help="points a second while the lag is measured, or one is away")
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--search-rate", type=float, default=5,
+                        help="searches a second while one comes back, whatever the last one took; 0: one after the other")
     parser.add_argument("--out", type=pathlib.Path)
     options = parser.parse_args()
     for part in options.parts:

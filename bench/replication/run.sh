@@ -7,7 +7,8 @@
 #   bench/replication/run.sh failover --kills 300        pauses of a writer over 300 kills of the primary, default settings
 #   bench/replication/run.sh failover --fast             heartbeats of 100 ms, down after 400 ms
 #   bench/replication/run.sh throughput | lag
-#   bench/replication/run.sh catchup --seconds 600 --rate 5000    one that was away for ten minutes
+#   bench/replication/run.sh catchup --seconds 600 --rate 5000    one that was away for ten minutes, under 5 searches a second
+#   bench/replication/run.sh catchup --search-rate 0              under searches one after the other
 #   bench/replication/run.sh ... --bin DIR --out FILE.json
 set -euo pipefail
 cd "$(dirname "$0")/../.."
