@@ -3,7 +3,6 @@
 
 #include "host/base/alloc.h"
 #include "host/base/assert.h"
-#include "host/base/log.h"
 #include "host/cluster/coordinator_internal.h"
 
 /* --- answers --- */
@@ -58,8 +57,6 @@ void kith_coordinator_leadership(
     coordinator->leader = is_leader ? coordinator->options.self : leader ? *leader : (kith_meta_member){0};
     if (was_leading == is_leader) return;
     coordinator->leadership++;
-    kith_log_info(is_leader ? "coordinator_leads" : "coordinator_follows", kith_kv_u64("term", term),
-        kith_kv_text("leader", coordinator->leader.address));
     kith_member_event event = {.kind = is_leader ? KITH_MEMBER_LEADING : KITH_MEMBER_FOLLOWING};
     coordinator_step(coordinator, &event);
     coordinator_rebalance_leads(coordinator);

@@ -21,8 +21,8 @@
 #include "host/base/node_id.h"
 #include "host/model/node.h"
 
-#define KITH_MEMBER_STEADY_TIMEOUTS                                                                          \
-    10u /* up for so many timeouts: going down counts as the first time again */
+/* In timeouts. Up for so long: going down counts as the first time again. */
+#define KITH_MEMBER_STEADY_TIMEOUTS   10u
 #define KITH_MEMBER_REFUSED_TIMEOUTS  8u  /* before a refused registration is tried again */
 #define KITH_MEMBER_HOLD_TIMEOUTS_MAX 32u /* longest wait before a node that keeps going down is up again */
 
@@ -43,8 +43,7 @@ typedef struct kith_member_event {
     kith_node_id id;
     uint64_t started_wall_ms;
     bool differs; /* the heartbeat says something else of the node than the metadata do */
-    bool
-        needed; /* heartbeat: the node is down in the metadata, and shards, old or new, have no place until it is up */
+    bool needed;  /* the node is down in the metadata, and shards, old or new, have no place until it is up */
     bool down;
     bool failed;  /* it may not have come into the log */
     bool refused; /* it did, and the rules of the metadata refused it */

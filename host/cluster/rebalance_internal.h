@@ -9,9 +9,8 @@ typedef struct rebalance_node {
     uint32_t number;
     bool up;
     bool leaves; /* what it has goes elsewhere: it drains, has no weight, or was down for too long */
-    uint64_t down_since_ns; /* as this leader saw it; not when it is up */
-    uint64_t
-        down_before_ns; /* for how long it had been down when this leader came, as far as clocks can tell */
+    uint64_t down_since_ns;   /* as this leader saw it; not when it is up */
+    uint64_t down_before_ns;  /* had been down for so long when this leader came, as clocks can tell */
     uint32_t receiving_count; /* shards that catch up on it */
     uint32_t sending_count;   /* new replicas that its primaries bring up */
 } rebalance_node;
