@@ -123,6 +123,8 @@ static ucx_transport *transport_alloc(const kith_transport_ucx_options *options)
     transport->ping_interval_ns = interval_ms * NS_PER_MS;
     transport->ping_timeout_ns = timeout_ms * NS_PER_MS;
     transport->busy_poll = options->busy_poll;
+    transport->watch_ns = UINT64_MAX;
+    atomic_init(&transport->turn, UCX_TURN_LOOP);
     transport->peers = kith_map_create(16);
     transport->links_by_ep = kith_map_create(16);
     kith_env_random(options->env, &seed, sizeof seed);

@@ -9,8 +9,8 @@
  * ping_timeout_ms of it the connection is cut and its calls end UNAVAILABLE. After a failure the address rests (10 ms,
  * doubling to 1 s, jittered): calls to it end UNAVAILABLE at once, with the reason.
  *
- * Threads: one I/O thread of its own does all of UCX, runs `done`, and runs handlers that have no executor; none of these
- * may wait. A call to this very process (no address, or its own) uses no network: its handler and its `done` run as with
+ * Threads: one I/O thread of its own does UCX, runs `done`, and runs handlers that have no executor; none of these may wait.
+ * While it sleeps, a thread that starts a small call, or replies little, sends that itself instead of waking it. A call to this very process (no address, or its own) uses no network: its handler and its `done` run as with
  * the loop transport.
  * Ownership: as transport.h says. A call with more than KITH_TRANSPORT_UCX_COPY_BYTES of request is `done` only when UCX has
  * let go of its bytes: after its deadline or cancel this may take until the peer is cut.

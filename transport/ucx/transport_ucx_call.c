@@ -2,7 +2,9 @@
  *
  * A call has a slot in a table from its start to its end; its number is the slot and how often the slot was used, so a
  * reply that comes late finds nobody. The table is walked where that is rare: a lost connection, a stop, and, each 10 ms
- * while some call has a cancel_watch, for cancelled ones. */
+ * while some call has a cancel_watch, for cancelled ones.
+ *
+ * A small call over a connection that is there is sent by its caller, when the I/O thread sleeps; all others go through it. */
 #include "transport/ucx/transport_ucx_internal.h"
 
 #define SLOT_NONE UINT32_MAX
@@ -154,16 +156,14 @@ static kith_status check_bounds(
     return KITH_OK;
 }
 
-static kith_status check_node(const ucx_call *call, kith_err *err) {
-    const kith_transport_call *public =
-        (const kith_transport_call *)(const void *)((const char *)call - offsetof(kith_transport_call, impl));
-    const kith_node_id *there = &call->peer->link->node;
+static kith_status check_node(const ucx_peer *peer, const kith_transport_call *call, kith_err *err) {
+    const kith_node_id *there = &peer->link->node;
     char wanted[UCX_UUID_TEXT_BYTES], found[UCX_UUID_TEXT_BYTES];
-    if (kith_node_id_is_none(&public->node) || kith_node_id_equal(&public->node, there)) return KITH_OK;
-    ucx_uuid_text(&public->node, wanted);
+    if (kith_node_id_is_none(&call->node) || kith_node_id_equal(&call->node, there)) return KITH_OK;
+    ucx_uuid_text(&call->node, wanted);
     ucx_uuid_text(there, found);
     return kith_err_set(
-        err, KITH_UNAVAILABLE, "at %s there is node %s, not node %s", public->address, found, wanted);
+        err, KITH_UNAVAILABLE, "at %s there is node %s, not node %s", call->address, found, wanted);
 }
 
 /* By the clock of this moment, not of this round: with a stale one a peer would give up too early. 0: no deadline. */
@@ -176,7 +176,7 @@ static uint64_t remaining_ns(const ucx_transport *transport, const kith_transpor
 static void send_request(ucx_transport *transport, ucx_call *call) {
     kith_transport_call *public = ucx_public_of(call);
     kith_err err;
-    if (check_node(call, &err) != KITH_OK) {
+    if (check_node(call->peer, public, &err) != KITH_OK) {
         end_failed(transport, call, &err);
         return;
     }
@@ -201,6 +201,18 @@ static void send_request(ucx_transport *transport, ucx_call *call) {
     ucx_link_send_take(call->link, send);
 }
 
+/* It counts from here on. */
+static void enter(ucx_transport *transport, ucx_call *call, ucx_peer *peer) {
+    kith_transport_call *public = ucx_public_of(call);
+    call->peer = peer;
+    peer->in_flight++;
+    peer->in_flight_bytes += public->byte_count;
+    peer->used_ns = transport->now_ns;
+    slot_take(transport, call);
+    if (public->deadline_ns) ucx_heap_push(transport, call);
+    if (public->cancel_watch) ucx_watch_want(transport);
+}
+
 static void start_run(ucx_transport *transport, ucx_item *item) {
     ucx_call *call = (ucx_call *)item;
     kith_transport_call *public = ucx_public_of(call);
@@ -214,14 +226,32 @@ static void start_run(ucx_transport *transport, ucx_item *item) {
         finish(transport, call, status, NULL, 0, &err);
         return;
     }
-    call->peer = peer;
-    peer->in_flight++;
-    peer->in_flight_bytes += public->byte_count;
-    peer->used_ns = transport->now_ns;
-    slot_take(transport, call);
-    if (public->deadline_ns) ucx_heap_push(transport, call);
-    if (public->cancel_watch) transport->watched_count++;
+    enter(transport, call, peer);
     if (peer->state == UCX_PEER_READY) send_request(transport, call);
+}
+
+/* The peer, when nothing stands against sending to it now: whatever does is for the I/O thread to say, for `done` never runs
+ * inside the start. */
+static ucx_peer *peer_at_hand(ucx_transport *transport, const kith_transport_call *call) {
+    kith_err err;
+    ucx_peer *peer = ucx_peer_find(transport, call->address);
+    if (!peer || peer->state != UCX_PEER_READY || peer->link->is_doomed) return NULL;
+    if (check_call(transport, call, &err) != KITH_OK) return NULL;
+    if (check_bounds(transport, peer, call, &err) != KITH_OK) return NULL;
+    return check_node(peer, call, &err) == KITH_OK ? peer : NULL;
+}
+
+/* Whether `call` was sent on this thread; it may then have ended already. */
+static bool start_here(ucx_transport *transport, ucx_call *call) {
+    const kith_transport_call *public = ucx_public_of(call);
+    if (public->byte_count > KITH_TRANSPORT_UCX_COPY_BYTES || !ucx_turn_take(transport)) return false;
+    ucx_peer *peer = peer_at_hand(transport, public);
+    if (peer) {
+        enter(transport, call, peer);
+        send_request(transport, call);
+    }
+    ucx_turn_give(transport);
+    return peer != NULL;
 }
 
 void ucx_call_start(ucx_transport *transport, kith_transport_call *public) {
@@ -229,7 +259,7 @@ void ucx_call_start(ucx_transport *transport, kith_transport_call *public) {
     atomic_store_explicit(&public->cancelled, false, memory_order_relaxed);
     *call = (ucx_call){.item.run = start_run, .heap_index = UCX_HEAP_NONE};
     ucx_count(&transport->counters.calls, 1);
-    ucx_post(transport, &call->item);
+    if (!start_here(transport, call)) ucx_post(transport, &call->item);
 }
 
 /* --- all calls of some kind: `done` may start others, which take new slots, maybe behind the walk's place --- */

@@ -2,7 +2,7 @@
  *
  *   transport_ucx.c        options, create, destroy, the table of operations
  *   transport_ucx_setup.c  UCX itself: environment, context, worker, listener
- *   transport_ucx_loop.c   the I/O thread: its queue, when it sleeps, what it does at which time
+ *   transport_ucx_loop.c   the I/O thread: its queue, whose turn it is, when it sleeps, what it does at which time
  *   transport_ucx_call.c   calls: numbers, bounds, deadlines, ends (transport_ucx_heap.c: deadlines in order)
  *   transport_ucx_peer.c   addresses: dialling, back-off, which connection (transport_ucx_resolve.c: names)
  *   transport_ucx_link.c   connections: open, send a frame, receive one, silence, close
@@ -12,8 +12,10 @@
  *   transport_ucx_pool.c   memory for long bodies
  *   transport_ucx_certs.c  making certificates
  *
- * Threads: all state below belongs to the I/O thread, except what says otherwise. Other threads hand it items. UCX is never
- * called from inside one of its callbacks: those note what is to be done (links to cut, items), and the loop does it. */
+ * Threads: all state below belongs to whoever has the turn, except what says otherwise: the I/O thread while it is awake;
+ * while it sleeps, any other thread that takes the turn for one short message (ucx_turn_take). Other work they hand it as
+ * items. UCX is never called from inside one of its callbacks: those note what is to be done (links to cut, items), and the
+ * loop does it. */
 #ifndef KITH_TRANSPORT_UCX_TRANSPORT_UCX_INTERNAL_H
 #define KITH_TRANSPORT_UCX_TRANSPORT_UCX_INTERNAL_H
 
@@ -45,6 +47,14 @@ typedef struct ucx_link ucx_link;
 typedef struct ucx_peer ucx_peer;
 typedef struct ucx_tls ucx_tls;
 typedef struct ucx_tls_context ucx_tls_context;
+
+/* Whose turn it is to call UCX and to touch what has no other owner. */
+typedef enum ucx_turn {
+    UCX_TURN_LOOP = 0,     /* the I/O thread's: it is awake */
+    UCX_TURN_FREE = 1,     /* nobody's: the I/O thread sleeps */
+    UCX_TURN_BORROWED = 2, /* another thread's; the I/O thread sleeps */
+    UCX_TURN_WANTED = 3,   /* another thread's, and the I/O thread waits for it to be handed over */
+} ucx_turn;
 
 /* Work for the I/O thread, embedded in what it works on. */
 typedef struct ucx_item {
@@ -226,16 +236,22 @@ struct ucx_transport {
     /* Of any thread. */
     _Atomic(ucx_item *) items;    /* newest first */
     atomic_bool is_asleep;        /* whoever sets it false writes to wake_fd */
+    _Atomic(uint32_t) turn;       /* ucx_turn */
     atomic_bool cancel_is_wanted; /* some call's `cancelled` was set */
     atomic_bool is_stopping;
     ucx_pool pool;
     _Atomic(uint32_t) local_in_flight; /* against the bound */
     _Atomic(uint32_t) local_undone;    /* whose `done` has not returned */
     ucx_counters counters;
-    /* Of the I/O thread. */
-    uint64_t now_ns; /* of this round of the loop */
+    /* Of who has the turn. */
+    uint64_t now_ns; /* of this round of the loop, or of this turn */
     uint64_t trim_ns;
-    uint64_t tick_ns, watch_ns; /* when the next ones are due */
+    uint64_t tick_ns; /* when the next one is due */
+    uint64_t
+        watch_ns; /* when cancel_watches are looked at next; UINT64_MAX: none is in flight, or has just been */
+    uint64_t sleep_ns;         /* until when the I/O thread sleeps, unless it is woken */
+    bool has_asked_ucx;        /* since UCX last said that it has nothing to do */
+    bool has_unfinished_sends; /* of this turn: UCX needs the loop to go on with them */
     uint64_t strangers, accepted;
     kith_rng rng;    /* jitter */
     kith_map *peers; /* address -> ucx_peer */
@@ -249,6 +265,7 @@ struct ucx_transport {
     ucx_call **heap; /* by deadline */
     uint32_t heap_count, heap_capacity;
     uint32_t watched_count; /* calls in flight with a cancel_watch */
+    bool was_watched;       /* there was one since the last look */
     uint32_t ending_count;  /* calls ended, with bytes still being sent */
     uint32_t request_count; /* requests that handlers have */
     ucx_send *spare_sends;
@@ -282,6 +299,13 @@ void ucx_loop_run(void *transport);
 /* From any thread. */
 void ucx_post(ucx_transport *transport, ucx_item *item);
 void ucx_wake(ucx_transport *transport);
+/* From any thread: true when the I/O thread sleeps and nobody else has the turn. It is then the caller's, for a message or
+ * two: nothing that waits, and neither `done` nor a handler may run. */
+bool ucx_turn_take(ucx_transport *transport);
+/* Wakes the I/O thread if what was done needs it. The transport may be gone afterwards, where the caller holds nothing of it. */
+void ucx_turn_give(ucx_transport *transport);
+/* A call with a cancel_watch begins. */
+void ucx_watch_want(ucx_transport *transport);
 
 /* --- calls --- */
 void ucx_call_start(ucx_transport *transport, kith_transport_call *call);
@@ -304,6 +328,8 @@ void ucx_heap_remove(ucx_transport *transport, ucx_call *call);
 
 /* --- peers --- */
 ucx_peer *ucx_peer_of(ucx_transport *transport, const char *address);
+/* NULL: it was not called yet. */
+ucx_peer *ucx_peer_find(const ucx_transport *transport, const char *address);
 /* Begins to dial when there is no connection. Not OK: it rests; `err` says why. */
 KITH_CHECK kith_status ucx_peer_wake(ucx_peer *peer, kith_err *err);
 void ucx_peer_ready(ucx_peer *peer);

@@ -68,6 +68,7 @@ static kith_status link_open(ucx_link *link, ucp_ep_params_t *params, kith_err *
     params->err_mode = UCP_ERR_HANDLING_MODE_PEER;
     params->err_handler.cb = failed;
     params->err_handler.arg = link;
+    link->transport->has_asked_ucx = true;
     ucs_status_t status = ucp_ep_create(link->transport->worker, params, &link->ep);
     if (status != UCS_OK)
         return kith_err_set(err, KITH_UNAVAILABLE, "connect: %s", ucs_status_string(status));
@@ -112,6 +113,7 @@ void ucx_links_note(ucp_conn_request_h conn_request, void *arg) {
 static void accept_one(ucx_transport *transport, ucp_conn_request_h request) {
     if (transport->accepted >= UCX_LINKS_ACCEPTED_MAX || transport->strangers >= UCX_LINKS_STRANGERS_MAX ||
         transport->was_stopping) {
+        transport->has_asked_ucx = true;
         (void)ucp_listener_reject(transport->listener, request);
         kith_log_warn("transport_connection_refused", kith_kv_u64("connections", transport->accepted),
             kith_kv_u64("without_hello", transport->strangers));
@@ -233,7 +235,9 @@ void ucx_link_send_take(ucx_link *link, ucx_send *send) {
     ucx_count(&transport->counters.sent_bytes, body_bytes);
     void *request = ucp_am_send_nbx(
         link->ep, UCX_AM_ID, send->head, head_bytes, body_bytes ? send->body : NULL, body_bytes, &param);
+    transport->has_asked_ucx = true;
     if (UCS_PTR_IS_PTR(request)) {
+        transport->has_unfinished_sends = true;
         link->pending++;
         return;
     }
@@ -467,6 +471,7 @@ static void close_endpoint(ucx_link *link) {
         .cb.send = closed,
         .user_data = link,
     };
+    link->transport->has_asked_ucx = true;
     void *request = ucp_ep_close_nbx(link->ep, &param);
     if (UCS_PTR_IS_PTR(request)) return;
     link->close_is_done = true;

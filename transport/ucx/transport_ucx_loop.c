@@ -1,9 +1,14 @@
 /* The I/O thread: takes what other threads handed it, lets UCX progress, does what is due, sleeps.
  *
  * Nothing is lost between looking and sleeping: `is_asleep` is set before the last look at the queue, and whoever adds to
- * the queue looks at `is_asleep` after (both sequentially consistent); UCX is armed after it had nothing more to do. */
+ * the queue looks at `is_asleep` after (both sequentially consistent); UCX is armed after it had nothing more to do.
+ *
+ * While it sleeps, its turn is free: a thread with a small message sends it itself, which saves a wake-up, and leaves the I/O
+ * thread asleep unless UCX has not finished with it or something is due earlier now. UCX stays armed meanwhile: what a send
+ * leads to is an event like any other. */
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include "transport/ucx/transport_ucx_internal.h"
@@ -19,11 +24,14 @@
 
 /* --- the queue --- */
 
-void ucx_wake(ucx_transport *transport) {
-    if (!atomic_exchange(&transport->is_asleep, false)) return;
+static void wake_fd_write(ucx_transport *transport) {
     uint64_t one = 1;
     ssize_t written = write(transport->wake_fd, &one, sizeof one);
     (void)written; /* a full counter wakes as well */
+}
+
+void ucx_wake(ucx_transport *transport) {
+    if (atomic_exchange(&transport->is_asleep, false)) wake_fd_write(transport);
 }
 
 void ucx_post(ucx_transport *transport, ucx_item *item) {
@@ -33,6 +41,63 @@ void ucx_post(ucx_transport *transport, ucx_item *item) {
     } while (!atomic_compare_exchange_weak(&transport->items, &first, item));
     if (atomic_load(&transport->is_asleep)) ucx_wake(transport);
 }
+
+/* --- the turn --- */
+
+/* acquire: pairs with the release of whoever had it. */
+static bool turn_change(ucx_transport *transport, uint32_t from, ucx_turn to) {
+    return atomic_compare_exchange_strong_explicit(
+        &transport->turn, &from, to, memory_order_acquire, memory_order_relaxed);
+}
+
+bool ucx_turn_take(ucx_transport *transport) {
+    if (!turn_change(transport, UCX_TURN_FREE, UCX_TURN_BORROWED)) return false;
+    transport->now_ns = kith_env_now_ns(transport->env);
+    transport->has_unfinished_sends = false;
+    return true;
+}
+
+static uint64_t next_due_ns(const ucx_transport *transport) {
+    uint64_t due_ns = transport->tick_ns < transport->watch_ns ? transport->tick_ns : transport->watch_ns;
+    if (transport->heap_count > 0 && ucx_public_of(transport->heap[0])->deadline_ns < due_ns)
+        due_ns = ucx_public_of(transport->heap[0])->deadline_ns;
+    return due_ns;
+}
+
+void ucx_turn_give(ucx_transport *transport) {
+    uint32_t expected = UCX_TURN_BORROWED;
+    if (transport->has_unfinished_sends || transport->doomed_first ||
+        next_due_ns(transport) < transport->sleep_ns)
+        ucx_wake(transport);
+    /* release: pairs with the acquire of the next; the last that is touched of the transport. */
+    if (atomic_compare_exchange_strong_explicit(
+            &transport->turn, &expected, UCX_TURN_FREE, memory_order_release, memory_order_relaxed))
+        return;
+    wake_fd_write(transport);
+    atomic_store_explicit(&transport->turn, UCX_TURN_LOOP, memory_order_release);
+}
+
+static void drain_wake_fd(ucx_transport *transport) {
+    uint64_t count;
+    ssize_t got = read(transport->wake_fd, &count, sizeof count);
+    (void)got; /* nothing there: somebody is about to write, or UCX woke us */
+}
+
+/* Of the I/O thread, awake again. Who has borrowed the turn is in the middle of a message, and hands it over when it is done:
+ * nobody can take it in between. When something else wakes the I/O thread first, the rest is waited for awake. */
+static void turn_take_back(ucx_transport *transport) {
+    struct pollfd watched = {.fd = transport->wake_fd, .events = POLLIN};
+    while (!turn_change(transport, UCX_TURN_FREE, UCX_TURN_LOOP)) {
+        if (!turn_change(transport, UCX_TURN_BORROWED, UCX_TURN_WANTED)) continue; /* given back just now */
+        (void)poll(&watched, 1, -1);
+        drain_wake_fd(transport);
+        while (atomic_load_explicit(&transport->turn, memory_order_acquire) != UCX_TURN_LOOP)
+            sched_yield();
+        return;
+    }
+}
+
+/* --- what the queue holds --- */
 
 static ucx_item *take_items(ucx_transport *transport) {
     if (!atomic_load_explicit(&transport->items, memory_order_relaxed)) return NULL;
@@ -46,15 +111,13 @@ static ucx_item *take_items(ucx_transport *transport) {
     return oldest;
 }
 
-static bool run_items(ucx_transport *transport) {
+static void run_items(ucx_transport *transport) {
     ucx_item *item = take_items(transport);
-    bool any = item != NULL;
     while (item) {
         ucx_item *next = item->next; /* running it may free it */
         item->run(transport, item);
         item = next;
     }
-    return any;
 }
 
 /* --- time --- */
@@ -81,49 +144,48 @@ static void tick(ucx_transport *transport) {
     ucx_pool_trim(&transport->pool);
 }
 
-static void watch(ucx_transport *transport) {
-    bool wanted = atomic_exchange_explicit(&transport->cancel_is_wanted, false, memory_order_acquire);
-    bool due = transport->watched_count > 0 && transport->now_ns >= transport->watch_ns;
-    if (!wanted && !due) return;
-    transport->watch_ns = transport->now_ns + WATCH_NS;
-    ucx_calls_watch(transport);
+/* Looks go on for one interval after the last call that wants them: as long as such calls come, none of them has the I/O
+ * thread woken for their sake. */
+void ucx_watch_want(ucx_transport *transport) {
+    transport->watched_count++;
+    transport->was_watched = true;
+    if (transport->watch_ns == UINT64_MAX) transport->watch_ns = transport->now_ns + WATCH_NS;
 }
 
-static uint64_t next_due_ns(const ucx_transport *transport) {
-    uint64_t due_ns = transport->tick_ns;
-    if (transport->watched_count > 0 && transport->watch_ns < due_ns) due_ns = transport->watch_ns;
-    if (transport->heap_count > 0 && ucx_public_of(transport->heap[0])->deadline_ns < due_ns)
-        due_ns = ucx_public_of(transport->heap[0])->deadline_ns;
-    return due_ns;
+static void watch(ucx_transport *transport) {
+    bool wanted = atomic_load_explicit(&transport->cancel_is_wanted, memory_order_relaxed) &&
+                  atomic_exchange_explicit(&transport->cancel_is_wanted, false, memory_order_acquire);
+    bool due = transport->now_ns >= transport->watch_ns;
+    if (!wanted && !due) return;
+    if (due) {
+        transport->watch_ns = transport->was_watched ? transport->now_ns + WATCH_NS : UINT64_MAX;
+        transport->was_watched = transport->watched_count > 0;
+    }
+    if (wanted || transport->watched_count > 0) ucx_calls_watch(transport);
 }
 
 /* --- rounds --- */
 
-static bool progress(ucx_transport *transport) {
-    bool any = false;
-    for (int i = 0; i < PROGRESS_MAX && ucp_worker_progress(transport->worker) > 0; i++)
-        any = true;
-    return any;
+/* Until UCX has nothing to do. What its callbacks led to, such as an answer, goes out before the next look. */
+static void progress(ucx_transport *transport) {
+    for (int i = 0; i < PROGRESS_MAX; i++) {
+        transport->has_asked_ucx = ucp_worker_progress(transport->worker) > 0;
+        run_items(transport);
+        if (!transport->has_asked_ucx) return;
+    }
 }
 
-/* Whether there was something to do. */
+/* Whether UCX may have something to do again. */
 static bool round_run(ucx_transport *transport) {
     transport->now_ns = kith_env_now_ns(transport->env);
-    bool any = run_items(transport);
-    any |= progress(transport);
-    any |= transport->accept_first || transport->doomed_first;
+    run_items(transport);
+    progress(transport);
     ucx_links_accept(transport);
     ucx_links_cut_doomed(transport);
     ucx_calls_expire(transport);
     watch(transport);
     tick(transport);
-    return any;
-}
-
-static void drain_wake_fd(ucx_transport *transport) {
-    uint64_t count;
-    ssize_t got = read(transport->wake_fd, &count, sizeof count);
-    (void)got; /* nothing there: somebody is about to write, or UCX woke us */
+    return transport->has_asked_ucx || transport->accept_first || transport->doomed_first;
 }
 
 static void sleep_until(ucx_transport *transport, uint64_t due_ns) {
@@ -136,7 +198,13 @@ static void sleep_until(ucx_transport *transport, uint64_t due_ns) {
     bool idle = !atomic_load(&transport->items) && !atomic_load(&transport->cancel_is_wanted) &&
                 atomic_load(&transport->is_stopping) == transport->was_stopping &&
                 ucp_worker_arm(transport->worker) == UCS_OK;
-    if (idle) (void)ppoll(watched, 2, &timeout, NULL);
+    if (idle) {
+        transport->sleep_ns = due_ns;
+        /* release: pairs with the acquire of who borrows it. */
+        atomic_store_explicit(&transport->turn, UCX_TURN_FREE, memory_order_release);
+        (void)ppoll(watched, 2, &timeout, NULL);
+        turn_take_back(transport);
+    }
     if (!atomic_exchange(&transport->is_asleep, false)) drain_wake_fd(transport);
 }
 

@@ -10,18 +10,23 @@
 /* An address that nobody called for so long, with no call in flight, loses its connection and is forgotten. */
 #define IDLE_NS (300 * NS_PER_S)
 
-ucx_peer *ucx_peer_of(ucx_transport *transport, const char *address) {
+ucx_peer *ucx_peer_find(const ucx_transport *transport, const char *address) {
     uint64_t found;
-    size_t bytes = strlen(address);
-    if (kith_map_get(transport->peers, address, bytes, &found)) return (ucx_peer *)(uintptr_t)found;
-    ucx_peer *peer = kith_alloc_zero(sizeof *peer);
+    bool is_known = kith_map_get(transport->peers, address, strlen(address), &found);
+    return is_known ? (ucx_peer *)(uintptr_t)found : NULL;
+}
+
+ucx_peer *ucx_peer_of(ucx_transport *transport, const char *address) {
+    ucx_peer *peer = ucx_peer_find(transport, address);
+    if (peer) return peer;
+    peer = kith_alloc_zero(sizeof *peer);
     peer->transport = transport;
     peer->address = kith_strdup(address);
     peer->used_ns = transport->now_ns;
     peer->next = transport->peer_first;
     if (peer->next) peer->next->previous = peer;
     transport->peer_first = peer;
-    kith_map_put(transport->peers, address, bytes, (uint64_t)(uintptr_t)peer);
+    kith_map_put(transport->peers, address, strlen(address), (uint64_t)(uintptr_t)peer);
     return peer;
 }
 

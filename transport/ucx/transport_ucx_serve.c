@@ -165,6 +165,17 @@ static void reply_run(ucx_transport *transport, ucx_item *item) {
     kith_free(request);
 }
 
+/* A small one by the replying thread, when the I/O thread sleeps. */
+static void reply_send(ucx_transport *transport, ucx_request *request) {
+    bool is_small = request->reply->frame.body_bytes <= KITH_TRANSPORT_UCX_COPY_BYTES;
+    if (is_small && ucx_turn_take(transport)) {
+        reply_run(transport, &request->item);
+        ucx_turn_give(transport);
+    } else {
+        ucx_post(transport, &request->item);
+    }
+}
+
 /* The reply as it will travel; one that cannot be made becomes the error that says so. */
 static ucx_send *reply_make(
     ucx_transport *transport, kith_status status, const void *bytes, size_t byte_count, const kith_err *err) {
@@ -203,5 +214,5 @@ void ucx_serve_reply(kith_transport_request *public, kith_status status, const v
     request->reply = reply_make(request->transport, status, bytes, byte_count, err);
     request->reply->frame.call = request->call_id;
     request->item.run = reply_run;
-    ucx_post(request->transport, &request->item);
+    reply_send(request->transport, request);
 }
