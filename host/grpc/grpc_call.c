@@ -74,7 +74,7 @@ static grpc_op close_op(kith_grpc_call *call) {
 }
 
 /* A call that is not answered yet: its client may go away first. */
-static void call_watch(kith_grpc_call *call) {
+void kith_grpc_call_watch(kith_grpc_call *call) {
     if (!close_claim(call)) return;
     grpc_op op = close_op(call);
     kith_grpc_call_start_batch(call, &op, 1, &call->closed);
@@ -93,7 +93,10 @@ static void call_arrived(kith_grpc_tag *tag, bool ok) {
     if (series) kith_series_add(series, 1);
     call_list(call);
     call->method->kind->begin(call);
-    call_watch(call);
+    if (!call->method->kind->is_brief)
+        kith_grpc_call_watch(call);
+    else if (!atomic_load_explicit(&call->close_is_asked, memory_order_relaxed))
+        thread->has_brief = true;
     /* One that was matched before the stop can come out of the queue after what told of it. */
     if (thread->ending && call->method->kind->is_long) call->method->kind->end(call);
 }
@@ -169,11 +172,64 @@ static grpc_slice message_slice(const char *message) {
     return grpc_slice_from_copied_buffer(message, bad_offset);
 }
 
+typedef struct carried_tag {
+    kith_grpc_tag tag;
+    kith_grpc_tag *carried;
+    bool ok;
+} carried_tag;
+
+static void carried_run(kith_grpc_tag *tag, bool ok) {
+    carried_tag *carrier = (carried_tag *)tag;
+    (void)ok;
+    (void)atomic_load_explicit(&carrier->carried->posted, memory_order_acquire);
+    carrier->carried->run(carrier->carried, carrier->ok);
+    kith_free(carrier);
+}
+
+void kith_grpc_call_carry(grpc_call *core, kith_grpc_tag *tag, bool ok) {
+    carried_tag *carrier = kith_alloc_zero(sizeof *carrier);
+    *carrier = (carried_tag){.tag.run = carried_run, .carried = tag, .ok = ok};
+    atomic_store_explicit(&carrier->tag.posted, true, memory_order_release);
+    kith_assert(grpc_call_start_batch(core, NULL, 0, carrier, NULL) == GRPC_CALL_OK);
+}
+
+/* The answer went out: of the call only its memory is left to be taken back. */
+static void end_unseen(kith_grpc_call *call) {
+    kith_grpc_call_sent(call);
+    if (call->method->kind->went_out) call->method->kind->went_out(call);
+    kith_grpc_thread_give_back(call->thread, &call->finished);
+}
+
+/* The first event that this thread causes stays with it: as a rule, that the answer went out. gRPC would wake the call's
+ * thread for it, which has nothing to do then but to recycle the call. */
+static void finish_unseen(kith_grpc_call *call, const grpc_op *ops, size_t count) {
+    grpc_completion_queue *queue = call->thread->queue;
+    grpc_call *core = call->core;
+    void *tag, *own = &call->finished;
+    int ok;
+    grpc_call_ref(core); /* once it is posted, the call may be gone */
+    grpc_completion_queue_thread_local_cache_init(queue);
+    kith_grpc_call_start_batch(call, ops, count, own);
+    bool is_here = grpc_completion_queue_thread_local_cache_flush(queue, &tag, &ok);
+    if (is_here && tag == own)
+        end_unseen(call);
+    else if (is_here)
+        kith_grpc_call_carry(core, tag, ok != 0);
+    grpc_call_unref(core);
+}
+
+/* One whose thread waits for events. While the server stops it is to learn of every end. */
+static bool is_for_another_thread(const kith_grpc_call *call) {
+    return !kith_grpc_thread_is_own(call->thread) &&
+           !atomic_load_explicit(&call->thread->server->is_stopping, memory_order_relaxed);
+}
+
 void kith_grpc_call_finish(kith_grpc_call *call, kith_status status, const char *message, kith_buf *reply) {
     grpc_metadata retry; /* copied before start_batch returns */
     memset(&retry, 0, sizeof retry);
     grpc_op ops[4];
     size_t count = 0;
+    bool is_short = !reply || reply->bytes <= REPLY_COPIED_BYTES_MAX;
     memset(ops, 0, sizeof ops);
     if (!call->has_sent_metadata) ops[count++].op = GRPC_OP_SEND_INITIAL_METADATA;
     if (reply) {
@@ -194,8 +250,12 @@ void kith_grpc_call_finish(kith_grpc_call *call, kith_status status, const char 
     count++;
     call->closes_with_answer = close_claim(call);
     if (call->closes_with_answer) ops[count++] = close_op(call);
+    bool may_end_unseen = is_short && call->closes_with_answer && is_for_another_thread(call);
     kith_grpc_call_sending(call);
-    kith_grpc_call_start_batch(call, ops, count, &call->finished);
+    if (may_end_unseen)
+        finish_unseen(call, ops, count);
+    else
+        kith_grpc_call_start_batch(call, ops, count, &call->finished);
 }
 
 void kith_grpc_call_sending(kith_grpc_call *call) {
@@ -241,7 +301,7 @@ void kith_grpc_call_settle(kith_grpc_call *call) {
     slice_reset(&call->details.method);
     slice_reset(&call->details.host);
     call->metadata.count = 0; /* its slices were the call's; the array is kept */
-    call->is_closed = call->is_finished = call->has_sent_metadata = false;
+    call->is_closed = call->is_finished = call->has_sent_metadata = call->is_seen = false;
     call->closes_with_answer = false;
     atomic_store_explicit(&call->close_is_asked, false, memory_order_relaxed);
     call->was_cancelled = 0;

@@ -6,7 +6,10 @@
  *
  * Life of a call: armed (waits for a client) -> begun -> closed (gRPC is done with it: RECV_CLOSE_ON_SERVER
  * returned) and finished (its status went out), in either order, or as one when its answer asked gRPC for both
- * -> recycled. Calls come from a pool a thread and kind. */
+ * -> recycled. Calls come from a pool a thread and kind.
+ *
+ * An answer from another thread is sent by that thread. That it went out is told to the call's own thread without waking it:
+ * it learns of it when it wakes for something else, the next call or a tick. */
 #ifndef KITH_GRPC_GRPC_INTERNAL_H
 #define KITH_GRPC_GRPC_INTERNAL_H
 
@@ -49,6 +52,7 @@ struct kith_grpc_tag {
     /* Stored (release) before an operation is posted, loaded (acquire) before `run`: what the poster wrote is seen by the
      * thread that handles the end. gRPC's queue orders them as well, but neither its contract nor ThreadSanitizer says so. */
     _Atomic bool posted;
+    kith_grpc_tag *next; /* among those that came back on another thread */
 };
 
 /* --- gRPC's library --- */
@@ -70,13 +74,15 @@ void kith_grpc_events_take(grpc_completion_queue *queue, gpr_timespec deadline, 
 
 /* --- methods --- */
 
-/* What calls of one kind do; all run on the call's thread. */
+/* What calls of one kind do; all run on the call's thread, but for `went_out`. */
 typedef struct kith_grpc_kind {
     size_t call_bytes; /* of the struct that begins with a kith_grpc_call */
     /* gRPC reads the first message before the call begins: a client that sends none holds no call, and a call costs 2.5 %
      * less CPU than with a read of its own (2 cores, 64 in flight, 2026-11-21). */
     bool has_payload;
     bool is_long; /* told to end when the server stops */
+    /* Answered within milliseconds as a rule: only one that is not has gRPC say when its client goes away. */
+    bool is_brief;
     /* Once a call object, not once a call. */
     void (*create)(kith_grpc_call *call);
     void (*destroy)(kith_grpc_call *call);
@@ -85,6 +91,8 @@ typedef struct kith_grpc_kind {
     void (*end)(kith_grpc_call *call);       /* of a long one: the server stops */
     void (*tick)(kith_grpc_call *call);      /* a quarter of a second has passed; may be NULL */
     void (*recycle)(kith_grpc_call *call);   /* before it goes back to the pool */
+    /* The answer went out; `recycle` comes later. On the thread that answered; may be NULL. */
+    void (*went_out)(kith_grpc_call *call);
 } kith_grpc_kind;
 
 extern const kith_grpc_kind kith_grpc_kind_unary;
@@ -119,6 +127,9 @@ struct kith_grpc_thread {
     kith_thread *thread;
     kith_grpc_pool pools[KITH_GRPC_METHODS_MAX]; /* by method */
     kith_grpc_call *calls;                       /* begun and not yet recycled, doubly linked */
+    _Atomic(kith_grpc_tag *) returned;           /* by other threads, to be run; newest first */
+    bool has_brief;                              /* brief calls that are to be looked at */
+    uint64_t look_ns;                            /* when that is due */
     uint64_t tick_ns;
     uint32_t call_count; /* armed or not yet recycled */
     bool ending;         /* the server stops */
@@ -136,6 +147,7 @@ struct kith_grpc_server {
     _Atomic uint32_t call_count;   /* admitted and not yet answered */
     _Atomic size_t admitted_bytes; /* of their requests, and of answers that have not gone out */
     kith_grpc_thread *threads;     /* [thread_count] */
+    _Atomic bool is_stopping;
     /* Threads that are idle, for stop to wait for: a lock, because stop's thread has no queue to send a message to. */
     kith_mutex idle_mutex;
     kith_cond idle_changed;
@@ -161,6 +173,10 @@ void kith_grpc_room_leave(kith_grpc_server *server, kith_grpc_room *room);
 kith_status kith_grpc_thread_start(kith_grpc_thread *thread, uint32_t index, kith_err *err);
 /* Handles events until the queue is shut down. */
 void kith_grpc_thread_run(void *ctx);
+/* From any thread: whether it is this one. */
+bool kith_grpc_thread_is_own(const kith_grpc_thread *thread);
+/* From any thread: `tag` is run when the thread wakes for something else. */
+void kith_grpc_thread_give_back(kith_grpc_thread *thread, kith_grpc_tag *tag);
 
 /* --- calls --- */
 
@@ -178,6 +194,7 @@ struct kith_grpc_call {
     grpc_slice message; /* of an error */
     int was_cancelled;
     bool is_closed, is_finished;
+    bool is_seen; /* by a look: the next one has it watched */
     /* Relaxed: an answer from another thread and the end of `begin` only agree on which of them asks. */
     _Atomic bool close_is_asked;
     bool closes_with_answer; /* `finished` stands for `closed` too */
@@ -194,11 +211,16 @@ void kith_grpc_call_arm(kith_grpc_thread *thread, uint32_t method_index);
  * a call, from any thread; the call may be gone when it returns. */
 void kith_grpc_call_finish(kith_grpc_call *call, kith_status status, const char *message, kith_buf *reply);
 void kith_grpc_call_start_batch(kith_grpc_call *call, const grpc_op *ops, size_t count, kith_grpc_tag *tag);
+/* From any thread that holds `core`, a call of the same queue: `tag`, whose event came to a thread that is not its own, is run
+ * where it belongs, at once. */
+void kith_grpc_call_carry(grpc_call *core, kith_grpc_tag *tag, bool ok);
 /* Around a message of a stream, so that one which the client does not read is noticed. */
 void kith_grpc_call_sending(kith_grpc_call *call);
 void kith_grpc_call_sent(kith_grpc_call *call);
 /* Once a tick: cancels the call when what it sends has waited for too long. */
 void kith_grpc_call_expire(kith_grpc_call *call, uint64_t now_ns);
+/* Has gRPC say when the client goes away, unless the answer does so. */
+void kith_grpc_call_watch(kith_grpc_call *call);
 /* After any tag of the call has run: recycles it when nothing will touch it any more. */
 void kith_grpc_call_settle(kith_grpc_call *call);
 /* Of a pooled one. */

@@ -245,6 +245,7 @@ static void thread_stop(kith_grpc_thread *thread) {
 
 void kith_grpc_server_stop(kith_grpc_server *server, uint64_t drain_ns) {
     if (!server) return;
+    atomic_store_explicit(&server->is_stopping, true, memory_order_relaxed);
     grpc_server_shutdown_and_notify(server->core, server->stop_queue, server);
     if (!drained_within(server, drain_ns)) {
         uint32_t calls = atomic_load_explicit(&server->call_count, memory_order_relaxed);

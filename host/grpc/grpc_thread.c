@@ -7,6 +7,8 @@
 
 /* How late a watch may learn that the server's state changed, and an answer that nobody reads may be given up. */
 #define TICK_MS 250
+/* How often brief calls are looked at, while there are any. A client that went away is noticed within two of these. */
+#define LOOK_MS 10
 
 static gpr_timespec in_ms(int64_t milliseconds) {
     return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(milliseconds, GPR_TIMESPAN));
@@ -14,7 +16,23 @@ static gpr_timespec in_ms(int64_t milliseconds) {
 
 /* Without calls there is nothing to tick and the thread sleeps until something happens. */
 static gpr_timespec next_wait(const kith_grpc_thread *thread) {
+    if (thread->has_brief) return in_ms(LOOK_MS);
     return thread->calls ? in_ms(TICK_MS) : gpr_inf_future(GPR_CLOCK_MONOTONIC);
+}
+
+/* Brief calls that were there at the last look are watched; those that came since may be, at the next one. */
+static void look_at_calls(kith_grpc_thread *thread) {
+    if (!thread->has_brief) return;
+    uint64_t now_ns = kith_env_now_ns(thread->server->options.env);
+    if (now_ns < thread->look_ns) return;
+    thread->has_brief = false;
+    thread->look_ns = now_ns + LOOK_MS * UINT64_C(1000000);
+    for (kith_grpc_call *call = thread->calls; call; call = call->next) {
+        if (!call->method->kind->is_brief || call->is_finished) continue;
+        if (call->is_seen) kith_grpc_call_watch(call);
+        thread->has_brief |= !call->is_seen;
+        call->is_seen = true;
+    }
 }
 
 static void tick_calls(kith_grpc_thread *thread) {
@@ -45,14 +63,45 @@ static void run_event(const grpc_event *event) {
     tag->run(tag, event->success != 0);
 }
 
+/* --- what comes back on other threads --- */
+
+static _Thread_local const kith_grpc_thread *own_thread;
+
+bool kith_grpc_thread_is_own(const kith_grpc_thread *thread) {
+    return thread == own_thread;
+}
+
+void kith_grpc_thread_give_back(kith_grpc_thread *thread, kith_grpc_tag *tag) {
+    kith_grpc_tag *first = atomic_load_explicit(&thread->returned, memory_order_relaxed);
+    do {
+        tag->next = first;
+        /* release: pairs with the acquire of who runs it. */
+    } while (!atomic_compare_exchange_weak_explicit(
+        &thread->returned, &first, tag, memory_order_release, memory_order_relaxed));
+}
+
+/* After the events: what is left to do for answers that went out can wait for calls that came in. */
+static void run_returned(kith_grpc_thread *thread) {
+    if (!atomic_load_explicit(&thread->returned, memory_order_relaxed)) return;
+    kith_grpc_tag *tag = atomic_exchange_explicit(&thread->returned, NULL, memory_order_acquire);
+    while (tag) {
+        kith_grpc_tag *next = tag->next;
+        tag->run(tag, true);
+        tag = next;
+    }
+}
+
 void kith_grpc_thread_run(void *ctx) {
     kith_grpc_thread *thread = ctx;
     kith_grpc_events events;
+    own_thread = thread;
     for (;;) {
         kith_grpc_events_take(thread->queue, next_wait(thread), &events);
         for (uint32_t i = 0; i < events.count; i++)
             run_event(&events.taken[i]);
+        run_returned(thread);
         if (events.is_end) return;
+        look_at_calls(thread);
         tick_calls(thread);
         idle_after_last_call(thread);
     }

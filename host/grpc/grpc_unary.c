@@ -138,18 +138,23 @@ void kith_grpc_unary_answer(kith_grpc_unary *unary, kith_status status, const ki
     }
 }
 
+static void unary_went_out(kith_grpc_call *call) {
+    kith_grpc_room_leave(call->thread->server, &unary_of(call)->room);
+}
+
 static void unary_recycle(kith_grpc_call *call) {
-    kith_grpc_unary *unary = unary_of(call);
-    kith_grpc_room_leave(call->thread->server, &unary->room);
-    reply_trim(&unary->reply);
+    unary_went_out(call);
+    reply_trim(&unary_of(call)->reply);
 }
 
 const kith_grpc_kind kith_grpc_kind_unary = {
     .call_bytes = sizeof(kith_grpc_unary),
     .has_payload = true,
+    .is_brief = true,
     .create = unary_create,
     .destroy = unary_destroy,
     .begin = unary_begin,
     .cancelled = unary_cancelled,
     .recycle = unary_recycle,
+    .went_out = unary_went_out,
 };
