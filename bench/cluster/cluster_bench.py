@@ -23,6 +23,7 @@ DIM = 128
 SHARDS = 8
 SEALED_SECONDS = 300
 TARGET_US = 60  # more than standalone, p50, for two data nodes
+SCHEDULERS = {os.SCHED_OTHER: "other", os.SCHED_FIFO: "fifo", os.SCHED_RR: "rr"}
 CONFIG = {"segment_seal_idle_ms": 500}
 
 
@@ -117,7 +118,8 @@ def conditions(options):
     return {"date": datetime.date.today().isoformat(), "cpu": cpu, "cores": os.cpu_count(), "kernel": platform.release(),
             "commit": git.stdout.strip(), "dataset": "sift-1m", "rows": options.rows, "shards": SHARDS, "k": options.k,
             "seconds_each": options.seconds, "repeat": options.repeat, "node_busy_poll": options.busy_poll,
-            "client": "on the same machine and cores, over loopback", "load_average_before": os.getloadavg()[0]}
+            "client": "on the same machine and cores, over loopback", "load_average_before": os.getloadavg()[0],
+            "scheduler": SCHEDULERS.get(os.sched_getscheduler(0), "?")}
 
 
 def measure(topologies, sets, options):
