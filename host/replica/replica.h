@@ -31,6 +31,7 @@ typedef struct kith_replica_set_options {
     kith_node_id self;
     uint64_t lease_ns;                  /* a quarter of the heartbeat timeout */
     uint64_t append_inflight_bytes_max; /* of one shard to one replica */
+    uint32_t piece_bytes;               /* of a copy that is fetched; 0: 1 MiB */
     uint64_t digest_interval_ns;        /* between two comparisons of one shard with its replicas; 0: none */
     kith_metrics *metrics;              /* may be NULL */
 } kith_replica_set_options;

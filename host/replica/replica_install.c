@@ -338,6 +338,10 @@ static void call_done(kith_transport_call *call, kith_status status, const void 
     kith_executor_post(set_of(piece->install)->owner, &piece->task);
 }
 
+static uint32_t piece_bytes(const kith_replica_set *set) {
+    return set->options.piece_bytes ? set->options.piece_bytes : PIECE_BYTES;
+}
+
 static void call_start(replica_install *install, const replica_node *node) {
     kith_replica_set *set = set_of(install);
     install_piece *piece = &install->pieces[(install->piece_first + install->piece_count++) % PIECES_MAX];
@@ -346,9 +350,9 @@ static void call_start(replica_install *install, const replica_node *node) {
         .epoch = install->own->config.epoch,
         .snapshot_id = install->snapshot_id,
         .offset = install->snapshot_id ? install->asked : 0,
-        .bytes_max = PIECE_BYTES,
+        .bytes_max = piece_bytes(set),
     };
-    install->asked = request.offset + PIECE_BYTES;
+    install->asked = request.offset + request.bytes_max;
     kith_buf_clear(&piece->request);
     kith_codec_fetch_request_encode(&request, &piece->request);
     piece->install = install;

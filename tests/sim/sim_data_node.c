@@ -118,6 +118,7 @@ void sim_data_part_replicate(sim_data_part *part) {
         .self = node->id,
         .lease_ns = SIM_TIMEOUT_MS * 1000000ULL / 4,
         .append_inflight_bytes_max = 1 << 16,
+        .piece_bytes = 1 << 9, /* so that copies have many */
         .digest_interval_ns = part->options.digest_interval_ms * 1000000ULL});
     kith_shard_set_on_open(part->shards, shard_opened, part);
 }
