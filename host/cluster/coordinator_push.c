@@ -141,6 +141,14 @@ void coordinator_push_cancel(kith_coordinator *coordinator) {
 
 /* --- pulls --- */
 
+/* One that waits to join, has left, or whose log has ended, knows no map that counts as the newest. */
+static kith_status member_check(const kith_coordinator *coordinator, kith_err *err) {
+    kith_meta_log_raft_status_report report;
+    coordinator->options.raft.status(coordinator->options.log, &report);
+    if (report.member_count > 0) return KITH_OK;
+    return kith_err_set(err, KITH_UNAVAILABLE, "this coordinator is not a member of its cluster");
+}
+
 void coordinator_pulled(void *ctx, kith_transport_request *request) {
     kith_coordinator *coordinator = ctx;
     if (coordinator_refuses(coordinator, request, COORDINATOR_STARTED)) return;
@@ -148,9 +156,11 @@ void coordinator_pulled(void *ctx, kith_transport_request *request) {
     uint64_t version;
     kith_err err;
     kith_status status = kith_codec_map_version_decode(request->bytes, request->byte_count, &version, &err);
+    bool is_newest = status == KITH_OK && version >= coordinator->options.fsm->state.map_version;
+    if (is_newest) status = member_check(coordinator, &err);
     if (status != KITH_OK) {
         coordinator_fail(coordinator, request, status, &err);
-    } else if (version >= coordinator->options.fsm->state.map_version) {
+    } else if (is_newest) {
         kith_transport_reply(request, transport, KITH_OK, NULL, 0, NULL);
     } else {
         const coordinator_map *map = map_newest(coordinator);

@@ -24,6 +24,7 @@ typedef struct fake_log {
     kith_task task;
     bool queued;
     char asked[300]; /* the last change of coordinators */
+    bool has_ended;  /* it has no members any more */
 } fake_log;
 
 typedef struct machine {
@@ -119,7 +120,7 @@ static void raft_status(const kith_meta_log *log, kith_meta_log_raft_status_repo
         .applied_index = ((const fake_log *)log)->all->fsm.state.applied_index,
         .leader_known = true};
     report_out->leader = (kith_meta_member){.id = {{1}}, .address = COORDINATOR_ADDRESS};
-    report_out->member_count = 2;
+    report_out->member_count = ((const fake_log *)log)->has_ended ? 0 : 2;
     report_out->members[0] = (kith_meta_log_raft_member){.voter = true, .member = report_out->leader};
     report_out->members[1].member = (kith_meta_member){.id = {{2}}, .address = "a9:1"};
 }
@@ -930,6 +931,24 @@ static void test_coordinator__pull_gives_a_newer_map_or_nothing(void **unused) {
     fixture_teardown(&all);
 }
 
+static void test_coordinator__one_that_left_does_not_say_that_there_is_nothing_newer(void **unused) {
+    (void)unused;
+    fixture all;
+    fixture_setup(&all, true);
+    node *own = node_add(&all, KITH_NODE_DATA, "");
+    run_ms(&all, 1000);
+    all.log.has_ended = true;
+    for (uint32_t newer = 0; newer < 2; newer++) {
+        asked pull = {.done = 0};
+        kith_buf_init(&pull.request);
+        kith_codec_map_version_encode(all.fsm.state.map_version - newer, &pull.request);
+        ask(&all, own, KITH_AM_MAP_PULL, &pull);
+        assert_int_equal(pull.status, newer ? KITH_OK : KITH_UNAVAILABLE);
+        asked_free(&pull);
+    }
+    fixture_teardown(&all);
+}
+
 static void test_coordinator__node_speaks_for_itself_alone(void **unused) {
     (void)unused;
     fixture all;
@@ -1304,6 +1323,7 @@ int main(void) {
         cmocka_unit_test(test_coordinator__node_that_starts_again_gets_the_map_again),
         cmocka_unit_test(test_coordinator__receipt_of_a_process_that_is_gone_does_not_count),
         cmocka_unit_test(test_coordinator__pull_gives_a_newer_map_or_nothing),
+        cmocka_unit_test(test_coordinator__one_that_left_does_not_say_that_there_is_nothing_newer),
         cmocka_unit_test(test_coordinator__node_speaks_for_itself_alone),
         cmocka_unit_test(test_coordinator__status_says_what_the_leader_knows),
         cmocka_unit_test(test_coordinator__status_is_answered_before_it_starts),
