@@ -49,7 +49,11 @@ typedef struct kith_rows {
 typedef struct kith_top_k_job {
     const kith_rows *rows;
     uint32_t row_begin, row_end; /* the part to look at */
-    const float *queries;        /* [query_count][dim] f32, row-major, host */
+    /* 0: all of it, in an order that the backend chooses. Otherwise one of several parts of a scan that sample it: of its words
+     * of 64 rows, from row_begin's on, only every word_step-th, but for every word_done-th (0: none), which have been looked
+     * at. A device may decline parts. */
+    uint32_t word_step, word_done;
+    const float *queries; /* [query_count][dim] f32, row-major, host */
     uint32_t query_count;
     uint32_t k;
     /* [query_count], NULL: -inf. Rows whose closeness is below it may be left out: k better ones are known

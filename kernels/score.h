@@ -30,9 +30,16 @@ static inline bool kith_score_hit_before(const kith_top_k_job *job, kith_row_hit
 KITH_CHECK kith_status kith_score_job_check(
     const kith_top_k_job *job, size_t scratch_bytes_least, kith_err *err);
 
-/* The stored words that decide whether rows [64 * word, 64 * word + 64) may be returned, cut to the job's
- * range. */
+/* Whether the job looks at rows [64 * word, 64 * word + 64). */
+static inline bool kith_score_word_wanted(const kith_top_k_job *job, uint32_t word) {
+    uint32_t at = word - job->row_begin / 64;
+    if (job->word_step > 1 && at % job->word_step != 0) return false;
+    return job->word_done == 0 || at % job->word_done != 0;
+}
+
+/* The stored words that decide whether rows [64 * word, 64 * word + 64) may be returned, cut to what the job looks at. */
 static inline uint64_t kith_score_live_word(const kith_top_k_job *job, uint32_t word) {
+    if (!kith_score_word_wanted(job, word)) return 0;
     uint64_t live = ~0ULL;
     uint64_t first = (uint64_t)word * 64;
     if (job->rows->dead) live &= ~job->rows->dead[word];

@@ -44,12 +44,19 @@ class Setting:
         self.cluster = Cluster(options.bin, self.folder, coordinators=3, data=data, query=1, config=config)
 
     def __enter__(self):
-        self.cluster.start()
+        try:
+            self.cluster.start()
+        except BaseException:
+            self.end()
+            raise
         self.client = self.cluster.query[0].client(timeout=60)
         return self
 
     def __exit__(self, *_):
         self.client.close()
+        self.end()
+
+    def end(self):
         for node in self.cluster.nodes:
             node.kill()
         shutil.rmtree(self.folder, ignore_errors=True)

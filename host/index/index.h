@@ -64,9 +64,10 @@ const void *kith_segment_row_vector(const kith_segment *segment, uint32_t field_
 typedef struct kith_segment_search {
     const kith_compute_ops *compute;
     uint32_t field_index;
-    uint32_t row_begin, row_end; /* within the view's row count */
-    const uint64_t *dead;        /* bits, or NULL */
-    const float *queries;        /* [query_count][dim] f32, host */
+    uint32_t row_begin, row_end;   /* within the view's row count */
+    uint32_t word_step, word_done; /* see kith_top_k_job */
+    const uint64_t *dead;          /* bits, or NULL */
+    const float *queries;          /* [query_count][dim] f32, host */
     uint32_t query_count;
     uint32_t k;
     const double *floors; /* [query_count] or NULL; see kith_top_k_job */

@@ -66,6 +66,8 @@ kith_status kith_segment_search_run(const kith_segment *segment, const kith_segm
     kith_top_k_job job = {.rows = &rows,
         .row_begin = search->row_begin,
         .row_end = search->row_end,
+        .word_step = search->word_step,
+        .word_done = search->word_done,
         .queries = search->queries,
         .query_count = search->query_count,
         .k = search->k,

@@ -1,13 +1,17 @@
 /* Searching a view: for one search, or for several at once (shard_batch.c), whose queries are then one list.
  *
- * The work is cut into units that worker tasks of the search executor pull from a counter, so that a slow
- * unit delays nobody else. There are two ways to cut, and which is better depends on how many queries there
- * are: by rows    (few queries)  a unit is a range of rows for all queries. Each worker keeps the best k of
- * each query over the units it did; who does the last unit merges them. The k-th best of any worker is a
- * floor for all: rows strictly below it cannot be among the k best of the view. by queries (many queries) a
- * unit is a tile of queries over the whole view: nothing to merge, and the memory for running results is a
- * tile's, however many queries there are. Both give the same answer, because closeness is one fixed
- * arithmetic and ties go by id: a floor leaves out only rows that are strictly worse than k others.
+ * The work is cut into units (shard_search_plan.h) that worker tasks of the search executor pull from a counter, so that a
+ * slow unit delays nobody else.
+ *   by rows    (few queries)  a unit is a range of rows for all queries. Each worker keeps the best k of each query over the
+ *              units it did; who does the last unit merges them. The k-th best of any worker is a floor for all: rows
+ *              strictly below it cannot be among the k best of the view.
+ *   by queries (many queries, or one thread)  a unit is a tile of queries over the whole view: nothing to merge, and the
+ *              memory for running results is a tile's, however many queries there are. The view is gone through in passes:
+ *              a thin sample of all its rows, a larger one, the rest. From what the samples found a threshold is guessed
+ *              (kernels/guess.h), so that the first segment is not searched for the k best of its own. A query whose guess
+ *              was wrong is searched again without.
+ * All give the same answer, because closeness is one fixed arithmetic and ties go by id: a floor leaves out only rows that
+ * are strictly worse than k others.
  *
  * Memory: one block for the run, one scratch block a worker, taken from the node's pool; nothing is allocated
  * per unit. Running results are bounded by RESULTS_MAX pairs over all workers, and by WORKER_RESULTS_MAX in each
@@ -18,23 +22,11 @@
 #include "host/base/alloc.h"
 #include "host/base/assert.h"
 #include "host/shard/shard_internal.h"
+#include "host/shard/shard_search_plan.h"
+#include "kernels/guess.h"
 
-/* Of stored vectors. A unit begins by coding its queries and finding a threshold, which takes fewer rows to be worth it
- * than a unit of 16 MiB has: batches of 256, dim 384, k = 10 and 100, are 19 and 18 % faster by whole segments of 200 MB
- * (Zen 3, 2026-11-21). But a deadline is looked at between units only: the most is about 0.1 s of 256 queries. */
-#define UNIT_BYTES         (16u << 20)
-#define UNIT_BYTES_MOST    (128u << 20)
-#define UNITS_A_THREAD     8u /* so that none waits long for the last one */
-#define UNIT_ROWS_LEAST    4096u
-#define UNIT_ROWS_MOST     262144u
-#define TILE_QUERIES       SHARD_BATCH_QUERIES_MAX /* queries that share one reading of the rows */
-#define TILE_RESULTS       SHARD_BATCH_RESULTS_MAX /* a tile's queries x k: 4 MiB of running results a worker */
-#define RESULTS_MAX        (4u << 20)              /* workers x queries x k by rows: 128 MiB */
-#define WORKER_RESULTS_MAX (1u << 20)              /* queries x k by rows: 32 MiB of one worker */
-#define BY_QUERIES_FROM    32u /* queries a thread, from which there are enough tiles; guess */
 #define INLINE_WORK_MAX                                                                                      \
     (256ull << 10) /* multiplications; 20..50 us on one core, about what a hand-over costs */
-#define WORKERS_MAX 256u
 /* Larger blocks are freed when their search ends: the pool would hold 64 of the largest for ever. */
 #define SCRATCH_KEPT_BYTES_MAX (16u << 20)
 
@@ -44,11 +36,6 @@ typedef struct found {
     uint32_t part;
     uint32_t row;
 } found;
-
-typedef struct unit {
-    uint32_t part; /* by rows */
-    uint32_t row_begin, row_end;
-} unit;
 
 typedef struct search_run search_run;
 
@@ -61,7 +48,8 @@ typedef struct search_worker {
     found *merged;           /* [k] */
     kith_row_hit *unit_hits; /* [tile][k] */
     uint32_t *unit_counts;
-    double *floors; /* [tile] */
+    double *floors;  /* [tile] */
+    double *guesses; /* [tile], by queries */
     void *scratch;
     kith_top_k_stats stats;
 } search_worker;
@@ -70,12 +58,8 @@ struct search_run {
     kith_shard *shard;
     shard_batch batch;
     shard_view *view;
-    uint32_t k;    /* at most the live rows */
-    uint32_t tile; /* queries of one unit */
-    bool by_queries;
-    uint32_t unit_count;
-    unit *units;
-    uint32_t job_count; /* what workers pull: units, or tiles */
+    search_plan plan;
+    search_unit *units; /* [plan.unit_count] */
     _Atomic uint32_t job_next;
     _Atomic uint32_t jobs_left;    /* at 0 the search is answered */
     _Atomic uint32_t workers_left; /* at 0 the run is freed */
@@ -206,7 +190,7 @@ static uint32_t found_merge(const search_run *run, found *best, uint32_t best_co
     uint32_t more_count, found *merged) {
     uint32_t a = 0, b = 0, count = 0;
     if (more_count == 0) return best_count;
-    while (count < run->k && (a < best_count || b < more_count)) {
+    while (count < run->plan.k && (a < best_count || b < more_count)) {
         bool from_best = b == more_count || (a < best_count && !found_is_before(run, &more[b], &best[a]));
         merged[count++] = from_best ? best[a++] : more[b++];
     }
@@ -217,11 +201,11 @@ static uint32_t found_merge(const search_run *run, found *best, uint32_t best_co
 /* Row hits of one unit, of one segment, joined to the running results of query `q` of the tile. */
 static void unit_hits_join(search_worker *worker, uint32_t q, uint32_t part) {
     const search_run *run = worker->run;
-    found *best = worker->best + (size_t)q * run->k;
-    const kith_row_hit *hits = worker->unit_hits + (size_t)q * run->k;
+    found *best = worker->best + (size_t)q * run->plan.k;
+    const kith_row_hit *hits = worker->unit_hits + (size_t)q * run->plan.k;
     uint32_t a = 0, b = 0, count = 0, hit_count = worker->unit_counts[q], best_count = worker->best_counts[q];
     if (hit_count == 0) return;
-    while (count < run->k && (a < best_count || b < hit_count)) {
+    while (count < run->plan.k && (a < best_count || b < hit_count)) {
         found next = {0};
         if (b < hit_count) next = (found){.closeness = hits[b].closeness, .part = part, .row = hits[b].row};
         bool from_best = b == hit_count || (a < best_count && !found_is_before(run, &next, &best[a]));
@@ -238,8 +222,8 @@ static void unit_hits_join(search_worker *worker, uint32_t q, uint32_t part) {
 
 static double floor_of(const search_worker *worker, uint32_t q) {
     const search_run *run = worker->run;
-    if (worker->best_counts[q] < run->k) return -INFINITY;
-    return worker->best[(size_t)q * run->k + run->k - 1].closeness;
+    if (worker->best_counts[q] < run->plan.k) return -INFINITY;
+    return worker->best[(size_t)q * run->plan.k + run->plan.k - 1].closeness;
 }
 
 static double floor_load(const search_run *run, uint32_t q) {
@@ -261,64 +245,133 @@ static void floor_raise(search_run *run, uint32_t q, double value) {
         &run->floor_bits[q], &seen, bits, memory_order_relaxed, memory_order_relaxed));
 }
 
-static void floors_gather(search_worker *worker, uint32_t query_count) {
-    for (uint32_t q = 0; q < query_count; q++) {
-        worker->floors[q] = worker->run->by_queries ? floor_of(worker, q) : floor_load(worker->run, q);
+/* --- guesses: by queries --- */
+
+static bool word_seen(const found *hits, uint32_t count, const found *hit) {
+    for (uint32_t i = 0; i < count; i++) {
+        if (hits[i].part == hit->part && hits[i].row / 64 == hit->row / 64) return true;
     }
+    return false;
+}
+
+/* The closeness of the best hit of the word that is `needed`-th best; -INFINITY: too few, or too many of one word. */
+static double guess_find(const found *hits, uint32_t count, uint32_t needed) {
+    uint32_t most = KITH_GUESS_HITS_MOST * needed, words = 0;
+    for (uint32_t i = 0; i < count && i < most; i++) {
+        words += !word_seen(hits, i, &hits[i]);
+        if (words == needed) return hits[i].closeness;
+    }
+    return -INFINITY;
+}
+
+/* A `share` of all words has been looked at. */
+static void guesses_make(search_worker *worker, uint32_t query_count, double share) {
+    uint32_t k = worker->run->plan.k, needed = kith_guess_needed(k * share);
+    for (uint32_t q = 0; q < query_count; q++) {
+        double guess = guess_find(worker->best + (size_t)q * k, worker->best_counts[q], needed);
+        worker->guesses[q] = fmax(worker->guesses[q], guess);
+    }
+}
+
+static bool guess_failed(const search_worker *worker, uint32_t q) {
+    return floor_of(worker, q) < worker->guesses[q];
 }
 
 /* --- units --- */
 
-/* Queries [query_begin, + query_count) over one range of rows, into the running results. */
-static kith_status range_search(
-    search_worker *worker, const unit *range, uint32_t query_begin, uint32_t query_count, kith_err *err) {
+/* Queries of a tile that begins with query `origin` of the batch: the worker's places [from, from + count). */
+typedef struct query_range {
+    uint32_t origin, from, count;
+} query_range;
+
+/* The queries over one range of rows, or its part that a pass looks at, into the running results. worker->floors are theirs. */
+static kith_status range_search(search_worker *worker, const search_unit *range, const search_pass *pass,
+    query_range queries, kith_err *err) {
     search_run *run = worker->run;
     const shard_view_part *part = &run->view->parts[range->part];
-    uint32_t dim = run->shard->schema.fields[run->batch.field_index].dim;
+    uint32_t dim = run->shard->schema.fields[run->batch.field_index].dim, from = queries.from;
     kith_status status = shard_batch_check(&run->batch, run->view, err);
     if (status != KITH_OK) return status;
-    floors_gather(worker, query_count);
     kith_segment_search job = {.compute = run->shard->node->compute,
         .field_index = run->batch.field_index,
         .row_begin = range->row_begin,
         .row_end = range->row_end,
+        .word_step = pass->word_step,
+        .word_done = pass->word_done,
         .dead = part->dead ? part->dead->words : NULL,
-        .queries = run->batch.queries + (size_t)query_begin * dim,
-        .query_count = query_count,
-        .k = run->k,
-        .floors = worker->floors,
+        .queries = run->batch.queries + (size_t)(queries.origin + from) * dim,
+        .query_count = queries.count,
+        .k = run->plan.k,
+        .floors = worker->floors + from,
         .scratch = worker->scratch,
         .scratch_bytes = run->scratch_bytes};
-    status = kith_segment_search_run(
-        part->segment, &job, worker->unit_hits, worker->unit_counts, &worker->stats, err);
-    if (status != KITH_OK) return status;
-    for (uint32_t q = 0; q < query_count; q++) {
+    status = kith_segment_search_run(part->segment, &job, worker->unit_hits + (size_t)from * run->plan.k,
+        worker->unit_counts + from, &worker->stats, err);
+    for (uint32_t q = from; status == KITH_OK && q < from + queries.count; q++)
         unit_hits_join(worker, q, range->part);
-        if (!run->by_queries) floor_raise(run, q, floor_of(worker, q));
-    }
-    return KITH_OK;
+    return status;
+}
+
+static const search_pass whole = {0};
+
+/* By rows. */
+static kith_status rows_search(search_worker *worker, const search_unit *range, kith_err *err) {
+    search_run *run = worker->run;
+    const query_range all = {.count = run->batch.query_count};
+    for (uint32_t q = 0; q < all.count; q++)
+        worker->floors[q] = floor_load(run, q);
+    kith_status status = range_search(worker, range, &whole, all, err);
+    for (uint32_t q = 0; status == KITH_OK && q < all.count; q++)
+        floor_raise(run, q, floor_of(worker, q));
+    return status;
 }
 
 static void hits_write(search_run *run, uint32_t query, const found *best, uint32_t count) {
-    kith_hit *hits = run->hits + (size_t)query * run->k;
+    kith_hit *hits = run->hits + (size_t)query * run->plan.k;
     for (uint32_t i = 0; i < count; i++)
         hits[i] = (kith_hit){.closeness = best[i].closeness, .id = found_id(run, &best[i])};
     run->lists[query] = (kith_hits){.hits = hits, .count = count};
 }
 
+/* One pass over all ranges. */
+static kith_status pass_search(
+    search_worker *worker, const search_pass *pass, query_range queries, kith_err *err) {
+    search_run *run = worker->run;
+    kith_status status = KITH_OK;
+    for (uint32_t i = 0; status == KITH_OK && i < run->plan.unit_count; i++) {
+        if (atomic_load_explicit(&run->failed, memory_order_relaxed)) break;
+        for (uint32_t q = queries.from; q < queries.from + queries.count; q++)
+            worker->floors[q] = fmax(floor_of(worker, q), worker->guesses[q]);
+        status = range_search(worker, &run->units[i], pass, queries, err);
+    }
+    return status;
+}
+
+/* Fewer than k rows reach the guess: the query is searched again, for what reaches the k-th that was found. */
+static kith_status query_search_again(search_worker *worker, uint32_t origin, uint32_t q, kith_err *err) {
+    worker->guesses[q] = floor_of(worker, q);
+    worker->best_counts[q] = 0;
+    worker->stats.wide_scans++;
+    return pass_search(worker, &whole, (query_range){.origin = origin, .from = q, .count = 1}, err);
+}
+
 /* One tile of queries over all ranges. */
 static kith_status tile_search(search_worker *worker, uint32_t tile_index, kith_err *err) {
     search_run *run = worker->run;
-    uint32_t begin = tile_index * run->tile;
-    uint32_t count = run->batch.query_count - begin < run->tile ? run->batch.query_count - begin : run->tile;
+    const search_plan *plan = &run->plan;
+    query_range tile = {.origin = tile_index * plan->tile};
+    tile.count = search_least(run->batch.query_count - tile.origin, plan->tile);
     kith_status status = KITH_OK;
-    memset(worker->best_counts, 0, count * sizeof *worker->best_counts);
-    for (uint32_t i = 0; status == KITH_OK && i < run->unit_count; i++) {
-        status = range_search(worker, &run->units[i], begin, count, err);
-        if (atomic_load_explicit(&run->failed, memory_order_relaxed)) return status;
+    memset(worker->best_counts, 0, tile.count * sizeof *worker->best_counts);
+    for (uint32_t q = 0; q < tile.count; q++)
+        worker->guesses[q] = -INFINITY;
+    for (uint32_t i = 0; status == KITH_OK && i < plan->pass_count; i++) {
+        if (i > 0) guesses_make(worker, tile.count, plan->passes[i - 1].share);
+        status = pass_search(worker, &plan->passes[i], tile, err);
     }
-    for (uint32_t q = 0; status == KITH_OK && q < count; q++) {
-        hits_write(run, begin + q, worker->best + (size_t)q * run->k, worker->best_counts[q]);
+    for (uint32_t q = 0; status == KITH_OK && q < tile.count; q++) {
+        if (guess_failed(worker, q)) status = query_search_again(worker, tile.origin, q, err);
+        hits_write(run, tile.origin + q, worker->best + (size_t)q * plan->k, worker->best_counts[q]);
     }
     return status;
 }
@@ -331,18 +384,19 @@ static size_t round_up(size_t bytes) {
 
 /* Lays the worker's arrays out in one block; with NULL only counts. */
 static size_t worker_lay_out(search_worker *worker, const search_run *run, uint8_t *block) {
-    size_t at = 0, pairs = (size_t)run->tile * run->k;
+    size_t at = 0, pairs = (size_t)run->plan.tile * run->plan.k;
 #define PLACE(member, count)                                                                                 \
     do {                                                                                                     \
         if (block) worker->member = (void *)(block + at);                                                    \
         at += round_up((count) * sizeof *worker->member);                                                    \
     } while (0)
     PLACE(best, pairs);
-    PLACE(best_counts, run->tile);
-    PLACE(merged, run->k);
+    PLACE(best_counts, run->plan.tile);
+    PLACE(merged, run->plan.k);
     PLACE(unit_hits, pairs);
-    PLACE(unit_counts, run->tile);
-    PLACE(floors, run->tile);
+    PLACE(unit_counts, run->plan.tile);
+    PLACE(floors, run->plan.tile);
+    PLACE(guesses, run->plan.tile);
 #undef PLACE
     if (block) worker->scratch = block + at;
     return at + run->scratch_bytes;
@@ -354,7 +408,7 @@ static kith_status worker_begin(search_worker *worker, kith_err *err) {
     worker->block = scratch_acquire(run->shard->node, bytes);
     if (!worker->block) return kith_err_set(err, KITH_NO_MEMORY, "%zu bytes of search scratch", bytes);
     worker_lay_out(worker, run, worker->block);
-    memset(worker->best_counts, 0, run->tile * sizeof *worker->best_counts);
+    memset(worker->best_counts, 0, run->plan.tile * sizeof *worker->best_counts);
     return KITH_OK;
 }
 
@@ -369,13 +423,13 @@ static void results_merge(search_run *run) {
             continue;
         }
         for (uint32_t q = 0; q < run->batch.query_count; q++) {
-            size_t at = (size_t)q * run->k;
+            size_t at = (size_t)q * run->plan.k;
             first->best_counts[q] = found_merge(run, first->best + at, first->best_counts[q],
                 worker->best + at, worker->best_counts[q], first->merged);
         }
     }
     for (uint32_t q = 0; first && q < run->batch.query_count; q++) {
-        hits_write(run, q, first->best + (size_t)q * run->k, first->best_counts[q]);
+        hits_write(run, q, first->best + (size_t)q * run->plan.k, first->best_counts[q]);
     }
 }
 
@@ -383,7 +437,7 @@ static void results_merge(search_run *run) {
  * still queued behind other searches find nothing left to pull; nobody waits for them. */
 static void run_answer(search_run *run) {
     run_count(run);
-    if (run->status == KITH_OK && !run->by_queries) results_merge(run);
+    if (run->status == KITH_OK && !run->plan.by_queries) results_merge(run);
     blocks_release(run);
     if (run->status != KITH_OK) run_free_arrays(run);
     shard_batch_end(&run->batch, run->view, run->status, run->lists, &run->err);
@@ -394,8 +448,7 @@ static kith_status job_do(search_worker *worker, uint32_t at, kith_err *err) {
     search_run *run = worker->run;
     kith_status status = worker->block ? KITH_OK : worker_begin(worker, err);
     if (status != KITH_OK) return status;
-    if (run->by_queries) return tile_search(worker, at, err);
-    return range_search(worker, &run->units[at], 0, run->batch.query_count, err);
+    return run->plan.by_queries ? tile_search(worker, at, err) : rows_search(worker, &run->units[at], err);
 }
 
 /* After a failure the jobs left are pulled and dropped, so that the count reaches 0 whoever fails. */
@@ -404,7 +457,7 @@ static void worker_do(search_worker *worker) {
     for (;;) {
         kith_err err = {0};
         uint32_t at = atomic_fetch_add_explicit(&run->job_next, 1, memory_order_relaxed);
-        if (at >= run->job_count) break;
+        if (at >= run->plan.job_count) break;
         bool failed = atomic_load_explicit(&run->failed, memory_order_relaxed);
         kith_status status = failed ? KITH_OK : job_do(worker, at, &err);
         if (status != KITH_OK) run_fail(run, status, &err);
@@ -418,66 +471,7 @@ static void worker_run(kith_task *task) {
     worker_do((search_worker *)((char *)task - offsetof(search_worker, task)));
 }
 
-/* --- planning --- */
-
-/* As large as leaves each of `threads` several. */
-static uint32_t unit_rows(const shard_view *view, const kith_field *field, uint32_t threads) {
-    size_t rows = threads > 1 ? view->live_count / (threads * UNITS_A_THREAD) : SIZE_MAX;
-    size_t few = UNIT_BYTES / kith_field_vector_bytes(field);
-    size_t many = UNIT_BYTES_MOST / kith_field_vector_bytes(field);
-    rows = rows < few ? few : rows > many ? many : rows;
-    return rows < UNIT_ROWS_LEAST ? UNIT_ROWS_LEAST : rows > UNIT_ROWS_MOST ? UNIT_ROWS_MOST : (uint32_t)rows;
-}
-
-static uint32_t units_count(const shard_view *view, uint32_t rows) {
-    uint64_t count = 0;
-    for (uint32_t i = 0; i < view->part_count; i++)
-        count += (view->parts[i].row_count + rows - 1) / rows;
-    return (uint32_t)count;
-}
-
-static void units_fill(const shard_view *view, uint32_t rows, unit *units) {
-    for (uint32_t i = 0; i < view->part_count; i++) {
-        for (uint32_t begin = 0; begin < view->parts[i].row_count; begin += rows) {
-            uint32_t left = view->parts[i].row_count - begin;
-            *units++ = (unit){.part = i, .row_begin = begin, .row_end = begin + (left < rows ? left : rows)};
-        }
-    }
-}
-
-typedef struct search_plan {
-    uint32_t k, worker_count, tile, unit_count, unit_rows, job_count;
-    bool by_queries;
-} search_plan;
-
-static uint32_t least(uint32_t a, uint32_t b) {
-    return a < b ? a : b;
-}
-
-/* Pure. `thread_count` of the search executor; `small`: one worker. */
-static search_plan plan_make(const shard_batch *batch, const shard_view *view, const kith_field *field,
-    uint32_t thread_count, bool small) {
-    search_plan plan = {.k = view->live_count < batch->k ? (uint32_t)view->live_count : batch->k};
-    uint32_t threads = small ? 1 : least(thread_count, WORKERS_MAX);
-    plan.unit_rows = unit_rows(view, field, threads);
-    plan.unit_count = units_count(view, plan.unit_rows);
-    plan.job_count = plan.unit_count;
-    plan.worker_count = least(threads, plan.job_count);
-    bool too_much = (uint64_t)plan.worker_count * batch->query_count * plan.k > RESULTS_MAX;
-    too_much = too_much || (uint64_t)batch->query_count * plan.k > WORKER_RESULTS_MAX;
-    plan.by_queries = too_much || batch->query_count > TILE_QUERIES ||
-                      (threads > 1 && batch->query_count >= BY_QUERIES_FROM * threads);
-    plan.tile = batch->query_count;
-    if (!plan.by_queries) return plan;
-    plan.unit_rows = unit_rows(view, field, 1);
-    plan.unit_count = units_count(view, plan.unit_rows);
-    plan.tile = least(TILE_QUERIES, (batch->query_count + threads - 1) / threads);
-    if ((uint64_t)plan.tile * plan.k > TILE_RESULTS) plan.tile = TILE_RESULTS / plan.k;
-    if (plan.tile < 1) plan.tile = 1;
-    plan.job_count = (batch->query_count + plan.tile - 1) / plan.tile;
-    plan.worker_count = least(threads, plan.job_count);
-    return plan;
-}
+/* --- runs --- */
 
 static void floors_init(search_run *run) {
     double none = -INFINITY;
@@ -509,17 +503,13 @@ static search_run *run_create(const shard_batch *batch, shard_view *view, const 
     run->shard = shard;
     run->batch = *batch;
     run->view = view;
-    run->k = plan->k;
-    run->tile = plan->tile;
-    run->by_queries = plan->by_queries;
-    run->unit_count = plan->unit_count;
+    run->plan = *plan;
     run->worker_count = plan->worker_count;
     run->scratch_bytes = compute_scratch_bytes(shard->node->compute, field->dim, plan->tile, plan->k);
-    run->job_count = plan->job_count;
     atomic_init(&run->jobs_left, plan->job_count);
     atomic_init(&run->workers_left, plan->worker_count);
     memset(run->lists, 0, batch->query_count * sizeof *run->lists);
-    units_fill(view, plan->unit_rows, run->units);
+    search_units_fill(view, plan, run->units);
     floors_init(run);
     for (uint32_t i = 0; i < plan->worker_count; i++) {
         run->workers[i].run = run;
@@ -533,7 +523,7 @@ static search_run *run_create(const shard_batch *batch, shard_view *view, const 
 static bool is_small(
     const kith_shard *shard, uint32_t field_index, uint32_t query_count, const shard_view *view) {
     uint64_t dim = shard->schema.fields[field_index].dim;
-    return view->row_count < UNIT_ROWS_MOST && view->row_count * query_count * dim <= INLINE_WORK_MAX;
+    return view->row_count < SEARCH_UNIT_ROWS_MOST && view->row_count * query_count * dim <= INLINE_WORK_MAX;
 }
 
 /* Nothing is live. Takes `view`. */
@@ -548,8 +538,10 @@ static void view_search(const shard_batch *batch, shard_view *view) {
     kith_shard *shard = batch->shard;
     kith_executor *executor = shard->node->search;
     bool small = is_small(shard, batch->field_index, batch->query_count, view);
-    search_plan plan = plan_make(
-        batch, view, &shard->schema.fields[batch->field_index], kith_executor_thread_count(executor), small);
+    uint32_t threads = small ? 1 : kith_executor_thread_count(executor);
+    bool in_place = !shard->node->compute->attach;
+    search_plan plan =
+        search_plan_make(batch, view, &shard->schema.fields[batch->field_index], threads, in_place);
     search_run *run = run_create(batch, view, &plan);
     if (!run) {
         kith_err err;

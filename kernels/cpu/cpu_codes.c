@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "kernels/cpu/cpu_hits.h"
+#include "kernels/guess.h"
 #include "kernels/score.h"
 
 enum {
@@ -20,8 +21,7 @@ enum {
     TILE_BYTES =
         512
         << 10, /* of vectors, whose rows that passed are then checked. Guess: 256 KiB is 9 % slower, 1 MiB as fast */
-    CHECK_LEAST = 4,     /* rows of a query: the sums are made of four at once */
-    GUESS_HITS_MOST = 4, /* times the words needed: hits that are looked through for them */
+    CHECK_LEAST = 4, /* rows of a query: the sums are made of four at once */
     LOOKS_LEAST = 1024,
     LOOKS_PASSED_MOST = 3,        /* one in so many may pass the first look */
     LOOKS_PASSED_MOST_COARSE = 2, /* at all components, where it saves 40 % */
@@ -34,9 +34,14 @@ static const uint32_t sample_steps[] = {512, 64, 8, 1};
 
 /* --- which jobs --- */
 
+static uint64_t rows_looked_at(const kith_top_k_job *job) {
+    uint64_t count = job->row_end - job->row_begin;
+    return job->word_step > 1 ? count / job->word_step : count;
+}
+
 static uint64_t live_rows(const kith_top_k_job *job) {
     uint64_t count = 0;
-    if (!job->rows->dead && !job->rows->allow) return job->row_end - job->row_begin;
+    if (!job->rows->dead && !job->rows->allow) return rows_looked_at(job);
     for (uint32_t word = job->row_begin / 64; (uint64_t)word * 64 < job->row_end; word++)
         count += (uint32_t)__builtin_popcountll(kith_score_live_word(job, word));
     return count;
@@ -47,7 +52,7 @@ static uint64_t live_rows(const kith_top_k_job *job) {
 bool cpu_codes_apply(const kith_top_k_job *job) {
     const kith_rows *rows = job->rows;
     if (!rows->codes || rows->metric == KITH_METRIC_L1) return false;
-    uint64_t row_count = job->row_end - job->row_begin;
+    uint64_t row_count = rows_looked_at(job);
     if (row_count < ROWS_LEAST || job->k > row_count / 8) return false;
     uint64_t vector_bytes = (uint64_t)rows->dim * kith_vector_type_bytes(rows->type);
     uint64_t code_bytes = kith_code_block_bytes(&rows->codes->basis) / KITH_CODE_BLOCK_ROWS;
@@ -142,7 +147,7 @@ static bool word_seen(const kith_row_hit *hits, uint32_t count, uint32_t row) {
 /* The closeness of the best hit of the word that is `needed`-th best; -INFINITY when too few hits, or too many of one
  * word, come before. hits: best first. */
 static double guess_find(const kith_row_hit *hits, uint32_t count, uint32_t needed) {
-    uint32_t most = GUESS_HITS_MOST * needed, words = 0;
+    uint32_t most = KITH_GUESS_HITS_MOST * needed, words = 0;
     for (uint32_t i = 0; i < count && i < most; i++) {
         words += !word_seen(hits, i, hits[i].row);
         if (words == needed) return hits[i].closeness;
@@ -160,8 +165,7 @@ static void hits_reverse(kith_row_hit *hits, uint32_t count) {
 
 /* `part` of the words have been scanned. */
 static void query_guess(cpu_code_scan *scan, cpu_code_query *query, double part) {
-    double expected = scan->job->k * part;
-    uint32_t needed = (uint32_t)ceil(expected + 4.3 * sqrt(expected) + 2.5);
+    uint32_t needed = kith_guess_needed(scan->job->k * part);
     if (query->wide || query->hit_count < needed) return;
     cpu_hits_sort(scan->job, query->hits, query->hit_count);
     query->guess = fmax(query->guess, guess_find(query->hits, query->hit_count, needed));
@@ -382,6 +386,20 @@ static void sample_finish(cpu_code_scan *scan, double part) {
     look_set(scan, look_most(scan));
 }
 
+static bool thresholds_known(const cpu_code_scan *scan) {
+    for (uint32_t i = 0; i < scan->query_count; i++) {
+        if (scan->queries[i].threshold == -INFINITY) return false;
+    }
+    return true;
+}
+
+/* Part of a scan whose thresholds were found by the parts before. */
+static void part_scan(cpu_code_scan *scan) {
+    scan->pause = scan->pause_next = LOOK_PAUSE;
+    look_set(scan, thresholds_known(scan) ? look_most(scan) : 0);
+    sample_scan(scan, scan->job->word_step, scan->job->word_done);
+}
+
 static void rows_scan(cpu_code_scan *scan) {
     uint32_t words = (scan->job->row_end + 63) / 64 - scan->job->row_begin / 64, done = 0;
     uint32_t least = scan->query_count < SAMPLE_SHARED_LEAST ? SAMPLE_STEP_ALONE : 0;
@@ -409,7 +427,10 @@ uint32_t cpu_codes_top_k(const cpu_leaves *leaves, const kith_top_k_job *job, vo
     for (uint32_t first = 0; first < job->query_count; first += scan->group_max) {
         scan->query_count = (uint32_t)size_min(scan->group_max, job->query_count - first);
         group_start(scan, first, hits_out);
-        rows_scan(scan);
+        if (job->word_step > 0)
+            part_scan(scan);
+        else
+            rows_scan(scan);
         pending_check(scan, 1);
         for (uint32_t i = 0; i < scan->query_count; i++) {
             cpu_code_query *query = &scan->queries[i];

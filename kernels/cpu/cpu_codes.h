@@ -5,15 +5,10 @@
  * pending ones. When a tile of rows has passed, or many are pending, they are checked in f32 (cpu_codes_check.c); the few
  * that stay are scored, which raises the threshold.
  *
- * Order of rows. First every 512th word of 64 rows, then every 64th, every 8th (for many queries) and the others: each is a sample of the
- * whole range, from whose best rows a threshold is guessed; ids, and so rows, often follow time or topic, and the first
- * rows alone would be a bad sample.
- *
- * Guesses. Of a part p of the words that is scanned, let g be the closeness of the m-th best row. Fewer than k rows of the
- * whole reach g only if m of the k best lie in that part, where about kp of them should: with m = kp + 4.3 sqrt(kp) + 2.5
- * that happens to one query in 10^5 or fewer (Poisson). So rows below g are dropped before k better ones are known. The
- * answer never rests on it: where the k-th best row found is below g in the end, the query is left to a scan of the
- * vectors. Neighbours are often alike, and m such rows would be one piece of luck: at most one row of a word counts.
+ * Order of rows. First every 512th word of 64 rows, then every 64th, every 8th (for many queries) and the others: each is a
+ * sample of the whole range, from whose best rows a threshold is guessed (kernels/guess.h); ids, and so rows, often follow
+ * time or topic, and the first rows alone would be a bad sample. A job that is itself such a part (word_step) has its
+ * thresholds from the parts before. Where a guess fails, the query is left to a scan of the vectors.
  * Text of dim 384, k = 100: 2,400 instead of 3,900 survivors a query; SIFT 4,900 instead of 7,000 (before checks).
  *
  * Private to kernels/cpu. Threads: a scan belongs to one call. Ownership: all memory is the job's scratch. */

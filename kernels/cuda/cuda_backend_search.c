@@ -77,6 +77,7 @@ kith_status cuda_backend_job_check(const kith_top_k_job *job, kith_err *err) {
 const char *cuda_backend_unfit(const kith_top_k_job *job) {
     const kith_rows *rows = job->rows;
     if (rows->metric == KITH_METRIC_L1) return "l1 has no codes";
+    if (job->word_step > 0) return "parts of a scan are not for the device";
     if (!rows->codes) return "rows without codes are not for the device";
     if (job->tie_compare) return "ties by anything but row number are not for the device";
     if (rows->codes->basis.code_dim > code_dim_most(rows->dim)) return "codes are longer than vectors";

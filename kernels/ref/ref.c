@@ -68,6 +68,7 @@ static uint32_t query_top_k(
     double floor = job->floors ? job->floors[query_index] : -INFINITY;
     uint32_t count = 0;
     for (uint32_t row = job->row_begin; row < job->row_end; row++) {
+        if (!kith_score_word_wanted(job, row / 64)) continue;
         if (job->rows->dead && kith_bitset_get(job->rows->dead, row)) continue;
         if (job->rows->allow && !kith_bitset_get(job->rows->allow, row)) continue;
         kith_row_hit hit = {.closeness = closeness_of(job->rows, query, row), .row = row};

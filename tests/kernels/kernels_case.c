@@ -240,6 +240,22 @@ static void floors_make(kernels_case *c) {
     c->job.floors = c->floors;
 }
 
+static const struct {
+    uint32_t step, done;
+} words_parts[WORDS_COUNT] = {[WORDS_FIRST] = {.step = 4},
+    [WORDS_SECOND] = {.step = 2, .done = 4},
+    [WORDS_REST] = {.step = 1, .done = 4}};
+
+bool case_row_is_candidate(const kernels_case *c, uint32_t row) {
+    if (row < c->job.row_begin || row >= c->job.row_end) return false;
+    uint32_t word = row / 64 - c->job.row_begin / 64;
+    if (c->shape.words == WORDS_FIRST && word % 4 != 0) return false;
+    if (c->shape.words == WORDS_SECOND && word % 4 != 2) return false;
+    if (c->shape.words == WORDS_REST && word % 4 == 0) return false;
+    if (c->rows.dead && kith_bitset_get(c->rows.dead, row)) return false;
+    return !c->rows.allow || kith_bitset_get(c->rows.allow, row);
+}
+
 void case_create(const case_shape *shape, kernels_case *out) {
     kith_rng rng;
     kith_rng_init(&rng, shape->seed);
@@ -267,6 +283,8 @@ void case_create(const case_shape *shape, kernels_case *out) {
     out->job = (kith_top_k_job){
         .row_begin = shape->part ? shape->row_count / 7 : 0,
         .row_end = shape->part ? shape->row_count - shape->row_count / 9 : shape->row_count,
+        .word_step = words_parts[shape->words].step,
+        .word_done = words_parts[shape->words].done,
         .queries = out->queries,
         .query_count = shape->query_count,
         .k = shape->k,
@@ -304,9 +322,9 @@ void case_top_k(const kernels_case *c, const kith_compute_ops *ops, kith_row_hit
 
 void case_fail(const case_shape *s, const char *backend, const char *what) {
     fail_msg("%s: %s: metric %d type %d data %d dim %u rows %u queries %u k %u codes %d dead %d "
-             "allow %d floors %d reversed %d part %d seed %llu",
+             "allow %d floors %d reversed %d part %d words %d seed %llu",
         backend, what, s->metric, s->type, s->data, s->dim, s->row_count, s->query_count, s->k, s->codes,
-        s->dead, s->allow, s->floors, s->reversed_ties, s->part, (unsigned long long)s->seed);
+        s->dead, s->allow, s->floors, s->reversed_ties, s->part, s->words, (unsigned long long)s->seed);
 }
 
 bool case_hits_equal(const kernels_case *c, const kith_row_hit *a, const uint32_t *a_counts,

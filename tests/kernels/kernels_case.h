@@ -28,6 +28,15 @@ typedef enum case_codes {
     CODES_COUNT,
 } case_codes;
 
+/* Parts of a scan (kith_top_k_job.word_step). */
+typedef enum case_words {
+    WORDS_ALL,
+    WORDS_FIRST,  /* every fourth */
+    WORDS_SECOND, /* every second but those */
+    WORDS_REST,   /* all but every fourth */
+    WORDS_COUNT,
+} case_words;
+
 typedef struct case_shape {
     kith_metric metric;
     kith_vector_type type;
@@ -42,6 +51,7 @@ typedef struct case_shape {
     bool floors; /* about the middle of each query's hits */
     bool reversed_ties;
     bool part; /* row_begin and row_end inside the rows */
+    case_words words;
     uint64_t seed;
 } case_shape;
 
@@ -64,6 +74,8 @@ const kith_compute_ops *const *case_backends(uint32_t *count_out);
 
 void case_create(const case_shape *shape, kernels_case *out);
 void case_destroy(kernels_case *c);
+/* Whether the job may return the row. */
+bool case_row_is_candidate(const kernels_case *c, uint32_t row);
 /* Codes of the case's rows, as shape.codes says; rows.codes is set. */
 void case_codes_make(kernels_case *c, kith_rng *rng);
 /* Runs `ops` with scratch of exactly scratch_bytes. */

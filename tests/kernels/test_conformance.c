@@ -37,6 +37,7 @@ static void grid_check(kith_metric metric, kith_vector_type type, uint32_t dim) 
             .dead = turn % 2,
             .allow = turn / 2 % 2,
             .part = turn / 4 % 2,
+            .words = (case_words)(turn / 8 % WORDS_COUNT),
             .seed = seed + turn,
         };
         shape.query_count = queries_within(shape.query_count, dim, shape.row_count, 500000);
@@ -135,6 +136,7 @@ static case_shape shape_random(kith_rng *rng) {
         .floors = kith_rng_below(rng, 2),
         .reversed_ties = kith_rng_below(rng, 2),
         .part = kith_rng_below(rng, 2),
+        .words = (case_words)kith_rng_below(rng, WORDS_COUNT),
         .seed = kith_rng_next(rng),
     };
     shape.query_count = queries_within(shape.query_count, shape.dim, shape.row_count, 200000);

@@ -56,6 +56,7 @@ static case_shape shape_make(kith_rng *rng) {
         .floors = kith_rng_below(rng, 4) == 0,
         .reversed_ties = kith_rng_below(rng, 4) == 0,
         .part = kith_rng_below(rng, 4) == 0,
+        .words = kith_rng_below(rng, 4) == 0 ? (case_words)kith_rng_below(rng, WORDS_COUNT) : WORDS_ALL,
         .seed = kith_rng_next(rng),
     };
     shape.k = 1 + (kith_rng_below(rng, 8) ? skewed(rng, 24) : skewed(rng, shape.row_count + 30));
@@ -92,12 +93,6 @@ typedef struct judging {
     bool is_exact; /* every sum is: no tie within rounding is allowed */
     double floor;
 } judging;
-
-static bool is_candidate(const kernels_case *c, uint32_t row) {
-    if (row < c->job.row_begin || row >= c->job.row_end) return false;
-    if (c->rows.dead && kith_bitset_get(c->rows.dead, row)) return false;
-    return !c->rows.allow || kith_bitset_get(c->rows.allow, row);
-}
 
 static double closeness(const judging *judge, uint32_t row) {
     const case_shape *shape = &judge->c->shape;
@@ -140,7 +135,7 @@ static void tie_count(
 static const char *hits_judge(judging *judge) {
     for (uint32_t i = 0; i < judge->hit_count; i++) {
         kith_row_hit hit = judge->hits[i];
-        if (hit.row >= judge->c->shape.row_count || !is_candidate(judge->c, hit.row) ||
+        if (hit.row >= judge->c->shape.row_count || !case_row_is_candidate(judge->c, hit.row) ||
             judge->is_hit[hit.row])
             return "top_k has a row that is hidden or that it had";
         judge->is_hit[hit.row] = true;
@@ -192,7 +187,7 @@ static const char *others_judge(const judging *judge) {
     double last_closeness = full ? closeness(judge, judge->hits[judge->hit_count - 1].row) : 0;
     const char *wrong = NULL;
     for (uint32_t row = c->job.row_begin; row < c->job.row_end && !wrong; row++) {
-        if (!is_candidate(c, row) || judge->is_hit[row]) continue;
+        if (!case_row_is_candidate(c, row) || judge->is_hit[row]) continue;
         wrong = full ? left_out_judge(judge, row, last_closeness) : below_floor_judge(judge, row);
     }
     return wrong;

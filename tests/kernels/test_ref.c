@@ -49,8 +49,7 @@ static uint32_t oracle_rank(const kernels_case *c, const float *query, ranked *o
     float *row = kith_alloc_array(c->shape.dim, sizeof *row);
     uint32_t count = 0;
     for (uint32_t i = c->job.row_begin; i < c->job.row_end; i++) {
-        if (c->rows.dead && kith_bitset_get(c->rows.dead, i)) continue;
-        if (c->rows.allow && !kith_bitset_get(c->rows.allow, i)) continue;
+        if (!case_row_is_candidate(c, i)) continue;
         size_t offset = (size_t)i * c->shape.dim * kith_vector_type_bytes(c->shape.type);
         kith_vector_load((char *)c->vectors + offset, c->shape.dim, c->shape.type, row);
         out[count].closeness = oracle_closeness(c->shape.metric, query, row, c->shape.dim);
@@ -103,6 +102,7 @@ static void test_ref__agrees_with_long_double_and_a_full_sort(void **state) {
             .dead = kith_rng_below(&rng, 2),
             .allow = kith_rng_below(&rng, 2),
             .part = kith_rng_below(&rng, 2),
+            .words = (case_words)kith_rng_below(&rng, WORDS_COUNT),
             .seed = kith_rng_next(&rng),
         });
     }

@@ -80,6 +80,72 @@ static void test_search__every_shape_equals_the_oracle(void **state) {
     shapes_run(SHARD_NODE_SIM_STORE, 4);
 }
 
+/* --- passes: views of so many rows that samples of all segments come first --- */
+
+enum { PASSES_POINTS = 66000 };
+
+static void passes_begin(fixture *run, uint32_t first_segment) {
+    shard_node_options options = options_large(SHARD_NODE_SIM, 1);
+    options.seal_rows = 4 * PASSES_POINTS;
+    options.merge_bytes_max = 0;
+    kith_err err;
+    fixture_begin(run, options, &schema);
+    fill(run, 0, first_segment);
+    assert_ok(shard_node_seal(&run->node, run->held, &err), &err);
+    for (uint32_t at = first_segment; at < PASSES_POINTS; at += 3000)
+        fill(run, at, PASSES_POINTS - at < 3000 ? PASSES_POINTS - at : 3000);
+}
+
+static void test_search__in_passes_equals_the_oracle(void **state) {
+    (void)state;
+    fixture run;
+    passes_begin(&run, 2900);
+    search_compare(&run, 1, 10);
+    search_compare(&run, 9, 10);
+    search_compare(&run, 33, 64);
+    search_compare(&run, 8, 500);
+    search_compare(&run, 2, 5000);
+    fixture_end(&run);
+}
+
+/* What is near the query lies where the first pass looks, and is less than k: a guess from it is wrong. */
+static void test_search__a_guess_that_fails_is_searched_again(void **state) {
+    (void)state;
+    enum { NEAR = 8, K = 10, QUERIES = 3, ROWS_APART = 64 * 64 };
+    fixture run;
+    kith_err err;
+    kith_write_result result;
+    passes_begin(&run, 2900);
+    float far[4] = {1000, 1000, 1000, 1000}, queries[QUERIES][4];
+    for (uint32_t i = 0; i < NEAR; i++) {
+        kith_op_point point = {.id = kith_id_of_number(2900 + (uint64_t)i * ROWS_APART),
+            .field_mask = 1,
+            .vectors = {(const uint8_t *)far}};
+        kith_op op = {.kind = KITH_OP_UPSERT, .point_count = 1, .points = &point};
+        far[0]++;
+        assert_ok(shard_node_write_op(&run.node, run.held, &schema, &op, &result, &err), &err);
+        oracle_apply(run.oracle, &op, result.sequence);
+    }
+    assert_ok(shard_node_seal(&run.node, run.held, &err), &err); /* rows in the order of ids */
+    for (uint32_t q = 0; q < QUERIES; q++)                       /* the second has nothing near */
+        memcpy(queries[q], q == 1 ? (const float[4]){3, 3, 3, 3} : far, sizeof queries[q]);
+    shard_node_hits hits;
+    kith_hit expected[K];
+    uint64_t before = run.node.counters.wide_scans;
+    assert_int_equal(shard_node_search(&run.node, run.held, 0, queries[0], QUERIES, K, &hits), KITH_OK);
+    assert_int_equal(run.node.counters.wide_scans - before, 2);
+    for (uint32_t q = 0; q < QUERIES; q++) {
+        assert_int_equal(oracle_search(run.oracle, 0, queries[q], K, expected), K);
+        assert_int_equal(hits.counts[q], K);
+        for (uint32_t i = 0; i < K; i++) {
+            assert_true(hits.hits[q * K + i].closeness == expected[i].closeness);
+            assert_int_equal(kith_id_compare(&hits.hits[q * K + i].id, &expected[i].id), 0);
+        }
+    }
+    shard_node_hits_fini(&hits);
+    fixture_end(&run);
+}
+
 /* --- limits --- */
 
 typedef struct ended {
@@ -435,6 +501,8 @@ static void test_search__beside_writers_and_sealers_sees_whole_batches(void **st
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_search__every_shape_equals_the_oracle),
+        cmocka_unit_test(test_search__in_passes_equals_the_oracle),
+        cmocka_unit_test(test_search__a_guess_that_fails_is_searched_again),
         cmocka_unit_test(test_search__past_deadline_or_cancelled_ends),
         cmocka_unit_test(test_search__small_one_may_end_before_start_returns),
         cmocka_unit_test(test_search__shard_may_go_while_workers_are_posted),

@@ -1,0 +1,102 @@
+#include "host/shard/shard_search_plan.h"
+
+/* Of stored vectors. A unit begins by coding its queries and finding a threshold, which takes fewer rows to be worth it
+ * than a unit of 16 MiB has: batches of 256, dim 384, k = 10 and 100, are 19 and 18 % faster by whole segments of 200 MB
+ * (Zen 3, 2026-11-21). But a deadline is looked at between units only: the most is about 0.1 s of 256 queries. */
+#define UNIT_BYTES         (16u << 20)
+#define UNIT_BYTES_MOST    (128u << 20)
+#define UNITS_A_THREAD     8u /* so that none waits long for the last one */
+#define UNIT_ROWS_LEAST    4096u
+#define TILE_QUERIES       SHARD_BATCH_QUERIES_MAX /* queries that share one reading of the rows */
+#define TILE_RESULTS       SHARD_BATCH_RESULTS_MAX /* a tile's queries x k: 4 MiB of running results a worker */
+#define RESULTS_MAX        (4u << 20)              /* workers x queries x k by rows: 128 MiB */
+#define WORKER_RESULTS_MAX (1u << 20)              /* queries x k by rows: 32 MiB of one worker */
+#define BY_QUERIES_FROM    32u /* queries a thread, from which there are enough tiles; guess */
+#define WORKERS_MAX        256u
+#define PASSES_ROWS_LEAST  65536u
+#define PASS_ROWS_A_K      16u /* a pass over fewer is no sample */
+#define PASS_QUERIES_LEAST 8u  /* from which gaps cost nothing */
+
+/* One word in so many; each divides the one before. */
+static const uint32_t pass_steps[SEARCH_PASSES_MAX] = {64, 8, 1};
+
+/* As large as leaves each of `threads` several. */
+static uint32_t unit_rows(const shard_view *view, const kith_field *field, uint32_t threads) {
+    size_t rows = threads > 1 ? view->live_count / (threads * UNITS_A_THREAD) : SIZE_MAX;
+    size_t few = UNIT_BYTES / kith_field_vector_bytes(field);
+    size_t many = UNIT_BYTES_MOST / kith_field_vector_bytes(field);
+    rows = rows < few ? few : rows > many ? many : rows;
+    return rows < UNIT_ROWS_LEAST         ? UNIT_ROWS_LEAST
+           : rows > SEARCH_UNIT_ROWS_MOST ? SEARCH_UNIT_ROWS_MOST
+                                          : (uint32_t)rows;
+}
+
+static uint32_t units_count(const shard_view *view, uint32_t rows) {
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < view->part_count; i++)
+        count += (view->parts[i].row_count + rows - 1) / rows;
+    return (uint32_t)count;
+}
+
+void search_units_fill(const shard_view *view, const search_plan *plan, search_unit *units_out) {
+    uint32_t rows = plan->unit_rows;
+    for (uint32_t i = 0; i < view->part_count; i++) {
+        for (uint32_t begin = 0; begin < view->parts[i].row_count; begin += rows) {
+            uint32_t left = view->parts[i].row_count - begin;
+            *units_out++ =
+                (search_unit){.part = i, .row_begin = begin, .row_end = begin + search_least(left, rows)};
+        }
+    }
+}
+
+/* The first word of every unit is one of each step's. */
+static double words_share(const shard_view *view, uint32_t step) {
+    uint64_t all = 0, looked_at = 0;
+    for (uint32_t i = 0; i < view->part_count; i++) {
+        uint64_t words = (view->parts[i].row_count + 63) / 64;
+        all += words;
+        looked_at += (words + step - 1) / step;
+    }
+    return (double)looked_at / (double)all;
+}
+
+static void passes_plan(search_plan *plan, const shard_view *view, uint32_t query_count, bool in_place) {
+    plan->pass_count = 0;
+    uint32_t done = 0;
+    for (uint32_t i = 0; i < SEARCH_PASSES_MAX; i++) {
+        uint32_t step = pass_steps[i];
+        bool worth = in_place && view->row_count >= PASSES_ROWS_LEAST &&
+                     view->row_count / step >= (uint64_t)plan->k * PASS_ROWS_A_K &&
+                     (i == 0 || query_count >= PASS_QUERIES_LEAST);
+        if (step > 1 && !worth) continue;
+        bool whole = step == 1 && done == 0;
+        plan->passes[plan->pass_count++] =
+            (search_pass){.word_step = whole ? 0 : step, .word_done = done, .share = words_share(view, step)};
+        done = step;
+    }
+}
+
+search_plan search_plan_make(const shard_batch *batch, const shard_view *view, const kith_field *field,
+    uint32_t threads, bool in_place) {
+    search_plan plan = {.k = view->live_count < batch->k ? (uint32_t)view->live_count : batch->k};
+    threads = search_least(threads, WORKERS_MAX);
+    plan.unit_rows = unit_rows(view, field, threads);
+    plan.unit_count = units_count(view, plan.unit_rows);
+    plan.job_count = plan.unit_count;
+    plan.worker_count = search_least(threads, plan.job_count);
+    bool too_much = (uint64_t)plan.worker_count * batch->query_count * plan.k > RESULTS_MAX;
+    too_much = too_much || (uint64_t)batch->query_count * plan.k > WORKER_RESULTS_MAX;
+    plan.by_queries = too_much || batch->query_count > TILE_QUERIES || threads == 1 ||
+                      batch->query_count >= BY_QUERIES_FROM * threads;
+    plan.tile = batch->query_count;
+    if (!plan.by_queries) return plan;
+    plan.unit_rows = unit_rows(view, field, 1);
+    plan.unit_count = units_count(view, plan.unit_rows);
+    plan.tile = search_least(TILE_QUERIES, (batch->query_count + threads - 1) / threads);
+    if ((uint64_t)plan.tile * plan.k > TILE_RESULTS) plan.tile = TILE_RESULTS / plan.k;
+    if (plan.tile < 1) plan.tile = 1;
+    plan.job_count = (batch->query_count + plan.tile - 1) / plan.tile;
+    plan.worker_count = search_least(threads, plan.job_count);
+    passes_plan(&plan, view, plan.tile, in_place);
+    return plan;
+}
