@@ -1,5 +1,5 @@
 /* Copies of shards for those that lack too much: each is taken once and read in pieces, by its id, until nobody has asked for it for
- * a while. */
+ * a while; once it was given as a whole, only until another wants its place, for what was given may have been lost on the way. */
 #include "host/base/alloc.h"
 #include "host/base/assert.h"
 #include "host/base/log.h"
@@ -16,8 +16,9 @@ struct replica_source {
     kith_node_id reader;
     kith_shard_snapshot *snapshot;
     uint64_t used_ns;
-    uint32_t readers; /* pieces that are read just now */
-    kith_buf spare;   /* of the last reply, to be written over: a fresh megabyte costs more than its copy */
+    uint32_t readers;     /* pieces that are read just now */
+    uint64_t given_bytes; /* in any order, and what is asked for again counts again */
+    kith_buf spare; /* of the last reply, to be written over: a fresh megabyte costs more than its copy */
 };
 
 typedef struct source_begin {
@@ -56,6 +57,34 @@ static replica_source *sources_take_locked(
             link = &source->next;
             continue;
         }
+        *link = source->next;
+        source->next = taken;
+        taken = source;
+        set->source_count--;
+    }
+    return taken;
+}
+
+static bool is_given(const replica_source *source) {
+    uint64_t epoch, sequence, total_bytes;
+    kith_shard_snapshot_describe(source->snapshot, &epoch, &sequence, &total_bytes);
+    return source->given_bytes >= total_bytes;
+}
+
+/* The oldest of those that are done with; NULL: there is none. */
+static replica_source **given_find_locked(kith_replica_set *set) {
+    replica_source **found = NULL;
+    for (replica_source **link = &set->sources; *link; link = &(*link)->next) {
+        if ((*link)->readers == 0 && is_given(*link)) found = link;
+    }
+    return found;
+}
+
+/* Room for another, as far as copies are done with. */
+static replica_source *sources_make_room_locked(kith_replica_set *set) {
+    replica_source *taken = NULL, **link;
+    while (set->source_count >= SOURCES_MAX && (link = given_find_locked(set))) {
+        replica_source *source = *link;
         *link = source->next;
         source->next = taken;
         taken = source;
@@ -118,9 +147,10 @@ static replica_source *source_use(
     return source;
 }
 
-static void source_done(kith_replica_set *set, replica_source *source, kith_buf *reply) {
+static void source_done(kith_replica_set *set, replica_source *source, kith_buf *reply, size_t given_bytes) {
     kith_mutex_lock(&set->sources_mutex);
     source->readers--;
+    source->given_bytes += given_bytes;
     source->used_ns = replica_now_ns(set);
     kith_buf other = source->spare;
     source->spare = *reply;
@@ -148,7 +178,8 @@ static kith_status piece_read(replica_source *source, kith_codec_fetch_reply *pi
     return KITH_OK;
 }
 
-static void piece_reply(kith_replica_set *set, kith_transport_request *request,
+/* How many bytes of the copy it gave. */
+static size_t piece_reply(kith_replica_set *set, kith_transport_request *request,
     const kith_codec_fetch_request *fetch, replica_source *source, kith_buf *reply) {
     kith_err err;
     kith_codec_fetch_reply piece = {.snapshot_id = source->id, .offset = fetch->offset};
@@ -158,6 +189,7 @@ static void piece_reply(kith_replica_set *set, kith_transport_request *request,
         kith_transport_reply(request, set->options.transport, KITH_OK, reply->data, reply->bytes, NULL);
     else
         refuse(set, request, status, &err);
+    return status == KITH_OK ? piece.bytes : 0;
 }
 
 /* On the background executor. */
@@ -175,8 +207,8 @@ static void source_began(kith_shard_snapshot_begin *begin, kith_status status, k
         kith_buf_init(&source->spare);
         source_add(set, source);
         kith_buf_init(&reply);
-        piece_reply(set, own->request, &own->fetch, source, &reply);
-        source_done(set, source, &reply);
+        size_t given_bytes = piece_reply(set, own->request, &own->fetch, source, &reply);
+        source_done(set, source, &reply, given_bytes);
     } else {
         refuse(set, own->request, status, err);
     }
@@ -188,10 +220,12 @@ static void source_began(kith_shard_snapshot_begin *begin, kith_status status, k
 static kith_status may_begin(
     kith_replica_set *set, const kith_transport_request *request, uint64_t shard_id, kith_err *err) {
     kith_mutex_lock(&set->sources_mutex);
-    replica_source *taken = sources_take_locked(set, 0, &request->from, shard_id);
+    replica_source *anew = sources_take_locked(set, 0, &request->from, shard_id);
+    replica_source *given = sources_make_room_locked(set);
     bool is_full = set->source_count >= SOURCES_MAX, is_stopped = set->sources_stopped;
     kith_mutex_unlock(&set->sources_mutex);
-    sources_free(taken);
+    sources_free(anew);
+    sources_free(given);
     if (is_stopped) return kith_err_set(err, KITH_CLOSED, "this node is shutting down");
     if (is_full) return kith_err_set(err, KITH_BUSY, "%u copies of shards are being read", SOURCES_MAX);
     return KITH_OK;
@@ -239,8 +273,8 @@ void replica_fetch_handle(void *ctx, kith_transport_request *request) {
         refuse(set, request, KITH_NOT_FOUND, &err);
         return;
     }
-    piece_reply(set, request, &fetch, source, &reply);
-    source_done(set, source, &reply);
+    size_t given_bytes = piece_reply(set, request, &fetch, source, &reply);
+    source_done(set, source, &reply, given_bytes);
 }
 
 static void sources_end_run(kith_task *task) {

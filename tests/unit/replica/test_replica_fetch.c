@@ -1,0 +1,151 @@
+/* Copies of a shard as their source gives them out, asked for by readers that are no replicas: how many at once, and for how long. */
+#include "host/codec/codec_replica.h"
+#include "tests/unit/replica/replica_bed.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define SOURCES_MAX 4u /* of replica_fetch.c */
+#define READERS     (SOURCES_MAX + 1)
+
+typedef struct reader {
+    kith_transport_call call; /* first */
+    bed *all;
+    kith_transport *transport;
+    uint64_t snapshot_id, offset, total_bytes;
+    bool is_done;
+    kith_status status;
+} reader;
+
+/* Beside machine 1, with an address and an id of its own. */
+static void reader_begin(bed *all, uint32_t number, reader *own) {
+    kith_err err;
+    char address[16];
+    snprintf(address, sizeof address, "r%u:1", number);
+    *own = (reader){.all = all};
+    kith_transport_sim_options options = {.env = all->machines[1].env,
+        .network = all->network,
+        .node = {{(uint8_t)(100 + number)}},
+        .address = address,
+        .in_flight_max = 10};
+    uint32_t host = kith_transport_sim_host(all->network, address);
+    assert_ok(kith_transport_sim_create(&options, &own->transport, &err), &err);
+    kith_transport_sim_power_set(all->network, host, KITH_TRANSPORT_SIM_UP);
+}
+
+static void read_done(kith_transport_call *call, kith_status status, const void *reply, size_t reply_bytes,
+    const kith_err *err) {
+    reader *own = (reader *)call;
+    kith_codec_fetch_reply piece;
+    kith_err decode_err;
+    (void)err;
+    own->is_done = true;
+    own->status = status;
+    if (status != KITH_OK) return;
+    assert_ok(kith_codec_fetch_reply_decode(reply, reply_bytes, &piece, &decode_err), &decode_err);
+    assert_int_equal(piece.offset, own->offset);
+    own->snapshot_id = piece.snapshot_id;
+    own->total_bytes = piece.total_bytes;
+    own->offset += piece.bytes;
+}
+
+/* The next piece of machine 0's copy; the first takes it. */
+static kith_status read_piece(reader *own, uint32_t bytes_max) {
+    kith_codec_fetch_request request = {.shard_id = BED_SHARD,
+        .epoch = own->all->shard.epoch,
+        .snapshot_id = own->snapshot_id,
+        .offset = own->offset,
+        .bytes_max = bytes_max};
+    kith_buf bytes;
+    kith_buf_init(&bytes);
+    kith_codec_fetch_request_encode(&request, &bytes);
+    own->is_done = false;
+    own->call = (kith_transport_call){.node = own->all->nodes[0].id,
+        .address = own->all->machines[0].address,
+        .kind = KITH_AM_FETCH,
+        .bytes = bytes.data,
+        .byte_count = bytes.bytes,
+        .deadline_ns = kith_env_now_ns(own->all->machines[1].env) + 1000 * BED_MS,
+        .done = read_done};
+    kith_transport_start(own->transport, &own->call);
+    for (uint32_t i = 0; !own->is_done && i < 1000; i++)
+        bed_run_ms(own->all, 2);
+    assert_true(own->is_done);
+    kith_buf_fini(&bytes);
+    return own->status;
+}
+
+static void read_all(reader *own) {
+    do {
+        assert_int_equal(read_piece(own, 500), KITH_OK);
+    } while (own->offset < own->total_bytes);
+}
+
+static void readers_begin(bed *all, reader *readers) {
+    bed_begin(all, &(bed_options){.min_in_sync = 2, .log_file_bytes = 64 << 10});
+    for (uint64_t number = 0; number < 10; number++)
+        assert_int_equal(bed_write(all, 0, number, 100, 1000), KITH_OK);
+    for (uint32_t i = 0; i < READERS; i++)
+        reader_begin(all, i, &readers[i]);
+}
+
+static void readers_end(bed *all, reader *readers) {
+    for (uint32_t i = 0; i < READERS; i++)
+        kith_transport_destroy(readers[i].transport);
+    bed_end(all);
+}
+
+/* A node that comes back needs copies of many shards: those that it has read must not keep it from the others. */
+static void test_replica_fetch__copies_that_were_read_make_room(void **state) {
+    (void)state;
+    bed all;
+    reader readers[READERS];
+    readers_begin(&all, readers);
+    for (uint32_t i = 0; i < READERS; i++)
+        read_all(&readers[i]);
+    readers_end(&all, readers);
+}
+
+static void test_replica_fetch__copies_that_are_being_read_do_not(void **state) {
+    (void)state;
+    bed all;
+    reader readers[READERS];
+    readers_begin(&all, readers);
+    for (uint32_t i = 0; i < SOURCES_MAX; i++)
+        assert_int_equal(read_piece(&readers[i], 500), KITH_OK);
+    assert_int_equal(read_piece(&readers[SOURCES_MAX], 500), KITH_BUSY);
+    for (uint32_t i = 0; i < SOURCES_MAX; i++)
+        read_all(&readers[i]);
+    read_all(&readers[SOURCES_MAX]);
+    readers_end(&all, readers);
+}
+
+/* Its reader may not have got the end. */
+static void test_replica_fetch__a_copy_that_was_read_stays_until_its_place_is_needed(void **state) {
+    (void)state;
+    bed all;
+    reader readers[READERS];
+    readers_begin(&all, readers);
+    for (uint32_t i = 0; i < SOURCES_MAX; i++)
+        read_all(&readers[i]);
+    for (uint32_t i = 0; i < SOURCES_MAX; i++) {
+        readers[i].offset = 0;
+        read_all(&readers[i]);
+    }
+    /* The oldest goes. */
+    read_all(&readers[SOURCES_MAX]);
+    readers[0].offset = 0;
+    assert_int_equal(read_piece(&readers[0], 500), KITH_NOT_FOUND);
+    readers[1].offset = 0;
+    read_all(&readers[1]);
+    readers_end(&all, readers);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_replica_fetch__copies_that_were_read_make_room),
+        cmocka_unit_test(test_replica_fetch__copies_that_are_being_read_do_not),
+        cmocka_unit_test(test_replica_fetch__a_copy_that_was_read_stays_until_its_place_is_needed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
