@@ -18,4 +18,19 @@ static inline uint32_t kith_guess_needed(double expected) {
     return (uint32_t)ceil(expected + 3.5 * sqrt(expected) + 2);
 }
 
+/* The index of the best hit of the word that is `needed`-th best; `count` when too few hits, or too many of one word, come
+ * before. hits: `count` of them, best first; word_of: the word that hit `index` lies in, as a number. */
+static inline uint32_t kith_guess_find(const void *hits, uint32_t count, uint32_t needed,
+    uint64_t (*word_of)(const void *hits, uint32_t index)) {
+    uint32_t words = 0;
+    for (uint32_t i = 0; i < count && i < KITH_GUESS_HITS_MOST * needed; i++) {
+        uint32_t before = 0;
+        while (before < i && word_of(hits, before) != word_of(hits, i))
+            before++;
+        words += before == i;
+        if (words == needed) return i;
+    }
+    return count;
+}
+
 #endif

@@ -71,7 +71,6 @@ struct search_run {
     kith_hit *hits; /* [query_count][k], allocated apart: it can be large */
     kith_hits *lists;
     size_t scratch_bytes;
-    uint32_t worker_count;
     search_worker workers[];
 };
 
@@ -151,7 +150,7 @@ static void run_free(search_run *run) {
 }
 
 static void blocks_release(search_run *run) {
-    for (uint32_t i = 0; i < run->worker_count; i++) {
+    for (uint32_t i = 0; i < run->plan.worker_count; i++) {
         scratch_release(run->shard->node, run->workers[i].block);
         run->workers[i].block = NULL;
     }
@@ -159,7 +158,7 @@ static void blocks_release(search_run *run) {
 
 static void run_count(search_run *run) {
     kith_top_k_stats total = {0};
-    for (uint32_t i = 0; i < run->worker_count; i++) {
+    for (uint32_t i = 0; i < run->plan.worker_count; i++) {
         total.rows_scanned += run->workers[i].stats.rows_scanned;
         total.rows_coded += run->workers[i].stats.rows_coded;
         total.code_survivors += run->workers[i].stats.code_survivors;
@@ -247,29 +246,19 @@ static void floor_raise(search_run *run, uint32_t q, double value) {
 
 /* --- guesses: by queries --- */
 
-static bool word_seen(const found *hits, uint32_t count, const found *hit) {
-    for (uint32_t i = 0; i < count; i++) {
-        if (hits[i].part == hit->part && hits[i].row / 64 == hit->row / 64) return true;
-    }
-    return false;
-}
-
-/* The closeness of the best hit of the word that is `needed`-th best; -INFINITY: too few, or too many of one word. */
-static double guess_find(const found *hits, uint32_t count, uint32_t needed) {
-    uint32_t most = KITH_GUESS_HITS_MOST * needed, words = 0;
-    for (uint32_t i = 0; i < count && i < most; i++) {
-        words += !word_seen(hits, i, &hits[i]);
-        if (words == needed) return hits[i].closeness;
-    }
-    return -INFINITY;
+static uint64_t found_word(const void *hits, uint32_t index) {
+    const found *hit = (const found *)hits + index;
+    return (uint64_t)hit->part << 32 | hit->row / 64;
 }
 
 /* A `share` of all words has been looked at. */
 static void guesses_make(search_worker *worker, uint32_t query_count, double share) {
     uint32_t k = worker->run->plan.k, needed = kith_guess_needed(k * share);
     for (uint32_t q = 0; q < query_count; q++) {
-        double guess = guess_find(worker->best + (size_t)q * k, worker->best_counts[q], needed);
-        worker->guesses[q] = fmax(worker->guesses[q], guess);
+        const found *best = worker->best + (size_t)q * k;
+        uint32_t index = kith_guess_find(best, worker->best_counts[q], needed, found_word);
+        if (index < worker->best_counts[q])
+            worker->guesses[q] = fmax(worker->guesses[q], best[index].closeness);
     }
 }
 
@@ -415,7 +404,7 @@ static kith_status worker_begin(search_worker *worker, kith_err *err) {
 /* By rows: the workers' results joined in the first one's, then written out. */
 static void results_merge(search_run *run) {
     search_worker *first = NULL;
-    for (uint32_t w = 0; w < run->worker_count; w++) {
+    for (uint32_t w = 0; w < run->plan.worker_count; w++) {
         search_worker *worker = &run->workers[w];
         if (!worker->block) continue;
         if (!first) {
@@ -504,7 +493,6 @@ static search_run *run_create(const shard_batch *batch, shard_view *view, const 
     run->batch = *batch;
     run->view = view;
     run->plan = *plan;
-    run->worker_count = plan->worker_count;
     run->scratch_bytes = compute_scratch_bytes(shard->node->compute, field->dim, plan->tile, plan->k);
     atomic_init(&run->jobs_left, plan->job_count);
     atomic_init(&run->workers_left, plan->worker_count);

@@ -137,22 +137,8 @@ static cpu_code_scan *scan_place(
 
 /* --- guesses --- */
 
-static bool word_seen(const kith_row_hit *hits, uint32_t count, uint32_t row) {
-    for (uint32_t i = 0; i < count; i++) {
-        if (hits[i].row / 64 == row / 64) return true;
-    }
-    return false;
-}
-
-/* The closeness of the best hit of the word that is `needed`-th best; -INFINITY when too few hits, or too many of one
- * word, come before. hits: best first. */
-static double guess_find(const kith_row_hit *hits, uint32_t count, uint32_t needed) {
-    uint32_t most = KITH_GUESS_HITS_MOST * needed, words = 0;
-    for (uint32_t i = 0; i < count && i < most; i++) {
-        words += !word_seen(hits, i, hits[i].row);
-        if (words == needed) return hits[i].closeness;
-    }
-    return -INFINITY;
+static uint64_t hit_word(const void *hits, uint32_t index) {
+    return ((const kith_row_hit *)hits)[index].row / 64;
 }
 
 static void hits_reverse(kith_row_hit *hits, uint32_t count) {
@@ -168,7 +154,8 @@ static void query_guess(cpu_code_scan *scan, cpu_code_query *query, double part)
     uint32_t needed = kith_guess_needed(scan->job->k * part);
     if (query->wide || query->hit_count < needed) return;
     cpu_hits_sort(scan->job, query->hits, query->hit_count);
-    query->guess = fmax(query->guess, guess_find(query->hits, query->hit_count, needed));
+    uint32_t found = kith_guess_find(query->hits, query->hit_count, needed, hit_word);
+    if (found < query->hit_count) query->guess = fmax(query->guess, query->hits[found].closeness);
     hits_reverse(query->hits, query->hit_count); /* a heap again: worst first */
     cpu_code_threshold_raise(scan, query, query->guess);
 }
