@@ -90,11 +90,12 @@ static bool is_stale(
 
 static void heartbeat(
     kith_members *members, const kith_member_event *event, uint64_t now_ns, kith_member_actions *actions) {
-    if (!members->leading) return;
-    member *from = member_make(members, &event->id, now_ns);
+    member *from =
+        members->leading ? member_make(members, &event->id, now_ns) : member_find(members, &event->id);
     if (!from || is_stale(members, from, event->started_wall_ms, now_ns)) return;
     from->started_wall_ms = event->started_wall_ms;
     from->heard_ns = now_ns;
+    if (!members->leading) return;
     bool wrong = !from->known || from->down || event->differs;
     bool held = now_ns < from->hold_due_ns && !event->needed;
     if (wrong && !held && may_propose(from, now_ns) && now_ns >= from->register_due_ns)
@@ -137,18 +138,7 @@ static void proposed(kith_members *members, const kith_member_event *event, uint
 
 /* --- leading --- */
 
-static void leading(kith_members *members, uint64_t now_ns) {
-    members->leading = true;
-    members->tick_ns = now_ns;
-    for (uint32_t i = 0; i < members->count; i++) {
-        member *about = &members->members[i];
-        about->heard_ns = now_ns;
-        about->propose_due_ns = 0;
-        about->proposing = 0;
-    }
-}
-
-/* Silence while this leader itself stood still is nobody's fault. */
+/* Silence while this coordinator itself stood still is nobody's fault. */
 static void forgive_stall(kith_members *members, uint64_t now_ns) {
     uint64_t gap_ns = now_ns - members->tick_ns;
     members->tick_ns = now_ns;
@@ -159,9 +149,32 @@ static void forgive_stall(kith_members *members, uint64_t now_ns) {
     }
 }
 
-static void tick(kith_members *members, uint64_t now_ns, kith_member_actions *actions) {
-    if (!members->leading) return;
+static bool hears_most(const kith_members *members, uint64_t now_ns) {
+    uint32_t up = 0, heard = 0;
+    for (uint32_t i = 0; i < members->count; i++) {
+        const member *about = &members->members[i];
+        if (!about->known || about->down) continue;
+        up++;
+        heard += now_ns - about->heard_ns < members->timeout_ns;
+    }
+    return 2 * heard >= up;
+}
+
+static void leading(kith_members *members, uint64_t now_ns) {
     forgive_stall(members, now_ns);
+    uint64_t credit_ns = hears_most(members, now_ns) ? members->timeout_ns / 2 : 0;
+    members->leading = true;
+    for (uint32_t i = 0; i < members->count; i++) {
+        member *about = &members->members[i];
+        if (now_ns - about->heard_ns > credit_ns) about->heard_ns = now_ns - credit_ns;
+        about->propose_due_ns = 0;
+        about->proposing = 0;
+    }
+}
+
+static void tick(kith_members *members, uint64_t now_ns, kith_member_actions *actions) {
+    forgive_stall(members, now_ns);
+    if (!members->leading) return;
     for (uint32_t i = members->count; i-- > 0;) { /* backwards: forgetting one puts the last in its place */
         member *about = &members->members[i];
         if (now_ns - about->heard_ns < members->timeout_ns) continue;

@@ -2,9 +2,11 @@
  * them is proposed: that a node be registered (it is new, says something else of itself, or is back), or that it is down.
  *
  * Rules:
- *   - A node is judged by silence that this leader has measured itself: one timeout since it began to lead or first heard
- *     of the node, and since the node's last heartbeat. Time in which the leader itself stood still (two ticks far apart)
- *     does not count.
+ *   - A node is judged by silence that this leader has measured itself: one timeout since it first heard of the node, and
+ *     since the node's last heartbeat. Time in which it stood still (two ticks far apart) does not count.
+ *   - What it measured before it led counts too, so that who loses the coordinators' leader and a node at once does not wait
+ *     for one after the other; but for half a timeout, in which a link that has just healed shows. And only if it heard at
+ *     least half of the nodes that are up: otherwise it was probably the one cut off, and measures anew.
  *   - A silent node is judged with the first tick after its timeout.
  *   - One proposal a node is under way; a failed one is repeated after a pause, a registration that was refused after a
  *     longer one: each attempt is an entry of the log.
@@ -69,7 +71,7 @@ void kith_members_destroy(kith_members *members); /* accepts NULL */
 /* Overwrites actions_out. A proposal it asks for is answered by one PROPOSED, unless FOLLOWING comes first. */
 void kith_members_step(
     kith_members *members, const kith_member_event *event, uint64_t now_ns, kith_member_actions *actions_out);
-/* Since the last heartbeat that counted, or since it began to be measured; UINT64_MAX for a node it does not know or when
+/* Since the last heartbeat that counted, or since its silence began to count; UINT64_MAX for a node it does not know or when
  * this coordinator does not lead. */
 uint64_t kith_members_silent_ns(const kith_members *members, const kith_node_id *id, uint64_t now_ns);
 

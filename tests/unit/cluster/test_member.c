@@ -133,6 +133,27 @@ static void test_member__new_leader_waits_one_timeout(void **unused) {
     PLAY("0 up 1", "100000 lead", "101900 ticks", "102000 ticks -> D1");
 }
 
+/* A host may die that has the leader of the coordinators and a node. */
+static void test_member__silence_that_a_follower_heard_counts(void **unused) {
+    (void)unused;
+    PLAY("0 up 1", "0 up 2", "1000 ticks", "1000 beat 1 5", "1000 beat 2 5", "1900 ticks", "1900 beat 2 5",
+        "2000 lead", "2900 ticks", "3000 ticks -> D1", "3800 ticks", "3900 ticks -> D2");
+    /* But for half a timeout. */
+    PLAY("0 up 1", "0 up 2", "9800 ticks", "9800 beat 2 5", "10000 lead", "10900 ticks", "11000 ticks -> D1");
+}
+
+static void test_member__leader_that_heard_few_nodes_begins_anew(void **unused) {
+    (void)unused;
+    PLAY("0 up 1", "0 up 2", "0 up 3", "9800 ticks", "9800 beat 2 5", "10000 lead", "11900 ticks",
+        "12000 ticks -> D3D2D1");
+}
+
+static void test_member__follower_that_stood_still_blames_nobody(void **unused) {
+    (void)unused;
+    PLAY("0 up 1", "0 up 2", "1000 ticks", "1000 beat 1 5", "1000 beat 2 5", "1100 ticks", "60000 lead",
+        "61800 ticks", "61900 ticks -> D2D1");
+}
+
 static void test_member__follower_decides_nothing(void **unused) {
     (void)unused;
     PLAY("0 up 1", "10 beat 2 5", "10000 ticks", "10000 lead", "10000 follow", "10100 beat 2 5",
@@ -255,7 +276,7 @@ static void test_member__strangers_do_not_fill_the_table(void **unused) {
 typedef struct model_node {
     bool alive, known, down, proposing;
     uint64_t start;    /* rises with each restart */
-    uint64_t heard_ms; /* by this leader */
+    uint64_t heard_ms; /* by this coordinator */
     uint64_t failed_ms;
     kith_member_action_kind proposed;
 } model_node;
@@ -278,7 +299,7 @@ static void model_step(model *life, kith_member_event event, kith_member_actions
         assert_false(node->proposing);
         if (actions->actions[i].kind == KITH_MEMBER_DOWN) { /* safety */
             assert_true(node->known && !node->down);
-            assert_true(life->now_ms - life->led_ms >= TIMEOUT_MS);
+            assert_true(life->now_ms - life->led_ms >= TIMEOUT_MS / 2);
             assert_true(life->now_ms - node->heard_ms >= TIMEOUT_MS);
             life->downs++;
         } else {
@@ -309,7 +330,7 @@ static void model_heartbeats(model *life, kith_member_actions *actions) {
     for (uint32_t i = 0; i < NODES; i++) {
         model_node *node = &life->nodes[i];
         if (!node->alive || kith_rng_below(&life->rng, 8) > 0) continue;
-        if (life->leading) node->heard_ms = life->now_ms;
+        if (life->leading || node->known) node->heard_ms = life->now_ms;
         kith_member_event event = model_event(KITH_MEMBER_HEARTBEAT, i);
         event.started_wall_ms = node->start;
         event.differs = kith_rng_below(&life->rng, 50) == 0;
@@ -345,7 +366,6 @@ static void model_leadership(model *life, kith_member_actions *actions) {
     for (uint32_t i = 0; i < NODES; i++) {
         life->nodes[i].proposing = false;
         life->nodes[i].failed_ms = 0;
-        if (life->leading) life->nodes[i].heard_ms = life->now_ms;
     }
     model_step(life, model_event(life->leading ? KITH_MEMBER_LEADING : KITH_MEMBER_FOLLOWING, 0), actions);
 }
@@ -395,6 +415,9 @@ int main(void) {
         cmocka_unit_test(test_member__refused_registration_is_repeated_after_a_long_pause),
         cmocka_unit_test(test_member__silent_node_is_down_once_and_up_with_its_next_heartbeat),
         cmocka_unit_test(test_member__new_leader_waits_one_timeout),
+        cmocka_unit_test(test_member__silence_that_a_follower_heard_counts),
+        cmocka_unit_test(test_member__leader_that_heard_few_nodes_begins_anew),
+        cmocka_unit_test(test_member__follower_that_stood_still_blames_nobody),
         cmocka_unit_test(test_member__follower_decides_nothing),
         cmocka_unit_test(test_member__leader_again_judges_again),
         cmocka_unit_test(test_member__failed_judgement_is_repeated_after_a_pause),
