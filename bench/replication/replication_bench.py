@@ -212,14 +212,13 @@ def throughput(options):
 
 def paced(client, name, rate, numbers):
     """A step that writes one batch, at so many points a second."""
-    due = [time.monotonic()]
+    due, rng = [time.monotonic()], np.random.default_rng(1)
 
     def step():
         due[0] += BATCH / rate
         time.sleep(max(0, due[0] - time.monotonic()))
         first = next(numbers) * BATCH
-        row = np.full((BATCH, DIM), first % 97, dtype="<f4")
-        client.upsert_patiently(name, range(first, first + BATCH), row)
+        client.upsert_patiently(name, range(first, first + BATCH), rng.random((BATCH, DIM), dtype="<f4"))
     return step
 
 
@@ -244,14 +243,15 @@ def lag(options):
 def search_step(options, client, latencies, phase):
     """One search: in a closed loop, or due at a fixed rate and then measured from when it was due, so that a search that comes late
     because the one before took long counts as long as it made a user wait."""
-    due = [time.monotonic()]
+    due, rng = [time.monotonic()], np.random.default_rng(2)
 
     def step():
+        query = rng.random((1, DIM), dtype="<f4")
         if options.search_rate:
             due[0] += 1 / options.search_rate
             time.sleep(max(0, due[0] - time.monotonic()))
         began = due[0] if options.search_rate else time.monotonic()
-        client.search_raw("c", np.zeros((1, DIM)), 10)
+        client.search_raw("c", query, 10)
         latencies[phase[0]].append(time.monotonic() - began)
     return step
 
@@ -264,6 +264,18 @@ def missed_write(options, client):
         writing()
         batches += 1
     return batches * BATCH
+
+
+def wait_quiet(nodes, seconds=300):
+    """Until these have done next to nothing for three seconds: no seal, no merge, none of the store's own."""
+    calm, used, deadline = 0, 0.0, time.monotonic() + seconds
+    while calm < 3:
+        before = sum(cpu_seconds(node.process.pid) for node in nodes)
+        time.sleep(1)
+        used = sum(cpu_seconds(node.process.pid) for node in nodes) - before
+        calm = calm + 1 if used < 0.1 else 0
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the nodes still use {used:.2f} s of CPU a second after {seconds} s without writes")
 
 
 def copied_bytes(node):
@@ -282,6 +294,7 @@ def catchup(options):
         victim.kill()
         missed_points = missed_write(options, writer)
         until(lambda: made.client.describe("c").segments == made.client.describe("c").segments_sealed, 300, "sealed")
+        wait_quiet(sources)
         disk_before = sync_rate(options.dir, 1 << 20) * (1 << 20) / 1e6
         laps = int(30 * options.search_rate) if options.search_rate else 400
         say(f"{missed_points} points were missed")

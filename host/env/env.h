@@ -79,8 +79,8 @@ typedef struct kith_env_ops {
     kith_status (*dir_lock)(kith_env *env, const char *path, kith_file **lock_out, kith_err *err);
     kith_status (*free_bytes)(kith_env *env, const char *path, uint64_t *bytes_out, kith_err *err);
 
-    kith_status (*executor_create)(
-        kith_env *env, const char *name, uint32_t thread_count, kith_executor **executor_out, kith_err *err);
+    kith_status (*executor_create)(kith_env *env, const char *name, uint32_t thread_count, bool patient,
+        kith_executor **executor_out, kith_err *err);
     void (*executor_destroy)(kith_executor *executor);
     void (*executor_post)(kith_executor *executor, kith_task *task);
     uint32_t (*executor_thread_count)(const kith_executor *executor);
@@ -215,7 +215,12 @@ static inline KITH_CHECK kith_status kith_env_free_bytes(
  * which is how an object gets its owning thread. */
 static inline KITH_CHECK kith_status kith_executor_create(
     kith_env *env, const char *name, uint32_t thread_count, kith_executor **executor_out, kith_err *err) {
-    return env->ops->executor_create(env, name, thread_count, executor_out, err);
+    return env->ops->executor_create(env, name, thread_count, false, executor_out, err);
+}
+/* The same, for work that nobody waits for at once: where processors are short its threads get a third of what others get. */
+static inline KITH_CHECK kith_status kith_executor_create_patient(
+    kith_env *env, const char *name, uint32_t thread_count, kith_executor **executor_out, kith_err *err) {
+    return env->ops->executor_create(env, name, thread_count, true, executor_out, err);
 }
 /* Runs what is queued, then joins. Not from one of its own tasks; nothing may be posted by others any more.
  * Accepts NULL. */

@@ -1,6 +1,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/resource.h>
 
 #include "host/base/alloc.h"
 #include "host/env/env_posix_internal.h"
@@ -8,6 +9,7 @@
 #define EXECUTOR_THREADS_MAX    256u
 #define THREAD_NAME_BYTES_MAX   16u /* Linux, NUL included */
 #define EXECUTOR_NAME_BYTES_MAX 11  /* leaves room for "-255" */
+#define EXECUTOR_PATIENT_NICE   5   /* a third of the weight of nice 0 */
 
 /* --- threads --- */
 
@@ -94,8 +96,16 @@ static kith_task *wait_for_task(posix_executor *executor) {
     return task;
 }
 
+/* Linux keeps a nice value for each thread, and `who` 0 is the caller. That of the process is where it starts from. */
+static void thread_be_patient(void) {
+    int nice_now = getpriority(PRIO_PROCESS, 0);
+    (void)setpriority(
+        PRIO_PROCESS, 0, nice_now + EXECUTOR_PATIENT_NICE); /* at most 19; being nicer is always allowed */
+}
+
 static void *executor_main(void *argument) {
     posix_executor *executor = argument;
+    if (executor->patient) thread_be_patient();
     for (kith_task *task = wait_for_task(executor); task; task = wait_for_task(executor))
         task->run(task);
     return NULL;
@@ -130,8 +140,8 @@ static kith_status start_threads(posix_executor *executor, const char *name, kit
     return KITH_OK;
 }
 
-kith_status posix_executor_create(
-    kith_env *env, const char *name, uint32_t thread_count, kith_executor **executor_out, kith_err *err) {
+kith_status posix_executor_create(kith_env *env, const char *name, uint32_t thread_count, bool patient,
+    kith_executor **executor_out, kith_err *err) {
     if (thread_count < 1 || thread_count > EXECUTOR_THREADS_MAX)
         return kith_err_set(err, KITH_INVALID, "executor %s: %u threads is not in 1..%u", name, thread_count,
             EXECUTOR_THREADS_MAX);
@@ -139,6 +149,7 @@ kith_status posix_executor_create(
     executor->base.ops = &posix_ops;
     executor->env = (posix_env *)env;
     executor->thread_count = thread_count;
+    executor->patient = patient;
     executor->threads = kith_alloc_array(thread_count, sizeof *executor->threads);
     kith_mutex_init(&executor->lock, KITH_RANK_EXECUTOR);
     kith_cond_init(&executor->wake);

@@ -19,6 +19,7 @@ typedef struct posix_executor {
     posix_env *env;
     pthread_t *threads;
     uint32_t thread_count;
+    bool patient;
     kith_mutex lock; /* the queue between threads is what messages are made of */
     kith_cond wake;
     kith_task *first;
@@ -56,8 +57,8 @@ kith_status posix_dir_sync(kith_env *env, const char *path, kith_err *err);
 kith_status posix_dir_lock(kith_env *env, const char *path, kith_file **lock_out, kith_err *err);
 kith_status posix_free_bytes(kith_env *env, const char *path, uint64_t *bytes_out, kith_err *err);
 
-kith_status posix_executor_create(
-    kith_env *env, const char *name, uint32_t thread_count, kith_executor **executor_out, kith_err *err);
+kith_status posix_executor_create(kith_env *env, const char *name, uint32_t thread_count, bool patient,
+    kith_executor **executor_out, kith_err *err);
 void posix_executor_destroy(kith_executor *executor);
 void posix_executor_post(kith_executor *executor, kith_task *task);
 uint32_t posix_executor_thread_count(const kith_executor *executor);

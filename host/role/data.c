@@ -47,8 +47,8 @@ static kith_status threads_start(kith_role_data *data, const kith_config *config
     if (status == KITH_OK)
         status = kith_executor_create(data->env, "search", search_threads, &data->search, err);
     if (status == KITH_OK) {
-        status =
-            kith_executor_create(data->env, "background", config->background_threads, &data->background, err);
+        status = kith_executor_create_patient(
+            data->env, "background", config->background_threads, &data->background, err);
     }
     if (status == KITH_OK) status = kith_executor_create(data->env, "log", 1, &data->log_executor, err);
     if (status == KITH_OK) status = kith_executor_create(data->env, "meta", 1, &data->meta_executor, err);

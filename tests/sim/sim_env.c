@@ -118,8 +118,10 @@ static void executor_remove(sim_world *world, const sim_executor *executor) {
     *at = executor->next_slow;
 }
 
-static kith_status executor_create(
-    kith_env *env, const char *name, uint32_t thread_count, kith_executor **executor_out, kith_err *err) {
+/* Virtual time has no processors to give way on. */
+static kith_status executor_create(kith_env *env, const char *name, uint32_t thread_count, bool patient,
+    kith_executor **executor_out, kith_err *err) {
+    (void)patient;
     (void)err;
     sim_env *sim = (sim_env *)env;
     sim_executor *executor = kith_alloc_zero(sizeof *executor);

@@ -3,6 +3,7 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 
 #include "host/base/alloc.h"
 
@@ -112,6 +113,30 @@ static void gate_init(gate_task *gate) {
     gate->task.run = wait_at_gate;
     sem_init(&gate->entered, 0, 0);
     sem_init(&gate->leave, 0, 0);
+}
+
+/* Asks its thread how nice it is. */
+typedef struct nice_task {
+    kith_task task;
+    int nice_value;
+} nice_task;
+
+static void nice_ask(kith_task *task) {
+    ((nice_task *)task)->nice_value = getpriority(PRIO_PROCESS, 0);
+}
+
+static void test_env__patient_executor_gives_way_and_others_do_not(void **state) {
+    kith_err err;
+    kith_executor *patient = NULL, *other = executor_make(*state, 2);
+    assert_ok(kith_executor_create_patient(*state, "patient", 2, &patient, &err), &err);
+    nice_task asks[2] = {{.task.run = nice_ask}, {.task.run = nice_ask}};
+    kith_executor_post(patient, &asks[0].task);
+    kith_executor_post(other, &asks[1].task);
+    kith_executor_destroy(patient);
+    kith_executor_destroy(other);
+    int own = getpriority(PRIO_PROCESS, 0), nicer = own + 5 < 19 ? own + 5 : 19;
+    assert_int_equal(asks[0].nice_value, nicer);
+    assert_int_equal(asks[1].nice_value, own);
 }
 
 static void test_env__executor_queued_counts_what_waits(void **state) {
@@ -297,6 +322,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         CASE(test_env__executor_of_one_thread_keeps_the_order),
         CASE(test_env__executor_of_many_threads_runs_each_task_once),
+        CASE(test_env__patient_executor_gives_way_and_others_do_not),
         CASE(test_env__executor_queued_counts_what_waits),
         CASE(test_env__executor_thread_count_is_bounded),
         CASE(test_env__timers_run_when_due_in_order),
