@@ -155,7 +155,7 @@ static bool hears_most(const kith_members *members, uint64_t now_ns) {
         const member *about = &members->members[i];
         if (!about->known || about->down) continue;
         up++;
-        heard += now_ns - about->heard_ns < members->timeout_ns;
+        heard += about->started_wall_ms > 0 && now_ns - about->heard_ns < members->timeout_ns;
     }
     return 2 * heard >= up;
 }

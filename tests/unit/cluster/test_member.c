@@ -148,6 +148,13 @@ static void test_member__leader_that_heard_few_nodes_begins_anew(void **unused) 
         "12000 ticks -> D3D2D1");
 }
 
+/* It began shortly before it led, and no link to it is there yet. */
+static void test_member__leader_that_heard_nobody_yet_begins_anew(void **unused) {
+    (void)unused;
+    PLAY("0 up 1", "0 up 2", "1500 ticks", "1500 lead", "3400 ticks", "3500 ticks -> D2D1");
+    PLAY("0 up 1", "0 up 2", "1400 ticks", "1400 beat 2 5", "1500 lead", "2400 ticks", "2500 ticks -> D1");
+}
+
 static void test_member__follower_that_stood_still_blames_nobody(void **unused) {
     (void)unused;
     PLAY("0 up 1", "0 up 2", "1000 ticks", "1000 beat 1 5", "1000 beat 2 5", "1100 ticks", "60000 lead",
@@ -417,6 +424,7 @@ int main(void) {
         cmocka_unit_test(test_member__new_leader_waits_one_timeout),
         cmocka_unit_test(test_member__silence_that_a_follower_heard_counts),
         cmocka_unit_test(test_member__leader_that_heard_few_nodes_begins_anew),
+        cmocka_unit_test(test_member__leader_that_heard_nobody_yet_begins_anew),
         cmocka_unit_test(test_member__follower_that_stood_still_blames_nobody),
         cmocka_unit_test(test_member__follower_decides_nothing),
         cmocka_unit_test(test_member__leader_again_judges_again),
