@@ -370,6 +370,9 @@ kith_status kith_format_jsonl_read(kith_format_jsonl *jsonl, uint32_t count_max,
             .err = err};
         status = take_line(&line);
         if (status != KITH_OK) return status;
+        if (!line.has_id && jsonl->id_start > UINT64_MAX - jsonl->row)
+            return line_fault(
+                &line, "the id of this row would be above 18446744073709551615: lower --id-start");
         ids[count] = line.has_id ? line.id : kith_id_of_number(jsonl->id_start + jsonl->row);
         payloads[count] = line.payload;
         payload_bytes[count++] = line.payload_bytes;

@@ -235,6 +235,27 @@ static void test_format__reads_jsonl_with_gaps(void **state) {
     kith_arena_fini(&arena);
 }
 
+static void test_format__ids_of_rows_do_not_begin_anew(void **state) {
+    static const char text[] = "{}\n{\"id\": 5}\n{}\n";
+    (void)state;
+    kith_format *format;
+    kith_format_batch batch;
+    kith_err err;
+    kith_arena arena;
+    kith_arena_init(&arena);
+    kith_format_options options = {.id_start = UINT64_MAX - 1};
+    assert_ok(kith_format_open_memory("m", KITH_FORMAT_JSONL, text, sizeof text - 1, &options, &format, &err),
+        &err);
+    assert_ok(kith_format_read(format, 2, 1u << 20, &arena, &batch, &err), &err);
+    assert_true(batch.ids[0].number == UINT64_MAX - 1);
+    assert_int_equal(batch.ids[1].number, 5);
+    assert_int_equal(kith_format_read(format, 2, 1u << 20, &arena, &batch, &err), KITH_INVALID);
+    assert_non_null(strstr(err.text, "m:3:"));
+    assert_non_null(strstr(err.text, "--id-start"));
+    kith_format_close(format);
+    kith_arena_fini(&arena);
+}
+
 static void write_file(kith_env *env, const char *path, const char *text) {
     kith_file *file;
     kith_err err;
@@ -321,6 +342,7 @@ int main(void) {
         cmocka_unit_test(test_format__names_what_is_wrong_with_vecs),
         cmocka_unit_test(test_format__names_the_line_of_a_bad_jsonl),
         cmocka_unit_test(test_format__reads_jsonl_with_gaps),
+        cmocka_unit_test(test_format__ids_of_rows_do_not_begin_anew),
         cmocka_unit_test(test_format__wants_one_payload_a_vector),
         cmocka_unit_test(test_format__a_line_may_span_many_reads),
     };
