@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From a bare Debian 12 to a search over real vectors: installs what is missing, builds, starts a standalone
-# server, loads 6,000 Debian packages with text embeddings, finds the nearest to one, and says what to type next.
+# server, loads 6,500 Debian packages with text embeddings, finds the nearest to one, and says what to type next.
 #
 #   ./quickstart.sh [PACKAGE]        the package to find neighbours of (default postgresql)
 #   ./quickstart.sh stop             stops the server it started
@@ -64,10 +64,10 @@ kith=("$bin/kith" --server "127.0.0.1:$grpc_port")
 step "3/4  Real vectors: Debian packages by what their descriptions mean"
 rows=$(wc -l <"$set_dir/payload.jsonl")
 "${kith[@]}" create debian-packages --dim 384 --metric cosine
-if [ "$("${kith[@]}" count debian-packages --json)" != "{\"count\": $rows}" ]; then
+if [ "$("${kith[@]}" count debian-packages)" != "$rows" ]; then
     "${kith[@]}" load debian-packages "$set_dir/vectors.npy" --payload "$set_dir/payload.jsonl"
 fi
-echo "count: $("${kith[@]}" count debian-packages --json)"
+echo "count: $("${kith[@]}" count debian-packages)"
 
 step "4/4  Search: the packages nearest to $name"
 id=$(grep -nF "\"name\": \"$name\"" "$set_dir/payload.jsonl" | head -n 1 | cut -d: -f1) || true
