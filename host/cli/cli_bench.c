@@ -134,7 +134,8 @@ static int prepare(bench_run *run) {
             (bench_call){.run = run, .next_free = run->free_calls, .connection = i % run->connections};
         run->free_calls = &run->calls[i];
     }
-    return kith_cli_connect(run->cli, run->connections);
+    status = kith_cli_connect(run->cli, run->connections);
+    return status == KITH_CLI_OK ? kith_cli_check_dim(run->cli, field, run->queries.dim) : status;
 }
 
 /* --- the loops --- */

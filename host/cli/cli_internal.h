@@ -108,6 +108,8 @@ KITH_CHECK kith_status kith_cli_id(kith_cli *cli, const char *text, kith_id *id_
 kith_request_id kith_cli_request_id(kith_cli *cli);
 /* Of the collection named by the first argument. An exit status. */
 int kith_cli_describe(kith_cli *cli, kith_codec_client_collection *collection_out);
+/* Queries are bytes to the server, which would take one of twice the dim for two. An exit status. */
+int kith_cli_check_dim(kith_cli *cli, const char *field, uint32_t dim);
 
 /* --- output (cli_output.c) ---------------------------------------------------------------------------------
  */
@@ -120,7 +122,7 @@ void kith_cli_json_text(kith_buf *out, const char *key, const char *value);
 void kith_cli_json_u64(kith_buf *out, const char *key, uint64_t value);
 void kith_cli_json_f64(kith_buf *out, const char *key, double value);
 void kith_cli_json_bool(kith_buf *out, const char *key, bool value);
-/* JSON that is kept as it was written, without line breaks; NULL: null. */
+/* JSON that is kept as it was written, without line breaks; NULL: null. `key` NULL: it alone. */
 void kith_cli_json_raw(kith_buf *out, const char *key, const char *json, size_t bytes);
 /* Its members, for an object that the caller opens and closes; and as an object. */
 void kith_cli_json_collection_members(kith_buf *out, const kith_codec_client_collection *collection);

@@ -52,7 +52,7 @@ void kith_cli_json_bool(kith_buf *out, const char *key, bool value) {
 }
 
 void kith_cli_json_raw(kith_buf *out, const char *key, const char *json, size_t bytes) {
-    kith_cli_json_key(out, key);
+    if (key) kith_cli_json_key(out, key);
     if (!json) {
         kith_buf_append_text(out, "null");
         return;

@@ -160,6 +160,7 @@ int kith_cli_search(kith_cli *cli) {
     if (path && kith_cli_queries_read(cli->env, path, search.field, &queries, &cli->err) != KITH_OK)
         return kith_cli_fail(KITH_CLI_USAGE, "%s", cli->err.text);
     int status = kith_cli_connect(cli, 1);
+    if (status == KITH_CLI_OK && path) status = kith_cli_check_dim(cli, search.field, queries.dim);
     if (status == KITH_CLI_OK && id) status = query_of_id(cli, id, search.field, search.read, &queries);
     if (status == KITH_CLI_OK) status = search_all(cli, &queries, &search);
     kith_cli_queries_free(&queries);

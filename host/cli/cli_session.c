@@ -105,3 +105,18 @@ int kith_cli_describe(kith_cli *cli, kith_codec_client_collection *collection_ou
         cli->reply.data, cli->reply.bytes, &cli->arena, collection_out, &cli->err);
     return decoded == KITH_OK ? KITH_CLI_OK : kith_cli_broken(cli);
 }
+
+int kith_cli_check_dim(kith_cli *cli, const char *field, uint32_t dim) {
+    kith_codec_client_collection info;
+    int status = kith_cli_describe(cli, &info);
+    if (status != KITH_CLI_OK) return status;
+    const kith_schema *schema = &info.collection.schema;
+    for (uint32_t i = 0; i < schema->field_count; i++) {
+        const kith_field *of = &schema->fields[i];
+        if (strcmp(of->name, field) != 0 || of->dim == dim) continue;
+        return kith_cli_fail(KITH_CLI_REFUSED,
+            "the queries have %u components; field \"%s\" of collection %s has dim %u", dim, field,
+            info.collection.name, of->dim);
+    }
+    return KITH_CLI_OK; /* the server says which fields there are */
+}

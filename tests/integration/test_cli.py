@@ -306,6 +306,9 @@ def test_search_by_file_and_by_id(kith, client, name, folder):
     assert shown[1].split() == ["0", "1", "7", "1", '{"row":', "7}"]
     assert len(shown) == 4
     kith("search", name, "--id", 99999, expect=1)
+    wide = make(folder / "wide.npy", matrix_of(8, 24))  # whose bytes are 16 queries of dim 12
+    for command in (("search", name, "--file", wide), ("bench", name, "--queries", wide, "--requests", 1)):
+        assert "have 24 components" in kith(*command, expect=1).stderr
     kith("search", name, "--file", make(folder / "wrong.npy", matrix_of(2, 5)), expect=1)
     kith("search", name, "--file", files[0], "--field", "nobody", expect=1)
     kith("search", name, expect=2)
@@ -319,6 +322,8 @@ def test_get_delete_count_scroll(kith, client, name):
     assert json_lines(kith("get", name, 1, "--vectors", "--json")) == [
         {"id": 1, "payload": {"a": 1}, "vectors": {"": [1]}}]
     assert [one["id"] for one in json_lines(kith("get", name, '"1"', "two words", "--json"))] == ["1", "two words"]
+    assert kith("get", name, 1, 2).stdout == '1  {"a": 1}\n2  -\n'
+    assert kith("scroll", name, "--limit", 1, "--vectors").stdout == '1  {"a": 1}  [1]\n'
     partial = kith("get", name, 1, 77, "nobody", "--json", expect=4)
     assert len(partial.stdout.splitlines()) == 1 and "77, nobody" in partial.stderr
     assert kith("count", name).stdout == "4\n"
