@@ -445,11 +445,19 @@ static bool is_worth_waiting(kith_status status) {
     return status == KITH_NO_SPACE || status == KITH_NO_MEMORY || status == KITH_BUSY;
 }
 
+/* What the log answers from here on is abandoned too: applied, it would hide from the next start that entries before it
+ * are not. */
+static void close_stalled(kith_shard *shard) {
+    static const char why[] = "the shard closed while it waited for space";
+    shard_health_set(shard, KITH_CLOSED, why);
+    abandon(shard, why);
+}
+
 static void apply_failed(kith_shard *shard, kith_status status, kith_err *err) {
     if (!is_worth_waiting(status))
         shard_fail(shard, status, err);
     else if (atomic_load(&shard->closing))
-        abandon(shard, "the shard closed while it waited for space");
+        close_stalled(shard);
     else
         stall(shard, status, err);
 }

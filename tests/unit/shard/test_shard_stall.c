@@ -70,22 +70,27 @@ typedef struct stall {
     struct rlimit limit;
 } stall;
 
-/* `later`: the seal fails once, so that it begins again in the middle of the stall. */
-static void stall_begin(stall *own, uint64_t seed, bool later) {
+static void points_begin(fixture *run, uint64_t seed, double flush_chance) {
+    shard_node_write write;
     shard_node_options options = fixture_options(SHARD_NODE_SIM);
     options.seed = seed;
-    options.flush_chance = 0;
+    options.flush_chance = flush_chance;
     options.log_file_bytes = 1 << 30; /* no new file beside that of the seal */
     options.seal_rows = SEGMENT_ROWS;
     options.seal_bytes = SEGMENT_BYTES;
-    memset(own, 0, sizeof *own);
     vector[0] = 1;
-    fixture *run = &own->run;
     fixture_begin(run, options, &schema);
     for (uint64_t id = 1; id <= 3; id++) {
-        begin(run, id, KITH_OP_UPSERT, &own->writes[0]);
-        finish(run, &own->writes[0]);
+        begin(run, id, KITH_OP_UPSERT, &write);
+        finish(run, &write);
     }
+}
+
+/* `later`: the seal fails once, so that it begins again in the middle of the stall. */
+static void stall_begin(stall *own, uint64_t seed, bool later) {
+    memset(own, 0, sizeof *own);
+    fixture *run = &own->run;
+    points_begin(run, seed, 0);
     own->view = shard_view_acquire(run->held->view_cell);
     own->limit = memory_limit(SEGMENT_BYTES / 2);
     if (later) sim_env_fail_next(run->node.sim, SIM_FAIL_CREATE, KITH_NO_SPACE);
@@ -166,10 +171,61 @@ static void test_stall__a_crash_after_the_seal_loses_and_repeats_nothing(void **
     }
 }
 
+static uint64_t frames_written(const fixture *run) {
+    kith_log_stats stats;
+    kith_store_log_stats_read(run->node.log, &stats);
+    return stats.syncs;
+}
+
+static struct rlimit limit_before;
+static void (*write_told)(
+    kith_shard_write *write, kith_status status, const kith_write_result *result, const kith_err *err);
+
+static void told_and_room_again(
+    kith_shard_write *write, kith_status status, const kith_write_result *result, const kith_err *err) {
+    assert_int_equal(setrlimit(RLIMIT_AS, &limit_before), 0);
+    write_told(write, status, result, err);
+}
+
+/* A round for which there is no memory as the shard closes is left to the log, and so is what the log answers after it: in the
+ * store it would say that everything before it is there too. */
+static void test_stall__what_comes_behind_it_at_a_close_is_left_to_the_log_too(void **state) {
+    (void)state;
+    uint64_t seed = test_seed(1);
+    for (uint64_t i = 0; i < test_scaled(20); i++) {
+        fixture run;
+        shard_node_write writes[2];
+        kith_err err;
+        points_begin(&run, seed + i, 1);
+        assert_ok(shard_node_seal(&run.node, run.held, &err), &err);
+        limit_before = memory_limit(SEGMENT_BYTES / 2);
+        uint64_t frames = frames_written(&run), sequence = run.held->last_sequence;
+        begin(&run, 1, KITH_OP_UPSERT, &writes[0]);
+        write_told = writes[0].write.done;
+        writes[0].write.done = told_and_room_again;
+        while (frames_written(&run) == frames)
+            assert_true(sim_env_step(run.node.sim));
+        begin(&run, 2, KITH_OP_DELETE, &writes[1]);
+        while (run.held->last_sequence < sequence + 2)
+            assert_true(sim_env_step(run.node.sim));
+        fixture_close(&run);
+        assert_int_equal(writes[0].status, KITH_UNKNOWN_OUTCOME);
+        assert_int_equal(writes[1].status, KITH_UNKNOWN_OUTCOME);
+        fixture_open(&run);
+        assert_ok(kith_shard_health(run.held, &err), &err);
+        assert_int_equal(kith_shard_count(run.held), 2);
+        assert_ok(shard_node_validate(&run.node, run.held, &err), &err);
+        for (int w = 0; w < 2; w++)
+            shard_node_write_fini(&writes[w]);
+        fixture_end(&run);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stall__for_memory_ends_when_the_segment_before_is_sealed),
         cmocka_unit_test(test_stall__a_crash_after_the_seal_loses_and_repeats_nothing),
+        cmocka_unit_test(test_stall__what_comes_behind_it_at_a_close_is_left_to_the_log_too),
     };
     kith_log_configure(KITH_LOG_ERROR, KITH_LOG_LOGFMT, NULL, NULL);
     return cmocka_run_group_tests_name("shard_stall", tests, NULL, NULL);
