@@ -121,6 +121,7 @@ static shard_part *growing_part(kith_shard *shard) {
 static uint32_t growing_rows_max(const kith_shard *shard, uint32_t point_count) {
     uint64_t rows = shard->node->seal_bytes / (shard->row_bytes ? shard->row_bytes : 1);
     if (rows > shard->node->seal_rows) rows = shard->node->seal_rows;
+    if (rows > SHARD_SEGMENT_ROWS_MAX) rows = SHARD_SEGMENT_ROWS_MAX;
     if (rows < point_count) rows = point_count;
     return rows < 1 ? 1 : (uint32_t)rows;
 }

@@ -122,6 +122,22 @@ static void test_shard__idle_growing_segment_is_sealed_and_the_log_trimmed(void 
     fixture_end(&run);
 }
 
+/* The most that the configuration allows, of the smallest vectors: more rows than a segment can have. */
+static void test_shard__takes_writes_however_late_it_is_to_seal(void **state) {
+    (void)state;
+    static const kith_schema smallest = {
+        .field_count = 1, .fields = {{.name = "", .dim = 1, .metric = KITH_METRIC_L2, .type = KITH_TYPE_I8}}};
+    fixture run;
+    shard_node_options options = fixture_options(SHARD_NODE_SIM);
+    options.seal_rows = 100000000;
+    options.seal_bytes = 16ULL << 30;
+    fixture_begin(&run, options, &smallest);
+    for (int i = 0; i < 5; i++)
+        fixture_write(&run);
+    fixture_compare(&run, 2);
+    fixture_end(&run);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shard__equals_the_oracle_in_the_simulated_world),
@@ -130,6 +146,7 @@ int main(void) {
         cmocka_unit_test(test_shard__equals_the_oracle_on_rocksdb),
         cmocka_unit_test(test_shard__digest_is_the_same_however_points_are_cut_into_segments),
         cmocka_unit_test(test_shard__idle_growing_segment_is_sealed_and_the_log_trimmed),
+        cmocka_unit_test(test_shard__takes_writes_however_late_it_is_to_seal),
     };
     kith_log_configure(KITH_LOG_ERROR, KITH_LOG_LOGFMT, NULL, NULL);
     return cmocka_run_group_tests_name("shard", tests, NULL, NULL);
