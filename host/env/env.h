@@ -107,7 +107,7 @@ struct kith_thread {
     const kith_env_ops *ops;
 };
 
-/* The real world. One per process. Ignores SIGPIPE. Destroy after every executor, file and thread. */
+/* The real world. One per process. Ignores SIGPIPE, and allows itself more open files. Destroy after every executor, file and thread. */
 KITH_CHECK kith_status kith_env_posix_create(kith_env **env_out, kith_err *err);
 void kith_env_posix_destroy(kith_env *env);
 

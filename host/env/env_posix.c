@@ -1,13 +1,15 @@
 #include <errno.h>
 #include <signal.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "host/base/alloc.h"
 #include "host/base/assert.h"
 #include "host/env/env_posix_internal.h"
 
-#define NS_PER_S 1000000000ULL
+#define NS_PER_S           1000000000ULL
+#define DESCRIPTORS_WANTED 65536u
 
 const kith_env_ops posix_ops;
 
@@ -37,6 +39,15 @@ static void posix_random_bytes(kith_env *env, void *data, size_t bytes) {
     }
 }
 
+/* Shells and init systems give 1,024, and mean more for who asks: as many connections would leave none for the log's next file, which
+ * then stops. */
+static void allow_descriptors(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= DESCRIPTORS_WANTED) return;
+    limit.rlim_cur = limit.rlim_max < DESCRIPTORS_WANTED ? limit.rlim_max : DESCRIPTORS_WANTED;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 kith_status kith_env_posix_create(kith_env **env_out, kith_err *err) {
     posix_env *env = kith_alloc_zero(sizeof *env);
     env->base.ops = &posix_ops;
@@ -44,6 +55,7 @@ kith_status kith_env_posix_create(kith_env **env_out, kith_err *err) {
     if (status != KITH_OK) goto err_free;
     /* A peer that closes its socket is an error code, not the end of the process. */
     signal(SIGPIPE, SIG_IGN);
+    allow_descriptors();
     *env_out = &env->base;
     return KITH_OK;
 err_free:

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -298,6 +299,20 @@ static void test_env__random_bytes_differ(void **state) {
     assert_memory_not_equal(a, b, sizeof a);
 }
 
+static void test_env__allows_itself_more_open_files(void **state) {
+    fixture *fix = *state;
+    kith_env *another;
+    struct rlimit before, after;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    struct rlimit few = {.rlim_cur = 64, .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    assert_ok(kith_env_posix_create(&another, &fix->err), &fix->err);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &after), 0);
+    assert_true(after.rlim_cur >= (before.rlim_max < 65536 ? before.rlim_max : 65536));
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    kith_env_posix_destroy(another);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
@@ -316,6 +331,7 @@ int main(void) {
         CASE(test_env__dir_lock_of_a_dead_process_is_free),
         CASE(test_env__free_bytes_knows_the_disk),
         CASE(test_env__random_bytes_differ),
+        CASE(test_env__allows_itself_more_open_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
