@@ -134,7 +134,6 @@ static bool may_lead(const kith_replica_step *step) {
 static void config_replace(kith_replica_step *step, const kith_replica_config *config) {
     kith_replica_step_rival(step, config);
     kith_replica_step_learn(step, config->epoch);
-    if (step->failed && step->failed_epoch == 0) step->failed_epoch = step->known_epoch;
     kith_replica_step_change_forget(step);
     step->config = *config;
     step->self_index = kith_replica_config_find(config, step->options.self);

@@ -195,9 +195,11 @@ static bool is_to_be_installed(const kith_replica_step *step, const kith_replica
     return append->snapshot_needed && step->log.committed < append->previous.sequence;
 }
 
-/* The same primary's next attempt, or another primary that has it too: the glue fetches from the newest. */
+/* The same primary's next attempt, or another primary that has it too: the glue fetches from the newest. One that was found to have failed
+ * at its start may have acknowledged in this epoch before, also where the map that it had kept is of an earlier one. */
 static void install_take(kith_replica_step *step, uint32_t from, const kith_replica_append *append,
     uint64_t token, uint64_t now_ns) {
+    if (step->failed && step->failed_epoch == 0) step->failed_epoch = append->epoch;
     bool needs = !step->installing_from && needs_epoch(step, append->epoch);
     if (install_is_allowed(step, append->epoch)) install_begin(step, from);
     if (step->failed || step->installing_from)

@@ -122,7 +122,7 @@ struct kith_replica_step {
     uint64_t fresh_epoch;       /* no process before this one can have led in this epoch or a later one */
     bool created, failed;
     uint64_t
-        failed_epoch; /* what it lost may be acknowledged in epochs up to it; 0: not known before the first config */
+        failed_epoch; /* what it lost may be acknowledged in epochs up to it; 0: not known before the first append */
     uint32_t installing_from; /* 0: not installing */
 
     /* leading */

@@ -863,6 +863,24 @@ static void test_failed__a_learner_is_replaced_in_a_later_epoch_only(void **stat
     bench_end(&at);
 }
 
+/* The process before this one took appends of epoch 4 while the map that it had kept was still of epoch 3. */
+static void test_failed__one_that_fails_at_its_start_is_replaced_in_a_later_epoch_only(void **state) {
+    (void)state;
+    bench at;
+    bench_make(&at, 1, log_of(0, 0, 0));
+    kith_replica_step_failed(at.step, at.now_ns);
+    configure(&at, 3, "2*3*1");
+    configure(&at, 4, "2*1");
+    assert_int_equal(
+        receive(&at, 4, (kith_replica_position){3, 10}, 9, 0, "").outcome, KITH_REPLICA_NEEDS_EPOCH);
+    assert_null(action_find(&at, KITH_REPLICA_INSTALL, 0));
+    configure(&at, 5, "2*1");
+    assert_int_equal(
+        receive(&at, 5, (kith_replica_position){3, 10}, 9, 0, "").outcome, KITH_REPLICA_NOT_READY);
+    assert_int_equal(action_of(&at, KITH_REPLICA_INSTALL, 0)->peer, 2);
+    bench_end(&at);
+}
+
 static void test_failed__who_needs_an_epoch_gets_one(void **state) {
     (void)state;
     bench at;
@@ -923,6 +941,7 @@ int main(void) {
         cmocka_unit_test(test_follower__reads_under_a_lease_from_its_own_stamp),
         cmocka_unit_test(test_failed__a_follower_is_replaced_only_when_it_is_out_of_the_isr),
         cmocka_unit_test(test_failed__a_learner_is_replaced_in_a_later_epoch_only),
+        cmocka_unit_test(test_failed__one_that_fails_at_its_start_is_replaced_in_a_later_epoch_only),
         cmocka_unit_test(test_failed__who_needs_an_epoch_gets_one),
         cmocka_unit_test(test_growth__counts_what_a_learner_says_in_this_epoch),
     };
