@@ -1,5 +1,7 @@
 /* Copies of shards for those that lack too much: each is taken once and read in pieces, by its id, until nobody has asked for it for
- * a while; once it was given as a whole, only until another wants its place, for what was given may have been lost on the way. */
+ * a while; once it was given as a whole, only until another wants its place, for what was given may have been lost on the way.
+ *
+ * Taking one may last longer than its reader waits: who asks again is told so, and has it then. */
 #include "host/base/alloc.h"
 #include "host/base/assert.h"
 #include "host/base/log.h"
@@ -14,9 +16,10 @@ struct replica_source {
     replica_source *next;
     uint64_t id, shard_id;
     kith_node_id reader;
-    kith_shard_snapshot *snapshot;
+    kith_shard_snapshot *snapshot; /* NULL while it is taken, and the id is 0 */
+    bool is_unheard;               /* its first piece was given too late: who begins anew has it */
     uint64_t used_ns;
-    uint32_t readers;     /* pieces that are read just now */
+    uint32_t readers;     /* pieces that are read just now; one while it is taken */
     uint64_t given_bytes; /* in any order, and what is asked for again counts again */
     kith_buf spare; /* of the last reply, to be written over: a fresh megabyte costs more than its copy */
 };
@@ -24,6 +27,7 @@ struct replica_source {
 typedef struct source_begin {
     kith_shard_snapshot_begin begin;
     kith_replica_set *set;
+    replica_source *source;
     kith_transport_request *request;
     kith_codec_fetch_request fetch;
 } source_begin;
@@ -120,14 +124,27 @@ static void sources_look(kith_task *task) {
     sources_free(taken);
 }
 
-static void source_add(kith_replica_set *set, replica_source *source) {
-    kith_mutex_lock(&set->sources_mutex);
-    source->id = ++set->source_id;
-    source->next = set->sources;
+static replica_source *source_add_locked(
+    kith_replica_set *set, const kith_node_id *reader, uint64_t shard_id) {
+    replica_source *source = kith_alloc_zero(sizeof *source);
+    *source = (replica_source){.next = set->sources, .shard_id = shard_id, .reader = *reader, .readers = 1};
+    kith_buf_init(&source->spare);
     set->sources = source;
     set->source_count++;
     sources_time_locked(set);
+    return source;
+}
+
+static void source_remove(kith_replica_set *set, replica_source *source) {
+    kith_mutex_lock(&set->sources_mutex);
+    replica_source **link = &set->sources;
+    while (*link != source)
+        link = &(*link)->next;
+    *link = source->next;
+    source->next = NULL;
+    set->source_count--;
     kith_mutex_unlock(&set->sources_mutex);
+    sources_free(source);
 }
 
 /* NULL: there is none. Held until source_done, to which the buffer goes back. */
@@ -192,24 +209,32 @@ static size_t piece_reply(kith_replica_set *set, kith_transport_request *request
     return status == KITH_OK ? piece.bytes : 0;
 }
 
+/* Of one that is held. Taking a copy may last longer than its reader waits for the first piece. */
+static void first_piece_reply(kith_replica_set *set, kith_transport_request *request,
+    const kith_codec_fetch_request *fetch, replica_source *source) {
+    kith_buf reply;
+    kith_buf_init(&reply);
+    bool is_late = replica_now_ns(set) >= request->deadline_ns;
+    size_t given_bytes = piece_reply(set, request, fetch, source, &reply);
+    kith_mutex_lock(&set->sources_mutex);
+    source->is_unheard = is_late;
+    kith_mutex_unlock(&set->sources_mutex);
+    source_done(set, source, &reply, is_late ? 0 : given_bytes);
+}
+
 /* On the background executor. */
 static void source_began(kith_shard_snapshot_begin *begin, kith_status status, kith_shard_snapshot *snapshot,
     const kith_err *err) {
     source_begin *own = (source_begin *)begin;
     kith_replica_set *set = own->set;
-    kith_buf reply;
     if (status == KITH_OK) {
-        replica_source *source = kith_alloc_zero(sizeof *source);
-        source->shard_id = own->fetch.shard_id;
-        source->reader = own->request->from;
-        source->snapshot = snapshot;
-        source->readers = 1;
-        kith_buf_init(&source->spare);
-        source_add(set, source);
-        kith_buf_init(&reply);
-        size_t given_bytes = piece_reply(set, own->request, &own->fetch, source, &reply);
-        source_done(set, source, &reply, given_bytes);
+        kith_mutex_lock(&set->sources_mutex);
+        own->source->id = ++set->source_id;
+        own->source->snapshot = snapshot;
+        kith_mutex_unlock(&set->sources_mutex);
+        first_piece_reply(set, own->request, &own->fetch, own->source);
     } else {
+        source_remove(set, own->source);
         refuse(set, own->request, status, err);
     }
     kith_free(own);
@@ -217,37 +242,69 @@ static void source_began(kith_shard_snapshot_begin *begin, kith_status status, k
 
 /* --- begin --- */
 
-static kith_status may_begin(
-    kith_replica_set *set, const kith_transport_request *request, uint64_t shard_id, kith_err *err) {
+/* For the same reader: being taken, or taken and not heard of. */
+static replica_source *source_find_locked(
+    const kith_replica_set *set, const kith_node_id *reader, uint64_t shard_id) {
+    for (replica_source *source = set->sources; source; source = source->next) {
+        bool waits = source->id == 0 || (source->is_unheard && source->readers == 0);
+        if (waits && source->shard_id == shard_id &&
+            memcmp(source->reader.bytes, reader->bytes, sizeof reader->bytes) == 0)
+            return source;
+    }
+    return NULL;
+}
+
+/* OK: the source is held; without an id it is to be taken. */
+static kith_status source_claim(kith_replica_set *set, const kith_node_id *reader, uint64_t shard_id,
+    replica_source **source_out, kith_err *err) {
+    replica_source *anew = NULL, *given = NULL;
+    kith_status status = KITH_OK;
     kith_mutex_lock(&set->sources_mutex);
-    replica_source *anew = sources_take_locked(set, 0, &request->from, shard_id);
-    replica_source *given = sources_make_room_locked(set);
-    bool is_full = set->source_count >= SOURCES_MAX, is_stopped = set->sources_stopped;
+    replica_source *found = source_find_locked(set, reader, shard_id);
+    if (!found) {
+        anew = sources_take_locked(set, 0, reader, shard_id);
+        given = sources_make_room_locked(set);
+    }
+    if (set->sources_stopped)
+        status = kith_err_set(err, KITH_CLOSED, "this node is shutting down");
+    else if (found && found->id == 0)
+        status = kith_err_set(
+            err, KITH_BUSY, "the copy of shard %llu is being taken", (unsigned long long)shard_id);
+    else if (found)
+        (*source_out = found)->readers++;
+    else if (set->source_count >= SOURCES_MAX)
+        status = kith_err_set(err, KITH_BUSY, "%u copies of shards are being read", SOURCES_MAX);
+    else
+        *source_out = source_add_locked(set, reader, shard_id);
     kith_mutex_unlock(&set->sources_mutex);
     sources_free(anew);
     sources_free(given);
-    if (is_stopped) return kith_err_set(err, KITH_CLOSED, "this node is shutting down");
-    if (is_full) return kith_err_set(err, KITH_BUSY, "%u copies of shards are being read", SOURCES_MAX);
-    return KITH_OK;
+    return status;
+}
+
+static void source_take(kith_replica_set *set, kith_shard *shard, kith_transport_request *request,
+    const kith_codec_fetch_request *fetch, replica_source *source) {
+    source_begin *own = kith_alloc_zero(sizeof *own);
+    *own = (source_begin){
+        .begin = {.done = source_began}, .set = set, .source = source, .request = request, .fetch = *fetch};
+    kith_log_info("shard_copied", kith_kv_u64("shard", fetch->shard_id));
+    kith_shard_snapshot_begin_start(shard, &own->begin);
 }
 
 static kith_status source_begin_start(kith_replica_set *set, kith_transport_request *request,
     const kith_codec_fetch_request *fetch, kith_err *err) {
-    kith_status status = may_begin(set, request, fetch->shard_id, err);
-    if (status != KITH_OK) return status;
+    replica_source *source = NULL;
     kith_shard *shard = kith_shard_set_find(set->options.shards, fetch->shard_id);
     if (!shard) {
         return kith_err_set(
             err, KITH_STALE_MAP, "shard %llu is not on this node", (unsigned long long)fetch->shard_id);
     }
-    status = kith_shard_health(shard, err);
-    if (status == KITH_OK) {
-        source_begin *own = kith_alloc_zero(sizeof *own);
-        *own =
-            (source_begin){.begin = {.done = source_began}, .set = set, .request = request, .fetch = *fetch};
-        kith_log_info("shard_copied", kith_kv_u64("shard", fetch->shard_id));
-        kith_shard_snapshot_begin_start(shard, &own->begin);
-    }
+    kith_status status = kith_shard_health(shard, err);
+    if (status == KITH_OK) status = source_claim(set, &request->from, fetch->shard_id, &source, err);
+    if (status == KITH_OK && source->id)
+        first_piece_reply(set, request, fetch, source);
+    else if (status == KITH_OK)
+        source_take(set, shard, request, fetch, source);
     kith_shard_set_release(set->options.shards, shard);
     return status;
 }

@@ -13,6 +13,7 @@ typedef struct reader {
     bed *all;
     kith_transport *transport;
     uint64_t snapshot_id, offset, total_bytes;
+    kith_buf bytes; /* of the call */
     bool is_done;
     kith_status status;
 } reader;
@@ -49,30 +50,37 @@ static void read_done(kith_transport_call *call, kith_status status, const void 
     own->offset += piece.bytes;
 }
 
-/* The next piece of machine 0's copy; the first takes it. */
-static kith_status read_piece(reader *own, uint32_t bytes_max) {
+/* For the next piece of machine 0's copy; the first takes it. */
+static void reader_ask(reader *own, uint32_t bytes_max) {
     kith_codec_fetch_request request = {.shard_id = BED_SHARD,
         .epoch = own->all->shard.epoch,
         .snapshot_id = own->snapshot_id,
         .offset = own->offset,
         .bytes_max = bytes_max};
-    kith_buf bytes;
-    kith_buf_init(&bytes);
-    kith_codec_fetch_request_encode(&request, &bytes);
+    kith_buf_init(&own->bytes);
+    kith_codec_fetch_request_encode(&request, &own->bytes);
     own->is_done = false;
     own->call = (kith_transport_call){.node = own->all->nodes[0].id,
         .address = own->all->machines[0].address,
         .kind = KITH_AM_FETCH,
-        .bytes = bytes.data,
-        .byte_count = bytes.bytes,
+        .bytes = own->bytes.data,
+        .byte_count = own->bytes.bytes,
         .deadline_ns = kith_env_now_ns(own->all->machines[1].env) + 1000 * BED_MS,
         .done = read_done};
     kith_transport_start(own->transport, &own->call);
+}
+
+static kith_status reader_await(reader *own) {
     for (uint32_t i = 0; !own->is_done && i < 1000; i++)
         bed_run_ms(own->all, 2);
     assert_true(own->is_done);
-    kith_buf_fini(&bytes);
+    kith_buf_fini(&own->bytes);
     return own->status;
+}
+
+static kith_status read_piece(reader *own, uint32_t bytes_max) {
+    reader_ask(own, bytes_max);
+    return reader_await(own);
 }
 
 static void read_all(reader *own) {
@@ -141,11 +149,33 @@ static void test_replica_fetch__a_copy_that_was_read_stays_until_its_place_is_ne
     readers_end(&all, readers);
 }
 
+/* Or a shard whose copy takes longer than its reader waits would be taken again and again, and never read. */
+static void test_replica_fetch__a_copy_that_came_too_late_is_there_for_who_asks_again(void **state) {
+    (void)state;
+    bed all;
+    reader readers[READERS];
+    readers_begin(&all, readers);
+    bed_run_ms(&all, 100);
+    bed_background_hold(&all, 0, true);
+    reader_ask(&readers[0], 500);
+    bed_run_ms(&all, 10);
+    assert_true(bed_background_step(&all, 0)); /* what is asked; the taking is held */
+    assert_int_equal(reader_await(&readers[0]), KITH_DEADLINE);
+    reader_ask(&readers[0], 500);
+    bed_run_ms(&all, 10);
+    bed_background_hold(&all, 0, false);
+    assert_int_equal(reader_await(&readers[0]), KITH_OK);
+    read_all(&readers[0]);
+    assert_int_equal(readers[0].snapshot_id, 1);
+    readers_end(&all, readers);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_replica_fetch__copies_that_were_read_make_room),
         cmocka_unit_test(test_replica_fetch__copies_that_are_being_read_do_not),
         cmocka_unit_test(test_replica_fetch__a_copy_that_was_read_stays_until_its_place_is_needed),
+        cmocka_unit_test(test_replica_fetch__a_copy_that_came_too_late_is_there_for_who_asks_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
