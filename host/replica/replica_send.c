@@ -10,6 +10,7 @@
 
 #include "host/base/alloc.h"
 #include "host/base/assert.h"
+#include "host/base/log.h"
 #include "host/replica/replica_internal.h"
 
 /* An append that is not answered in so many leases may as well be lost. */
@@ -47,6 +48,7 @@ struct replica_sending {
     size_t found_bytes;         /* theirs; at most what one append may have */
     kith_log_place at, last_at; /* where the reading is; where the last one found is */
     bool is_trimmed;            /* the log's files do not reach back so far */
+    bool is_unreadable;         /* they are damaged where the first one is, or soon behind it */
 };
 
 static void sending_free(replica_sending *sending) {
@@ -92,6 +94,8 @@ static void sending_ended(kith_task *task) {
     sending_unlink(sending);
     if (own->step && !own->let_go && !set->stopped) {
         if (sending->is_trimmed) trimmed_tell(own);
+        /* What cannot be read is as good as gone, or whoever lacks it would wait for it for ever. */
+        if (sending->is_unreadable) kith_replica_step_trimmed(own->step, sending->first + 1);
         kith_replica_step_answered(own->step, sending->peer, sending->send_id,
             sending->is_answered ? &sending->reply : NULL, replica_now_ns(set));
         replica_after_event(own);
@@ -249,6 +253,10 @@ static void sending_read(kith_task *task) {
     kith_status status = kith_store_log_read(set->options.node->log, sending->own->shard_id, sending->first,
         sending->last, &sending->at, entry_read, sending, &err);
     sending->is_trimmed = status == KITH_NOT_FOUND;
+    sending->is_unreadable = status == KITH_CORRUPT || status == KITH_IO;
+    if (sending->is_unreadable)
+        kith_log_error("replica_log_unreadable", kith_kv_u64("shard", sending->own->shard_id),
+            kith_kv_u64("from", sending->first), kith_kv_text("reason", err.text));
     if (status != KITH_OK && status != KITH_CANCELLED) sending->found = 0;
     sending->task.run = sending_was_read;
     kith_executor_post(set->owner, &sending->task);

@@ -156,6 +156,26 @@ static void test_replica__entries_in_memory_do_not_overtake_those_read_back(void
     bed_end(&all);
 }
 
+/* They cannot be: who lacks them gets a copy, and does not wait for ever. */
+static void test_replica__entries_in_damaged_files_of_the_log_come_as_a_copy(void **state) {
+    (void)state;
+    bed all;
+    bed_begin(&all, &usual);
+    bed_crash(&all, 2);
+    for (uint64_t i = 0; i < 12; i++)
+        assert_int_equal(bed_write(&all, 0, i, 700000, 5000), KITH_OK);
+    assert_true(sim_env_flip(all.machines[0].sim, "/data/log/log-00000000000000000003.kith", 100000, 1));
+    bed_start(&all, 2);
+    bed_await_primary(&all, 0, 3);
+    bed_await_equal(&all, 5000);
+    assert_int_equal(bed_count(&all, 2), 12);
+    assert_true(bed_events("replica_log_unreadable") > 0);
+    assert_int_equal(bed_events("replica_installed"), 1);
+    write_all(&all, 0, 100, 3);
+    bed_await_equal(&all, 1000);
+    bed_end(&all);
+}
+
 /* Neither memory nor the log's files have what the follower lacks. */
 static void away_too_long(bed *all) {
     bed_crash(all, 2);
@@ -624,6 +644,7 @@ int main(void) {
         cmocka_unit_test(test_replica__the_tail_of_a_deposed_primary_is_cut_off),
         cmocka_unit_test(test_replica__entries_are_read_back_from_the_log),
         cmocka_unit_test(test_replica__entries_in_memory_do_not_overtake_those_read_back),
+        cmocka_unit_test(test_replica__entries_in_damaged_files_of_the_log_come_as_a_copy),
         cmocka_unit_test(test_replica__who_lacks_too_much_gets_a_copy),
         cmocka_unit_test(test_replica__a_copy_that_was_cut_off_begins_anew),
         cmocka_unit_test(test_replica__pieces_are_asked_for_before_they_are_needed),
