@@ -169,11 +169,12 @@ static void was_opened(kith_task *task) {
     replica_install *install = of_task(task);
     replica *own = install->own;
     kith_replica_set *set = own->set;
-    if (own->let_go || set->stopped) {
+    bool ends = own->let_go || set->stopped;
+    if (!ends) own->shard = kith_shard_set_find(set->options.shards, own->shard_id);
+    if (!own->shard) { /* or a map has taken it away, and it was dropped, of which this thread hears next */
         give_up(install);
         return;
     }
-    own->shard = kith_shard_set_find(set->options.shards, own->shard_id);
     kith_shard_log_state state;
     kith_shard_log_state_read(own->shard, &state);
     own->applied = state.applied;
@@ -186,6 +187,15 @@ static void was_opened(kith_task *task) {
     install_over(task);
 }
 
+/* What was written may not be what is read. */
+static kith_status opened_check(replica_install *install) {
+    kith_shard_set *shards = set_of(install)->options.shards;
+    kith_shard *shard = kith_shard_set_find(shards, install->own->shard_id);
+    kith_status status = kith_shard_health(shard, &install->err);
+    kith_shard_set_release(shards, shard);
+    return status == KITH_CORRUPT ? status : KITH_OK;
+}
+
 /* Where shards are opened. */
 static void open_run(kith_task *task) {
     replica_install *install = of_task(task);
@@ -193,6 +203,7 @@ static void open_run(kith_task *task) {
     kith_status status = kith_shard_set_open(
         set->options.shards, install->own->shard_id, &install->schema, true, &install->err);
     if (status == KITH_OK) status = kith_shard_set_start(set->options.shards, &install->err);
+    if (status == KITH_OK) status = opened_check(install);
     if (status == KITH_OK) {
         installing_show(install->own, false);
         go_on(install, set->owner, was_opened);

@@ -128,6 +128,22 @@ void bed_promote(bed *all, uint32_t index) {
     map_push(all);
 }
 
+static void dropped(void *ctx, kith_status status, const kith_err *err) {
+    (void)ctx;
+    assert_ok(status, err);
+}
+
+void bed_take_away(bed *all, uint32_t index) {
+    kith_meta_shard *shard = &all->shard;
+    uint32_t last = shard->replica_count - 1u;
+    assert_int_equal(shard->replicas[last], index + 1);
+    assert_false(shard->in_sync >> last & 1);
+    shard->replica_count--;
+    shard->epoch++;
+    map_push(all);
+    kith_shard_set_drop(all->machines[index].shards, BED_SHARD, dropped, NULL);
+}
+
 uint32_t bed_in_sync_count(const bed *all) {
     return (uint32_t)__builtin_popcount(all->shard.in_sync);
 }

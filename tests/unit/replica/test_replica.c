@@ -284,6 +284,80 @@ static void test_replica__a_copy_that_was_cut_off_goes_on_where_it_was(void **st
     bed_end(&all);
 }
 
+static bool is_here(bed *all, uint32_t index) {
+    kith_shard *shard = kith_shard_set_find(all->machines[index].shards, BED_SHARD);
+    if (shard) kith_shard_set_release(all->machines[index].shards, shard);
+    return shard != NULL;
+}
+
+/* The copy is whole on the disk. */
+static bool copy_is_written(bed *all) {
+    kith_err err;
+    shard_manifest manifest = {0};
+    kith_arena arena;
+    bed_machine *machine = &all->machines[2];
+    if (bed_events("replica_replaced") == 0) return false;
+    if (shard_install_mark_check(&machine->node, BED_SHARD, &err) != KITH_OK) return false;
+    kith_arena_init(&arena);
+    assert_ok(shard_manifest_read(machine->store, BED_SHARD, &arena, &manifest, &err), &err);
+    kith_arena_fini(&arena);
+    return manifest.segment_count > 0 && kith_replica_set_installs(machine->replicas, BED_SHARD);
+}
+
+/* It is also open, but its replica has not taken it yet. */
+static bool copy_is_open(bed *all) {
+    bool is_replaced = bed_events("replica_replaced") > 0 && bed_events("replica_installed") == 0;
+    return is_replaced && !kith_replica_set_installs(all->machines[2].replicas, BED_SHARD) && is_here(all, 2);
+}
+
+/* Machine 2 comes back and gets a copy, until that is so, between two tasks. */
+static void copy_until(bed *all, bool (*is_so)(bed *all)) {
+    away_too_long(all);
+    bed_start(all, 2);
+    bed_background_hold(all, 2, true);
+    for (uint32_t i = 0; i < 10000; i++) {
+        bed_run_ms(all, 1);
+        (void)bed_background_step(all, 2);
+        while (!is_so(all) && sim_env_step(all->machines[2].sim)) {
+        }
+        if (is_so(all)) break;
+    }
+    assert_true(is_so(all));
+    bed_background_hold(all, 2, false);
+}
+
+/* What cannot be read is not in sync, though all of it was written. */
+static void test_replica__a_copy_that_opens_corrupt_is_fetched_anew(void **state) {
+    (void)state;
+    bed all;
+    char path[256];
+    uint64_t offset;
+    bed_begin(&all, &forgetful);
+    copy_until(&all, copy_is_written);
+    assert_true(sim_env_flip_any(all.machines[2].sim, ".seg", path, sizeof path, &offset));
+    bed_await_primary(&all, 0, 3);
+    bed_await_equal(&all, 5000);
+    assert_int_equal(bed_count(&all, 2), 15);
+    assert_int_equal(bed_events("replica_replaced"), 2);
+    assert_int_equal(bed_events("replica_installed"), 1);
+    write_all(&all, 0, 200, 5);
+    bed_await_equal(&all, 1000);
+    bed_end(&all);
+}
+
+static void test_replica__a_copy_may_be_taken_away_as_it_opens(void **state) {
+    (void)state;
+    bed all;
+    bed_begin(&all, &forgetful);
+    copy_until(&all, copy_is_open);
+    bed_take_away(&all, 2);
+    bed_run_ms(&all, 1000);
+    assert_false(is_here(&all, 2));
+    assert_int_equal(bed_events("replica_installed"), 0);
+    write_all(&all, 0, 200, 5);
+    bed_end(&all);
+}
+
 /* A source that restarts has the copy no more: another is taken, from its beginning. */
 static void test_replica__a_copy_whose_source_restarts_begins_anew(void **state) {
     (void)state;
@@ -649,6 +723,8 @@ int main(void) {
         cmocka_unit_test(test_replica__a_copy_that_was_cut_off_begins_anew),
         cmocka_unit_test(test_replica__pieces_are_asked_for_before_they_are_needed),
         cmocka_unit_test(test_replica__a_copy_that_was_cut_off_goes_on_where_it_was),
+        cmocka_unit_test(test_replica__a_copy_that_opens_corrupt_is_fetched_anew),
+        cmocka_unit_test(test_replica__a_copy_may_be_taken_away_as_it_opens),
         cmocka_unit_test(test_replica__a_copy_whose_source_restarts_begins_anew),
         cmocka_unit_test(test_replica__a_stop_amid_pieces_ends),
         cmocka_unit_test(test_replica__reads_promise_what_leases_allow),
