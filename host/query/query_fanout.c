@@ -270,9 +270,44 @@ static kith_query_outcome outcome_of(const kith_query_part *part, uint32_t index
     return failure_of(part, part->outcomes[index].status, part->outcomes[index].message);
 }
 
+static bool brings(const kith_query_part *part, uint32_t index) {
+    return !part->outcomes || part->outcomes[index].status == KITH_OK;
+}
+
+/* The part brings all that `other` counts for. Targets of both rise. */
+static bool may_replace(const kith_query_part *part, const kith_query_part *other) {
+    const kith_query_target *targets = part->fanout->targets;
+    for (uint32_t i = 0, at = 0; i < other->target_count; i++) {
+        uint32_t position = other->targets[i];
+        if (!targets[position].is_answered || targets[position].part != other) continue;
+        while (at < part->target_count && part->targets[at] < position)
+            at++;
+        if (at == part->target_count || part->targets[at] != position || !brings(part, at)) return false;
+    }
+    return true;
+}
+
+/* An answer that was merged takes the place of those that others gave meanwhile for some of its shards. False: it cannot,
+ * for they brought other shards too. */
+static bool others_replace(const kith_query_part *part) {
+    kith_query_target *targets = part->fanout->targets;
+    for (uint32_t i = 0; i < part->target_count; i++) {
+        const kith_query_target *target = &targets[part->targets[i]];
+        if (brings(part, i) && target->is_answered && !may_replace(part, target->part)) return false;
+    }
+    for (uint32_t i = 0; i < part->target_count; i++) {
+        if (brings(part, i) && targets[part->targets[i]].is_answered) targets[part->targets[i]].part = part;
+    }
+    return true;
+}
+
 /* What the part brought its targets; those of them that may fare better elsewhere are asked for there. */
 static wave targets_end(kith_query_part *part, kith_query_outcome whole) {
     kith_query_fanout *fanout = part->fanout;
+    if (whole.status == KITH_OK && fanout->ops->is_merged && !others_replace(part)) {
+        whole = (kith_query_outcome){
+            .status = KITH_UNAVAILABLE, .message = "it came too late, with shards that others had answered"};
+    }
     bool others = asks_others(fanout);
     uint32_t *failed =
         others ? kith_arena_array(fanout->base->arena, part->target_count, sizeof *failed) : NULL;

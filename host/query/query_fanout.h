@@ -59,6 +59,9 @@ typedef struct kith_query_target {
 typedef struct kith_query_fanout_ops {
     kith_am_kind kind;
     bool is_apart; /* a message a shard */
+    /* An answer is cut off at what is best of all its shards, so it counts for all that it brings or for none: beside
+     * another answer for one of them, what was cut off of the others would be missing. */
+    bool is_merged;
     /* What the part asks for. */
     void (*encode)(kith_query_fanout *fanout, const kith_query_part *part, kith_buf *request);
     /* The part's answer and outcomes; not OK: it is none. `reply` is gone afterwards. */

@@ -1,5 +1,4 @@
 /* A search over all shards of a collection: one message a node, hits merged, payloads fetched for the final ones only. */
-#include "host/cluster/route.h"
 #include "host/codec/codec_internal.h"
 #include "host/query/query_fanout.h"
 
@@ -65,44 +64,20 @@ static kith_status search_decode(
 
 /* --- all of them --- */
 
-/* How many of the part's shards are in its hits, and for how many of these it is the one that counts. */
-static void part_shards_count(const kith_query_fanout *fanout, const kith_query_part *part,
-    uint32_t *answered_out, uint32_t *counted_out) {
-    *answered_out = *counted_out = 0;
-    for (uint32_t i = 0; i < part->target_count; i++) {
-        if (part->outcomes[i].status != KITH_OK) continue;
-        ++*answered_out;
-        *counted_out += fanout->targets[part->targets[i]].part == part;
+/* For all shards that it brought, then (`is_merged`). */
+static bool part_counts(const kith_query_fanout *fanout, const kith_query_part *part) {
+    for (uint32_t i = 0; part->answer && i < part->target_count; i++) {
+        const kith_query_target *target = &fanout->targets[part->targets[i]];
+        if (target->is_answered && target->part == part) return true;
     }
-}
-
-/* Only the hits of shards for which the part counts: others have answered the rest. */
-static kith_hits *hits_filter(
-    const kith_query_fanout *fanout, const kith_query_part *part, uint32_t query_count) {
-    kith_arena *arena = fanout->base->arena;
-    const kith_hits *lists = part->answer;
-    kith_hits *kept = kith_arena_array(arena, query_count, sizeof *kept);
-    for (uint32_t query = 0; query < query_count; query++) {
-        kith_hit *hits = kith_arena_array(arena, lists[query].count, sizeof *hits);
-        uint32_t count = 0;
-        for (uint32_t i = 0; i < lists[query].count; i++) {
-            uint32_t shard = kith_route_shard(fanout->base->entry, &lists[query].hits[i].id);
-            if (fanout->targets[shard].part == part) hits[count++] = lists[query].hits[i];
-        }
-        kept[query] = (kith_hits){.hits = hits, .count = count};
-    }
-    return kept;
+    return false;
 }
 
 /* Lists [query_count] of each part that counts -> `lists`; how many parts. */
-static uint32_t lists_gather(const kith_query_fanout *fanout, uint32_t query_count, const kith_hits **lists) {
+static uint32_t lists_gather(const kith_query_fanout *fanout, const kith_hits **lists) {
     uint32_t count = 0;
     for (const kith_query_part *part = fanout->parts; part; part = part->next) {
-        uint32_t answered, counted;
-        if (!part->answer) continue;
-        part_shards_count(fanout, part, &answered, &counted);
-        if (counted == 0) continue;
-        lists[count++] = counted == answered ? part->answer : hits_filter(fanout, part, query_count);
+        if (part_counts(fanout, part)) lists[count++] = part->answer;
     }
     return count;
 }
@@ -129,7 +104,7 @@ static void hits_merge(search_run *run, const kith_query_fanout *fanout) {
     for (const kith_query_part *part = fanout->parts; part; part = part->next)
         part_count++;
     const kith_hits **part_lists = kith_arena_array(arena, part_count, sizeof *part_lists);
-    part_count = lists_gather(fanout, search->query_count, part_lists);
+    part_count = lists_gather(fanout, part_lists);
     kith_hits *lists = kith_arena_array(arena, search->query_count, sizeof *lists);
     kith_hits *scratch = kith_arena_array(arena, part_count, sizeof *scratch);
     search->hit_count = 0;
@@ -215,6 +190,7 @@ static void search_gathered(kith_query_fanout *fanout) {
 
 void kith_query_search_start(kith_query_search *search) {
     static const kith_query_fanout_ops ops = {.kind = KITH_AM_SEARCH,
+        .is_merged = true,
         .encode = search_encode,
         .decode = search_decode,
         .gathered = search_gathered};

@@ -44,6 +44,7 @@ typedef struct fixture {
     uint64_t delay_ns[NODES_MAX];
     kith_status refusal;
     uint32_t stale_number; /* of the node that has older points in shard 0; 0: none */
+    double stale_closer;   /* than they are now */
     kith_id points[SHARDS_MAX][SHARD_POINTS];
     play_call *calls[CALLS_MAX];
     uint32_t call_count, cancelled_count, in_flight;
@@ -64,6 +65,10 @@ static uint32_t index_of(uint64_t shard_id) {
 
 static double closeness_of(const kith_id *id) {
     return -(double)(id->number * 2654435761u % 1000);
+}
+
+static double closer_by(const fixture *f, uint32_t shard, bool is_stale) {
+    return shard == 0 && is_stale ? f->stale_closer : 0;
 }
 
 static int hit_order(const void *a, const void *b) {
@@ -93,10 +98,10 @@ static void answer_search(fixture *f, uint32_t node, const kith_transport_call *
             shards[i].message = "not this one";
             continue;
         }
-        double age = shard == 0 && node + 1 == f->stale_number ? 0.5 : 0;
+        double closer = closer_by(f, shard, node + 1 == f->stale_number);
         for (uint32_t p = 0; p < SHARD_POINTS; p++) {
-            hits[count++] =
-                (kith_hit){.id = f->points[shard][p], .closeness = closeness_of(&f->points[shard][p]) + age};
+            hits[count++] = (kith_hit){
+                .id = f->points[shard][p], .closeness = closeness_of(&f->points[shard][p]) + closer};
         }
     }
     qsort(hits, count, sizeof *hits, hit_order);
@@ -413,15 +418,16 @@ static bool is_missing(const kith_query_coverage *coverage, uint32_t shard) {
     return times == 1;
 }
 
-/* The k best of the shards that are not missing, each once. */
-static void assert_hits(const fixture *f, uint32_t k) {
+/* The k best of the shards that are not missing, each once; of shard 0 as the node with older points has it, or the others. */
+static void assert_hits_of(const fixture *f, uint32_t k, bool is_stale) {
     kith_hit hits[SHARDS_MAX * SHARD_POINTS];
     uint32_t count = 0;
     for (uint32_t shard = 0; shard < f->shard_count; shard++) {
         if (is_missing(&f->search.coverage, shard)) continue;
+        double closer = closer_by(f, shard, is_stale);
         for (uint32_t p = 0; p < SHARD_POINTS; p++) {
-            hits[count++] =
-                (kith_hit){.id = f->points[shard][p], .closeness = closeness_of(&f->points[shard][p])};
+            hits[count++] = (kith_hit){
+                .id = f->points[shard][p], .closeness = closeness_of(&f->points[shard][p]) + closer};
         }
     }
     qsort(hits, count, sizeof *hits, hit_order);
@@ -429,6 +435,19 @@ static void assert_hits(const fixture *f, uint32_t k) {
     assert_int_equal(f->search.hit_count, count);
     for (uint32_t i = 0; i < count; i++)
         assert_int_equal(kith_hit_compare(&f->search.lists[0].hits[i], &hits[i]), 0);
+}
+
+static void assert_hits(const fixture *f, uint32_t k) {
+    assert_hits_of(f, k, false);
+}
+
+/* Some hit of shard 0 is as the node with older points has it. */
+static bool hits_are_stale(const fixture *f) {
+    for (uint32_t i = 0; i < f->search.hit_count; i++) {
+        const kith_hit *hit = &f->search.lists[0].hits[i];
+        if (hit->closeness != closeness_of(&hit->id)) return true;
+    }
+    return false;
 }
 
 static bool may_answer(const fixture *f, kith_read_consistency read, uint32_t shard, uint32_t replica) {
@@ -474,6 +493,8 @@ static void world_draw(fixture *f) {
     nodes_make(f, 1 + (uint32_t)kith_rng_below(&f->rng, NODES_MAX));
     f->shard_count = 1 + (uint32_t)kith_rng_below(&f->rng, SHARDS_MAX);
     f->refusal = refusals[kith_rng_below(&f->rng, 4)];
+    f->stale_number = (uint32_t)kith_rng_below(&f->rng, f->node_count + 1);
+    f->stale_closer = 500;
     for (uint32_t n = 0; n < f->node_count; n++) {
         f->plays[n] = (behaviour)kith_rng_below(&f->rng, BEHAVIOURS);
         f->nodes[n].down = kith_rng_below(&f->rng, 6) == 0;
@@ -497,7 +518,7 @@ static void round_check(fixture *f) {
     bool whole = are_answerable(f, read);
     run_search(f, read, k);
     assert_covered(f, read, &f->search.coverage);
-    if (f->status == KITH_OK) assert_hits(f, k);
+    if (f->status == KITH_OK) assert_hits_of(f, k, hits_are_stale(f));
     run_count(f, read);
     assert_covered(f, read, &f->count.coverage);
     assert_int_equal(f->count.points, f->count.coverage.shards_answered * SHARD_POINTS);
@@ -598,7 +619,8 @@ static void test_query_replicas__a_shard_late_on_a_node_taken_for_down_is_to_be_
     assert_int_equal(f->search.coverage.missing[0].status, KITH_DEADLINE);
 }
 
-/* A late answer about two shards, one of which another replica has answered meanwhile: the other one's hits count. */
+/* A late answer about two shards, one of which another replica has answered meanwhile. It was cut off at the k best of both,
+ * so it counts for both: beside another answer for one of them, what was cut off of the other would be missing. */
 static void test_query_replicas__a_late_answer_counts_where_nobody_else_has_answered(void **state) {
     fixture *f = *state;
     nodes_make(f, 3);
@@ -608,17 +630,46 @@ static void test_query_replicas__a_late_answer_counts_where_nobody_else_has_answ
     f->delay_ns[0] = 1500 * MS_NS;
     f->plays[2] = REFUSES;
     f->stale_number = 1;
+    f->stale_closer = 10000; /* its k best of both are of shard 0 */
     map_make(f, (const kith_meta_shard[]){
                     {.epoch = 1, .replica_count = 2, .in_sync = 3, .replicas = {1, 2}},
                     {.epoch = 1, .replica_count = 2, .in_sync = 3, .replicas = {1, 3}},
                 });
-    run_search(f, KITH_READ_IN_SYNC, 6);
-    assert_int_equal(f->call_count, 3);
-    assert_int_equal(f->cancelled_count, 0);
-    assert_int_equal(f->search.coverage.shards_answered, 2);
-    assert_hits(f, 6);
+    for (uint32_t k = SHARD_POINTS; k <= 2 * SHARD_POINTS; k++) {
+        run_search(f, KITH_READ_IN_SYNC, k);
+        assert_int_equal(f->call_count, 3);
+        assert_int_equal(f->cancelled_count, 0);
+        assert_int_equal(f->search.coverage.shards_answered, 2);
+        assert_hits_of(f, k, true);
+    }
     run_count(f, KITH_READ_IN_SYNC);
     assert_int_equal(f->count.points, 2 * SHARD_POINTS);
+}
+
+/* The late answer is about shards 0 and 1, and shard 1 has come with shard 2: the two cannot be told apart, so shard 0 is
+ * still missing. */
+static void test_query_replicas__answers_that_overlap_are_not_torn_apart(void **state) {
+    fixture *f = *state;
+    nodes_make(f, 4);
+    f->shard_count = 3;
+    f->nodes[1].down = f->nodes[3].down = true; /* asked last */
+    f->plays[0] = f->plays[2] = IS_LATE;
+    f->delay_ns[0] = 1500 * MS_NS;
+    f->delay_ns[2] = 1600 * MS_NS;
+    f->plays[3] = REFUSES;
+    f->stale_number = 1;
+    f->stale_closer = 10000;
+    map_make(f, (const kith_meta_shard[]){
+                    {.epoch = 1, .replica_count = 2, .in_sync = 3, .replicas = {1, 4}},
+                    {.epoch = 1, .replica_count = 2, .in_sync = 3, .replicas = {1, 2}},
+                    {.epoch = 1, .replica_count = 2, .in_sync = 3, .replicas = {3, 2}},
+                });
+    run_search(f, KITH_READ_IN_SYNC, SHARD_POINTS);
+    assert_int_equal(f->call_count, 4);
+    assert_int_equal(f->search.coverage.shards_answered, 2);
+    assert_true(is_missing(&f->search.coverage, 0));
+    assert_int_equal(f->search.coverage.missing[0].status, KITH_UNAVAILABLE);
+    assert_hits(f, SHARD_POINTS);
 }
 
 /* A twentieth of the answers are late: a second replica is asked then, the first is cancelled, and no more than a twentieth
@@ -671,6 +722,7 @@ int main(void) {
         CASE(no_replica_left_is_missing),
         CASE(a_shard_late_on_a_node_taken_for_down_is_to_be_asked_again),
         CASE(a_late_answer_counts_where_nobody_else_has_answered),
+        CASE(answers_that_overlap_are_not_torn_apart),
         CASE(a_second_replica_is_asked_for_late_answers),
         CASE(load_goes_where_there_is_none),
     };
