@@ -5,6 +5,15 @@
 
 #define WINDOW_READ_BYTES (1u << 20)
 
+/* A pipe says that it has no bytes: it must not pass for an empty file. */
+static kith_status check_regular(kith_file *file, const char *path, uint64_t bytes, kith_err *err) {
+    uint8_t byte;
+    size_t got = 0;
+    if (bytes > 0 || (kith_file_read_at(file, 0, &byte, 1, &got, err) == KITH_OK && got == 0)) return KITH_OK;
+    return kith_err_set(
+        err, KITH_INVALID, "%s is not a regular file; save what comes out of it to one first", path);
+}
+
 kith_status kith_format_source_open(
     kith_env *env, const char *path, kith_format_source *source_out, kith_err *err) {
     kith_file *file;
@@ -12,6 +21,7 @@ kith_status kith_format_source_open(
     kith_status status = kith_file_open(env, path, KITH_FILE_READ, &file, err);
     if (status != KITH_OK) return status;
     status = kith_file_bytes(file, &bytes, err);
+    if (status == KITH_OK) status = check_regular(file, path, bytes, err);
     if (status != KITH_OK) {
         kith_file_close(file);
         return status;

@@ -226,6 +226,21 @@ def test_load_of_a_bad_file_says_where(kith, client, name, folder):
     client.drop(name)
 
 
+def test_a_pipe_is_not_taken_for_an_empty_file(kith, client, name, folder):
+    kith("create", name, "--dim", 2, "--metric", "l2")
+    client.upsert(name, [1], np.zeros((1, 2)))
+    pipe = folder / "pipe.jsonl"
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDWR)
+    os.write(end, b"1\n")
+    for command in (("load", name, pipe), ("delete", name, "--file", pipe), ("search", name, "--file", pipe)):
+        assert "pipe.jsonl is not a regular file" in kith(*command, expect=2).stderr, command
+    os.close(end)
+    assert kith("delete", name, "--file", "/dev/null").stdout == "deleted 0\n"
+    assert client.count(name) == 1
+    client.drop(name)
+
+
 def test_load_refused_in_the_middle_is_partial(kith, name, folder):
     matrix = matrix_of(100, 2)
     kith("create", name, "--dim", 2, "--metric", "cosine")
