@@ -9,7 +9,8 @@
  * room for, the query has no answer here; its floor is better than before, and the caller tries again with fewer
  * queries and so more room, or asks the CPU.
  *
- * Memory. The worker's arenas are cut up by the shape: inputs go up in one copy, results come down in one. */
+ * Memory. The worker's arenas are cut up by the shape: inputs go up in one copy, results come down in one. These begin as
+ * zeros: counts have to, and of the rest no byte goes to the host that was never written. */
 #include <string.h>
 
 #include "kernels/cuda/cuda_scan.cuh"
@@ -257,10 +258,9 @@ static kith_status search_queue(search_run *run, kith_err *err) {
             cudaMemcpyHostToDevice, worker->stream),
         "queries to the device");
     if (status == KITH_OK)
-        status = cuda_check(err,
-            cudaMemsetAsync(worker->results.d_at + layout->counts, 0,
-                3 * (size_t)run->job->query_count * sizeof(uint32_t), worker->stream),
-            "counts of survivors");
+        status =
+            cuda_check(err, cudaMemsetAsync(worker->results.d_at, 0, layout->results_bytes, worker->stream),
+                "counts of survivors");
     if (status == KITH_OK) status = cuda_select_start(&run->select, err);
     if (status == KITH_OK) status = stages_queue(run, err);
     if (status == KITH_OK)

@@ -3,7 +3,8 @@
  *
  *   memory   every access of a kernel is checked (the kernels are compiled with -fsanitize=thread, and this is the
  *            runtime of its calls): outside an allocation, of bytes never written, of host memory, of the shared
- *            memory of a block past its end. Device memory cannot be touched by the host at all.
+ *            memory of a block past its end. Device memory cannot be touched by the host at all, and what is copied to it
+ *            was written.
  *   races    two threads, one of them writing, without a barrier between; two blocks of one launch likewise.
  *   barriers a thread that has left, or waits at another one, while others wait; the same for warp operations.
  *   order    copies and kernels of a stream run when somebody waits for them, or earlier, as the seed decides.

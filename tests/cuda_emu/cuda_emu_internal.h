@@ -35,6 +35,8 @@ void *emu_memory_alloc(size_t bytes);
 bool emu_memory_free(void *pointer);
 /* Whether [at, at + bytes) lies in one allocation of the device. */
 bool emu_memory_valid(const void *at, size_t bytes);
+/* The first of them that was never written, or `bytes`. */
+size_t emu_memory_unwritten(const void *at, size_t bytes);
 void emu_memory_written(void *at, size_t bytes);
 /* The device's memory may be touched only between the two; they nest. */
 void emu_memory_open();

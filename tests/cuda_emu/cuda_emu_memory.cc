@@ -209,6 +209,11 @@ bool emu_memory_valid(const void *at, size_t bytes) {
     return offset + bytes <= after->first + after->second;
 }
 
+size_t emu_memory_unwritten(const void *at, size_t bytes) {
+    const uint8_t *found = (const uint8_t *)memchr(states + ((const uint8_t *)at - arena), UNWRITTEN, bytes);
+    return found ? (size_t)(found - (states + ((const uint8_t *)at - arena))) : bytes;
+}
+
 void emu_memory_written(void *at, size_t bytes) {
     memset(states + ((uint8_t *)at - arena), WRITTEN, bytes);
 }

@@ -109,6 +109,9 @@ void copy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind) {
         return device_fault("copy from", from, bytes);
     if (kind != cudaMemcpyDeviceToHost && !emu_memory_valid(to, bytes))
         return device_fault("copy to", to, bytes);
+    size_t unwritten = kind == cudaMemcpyHostToDevice ? bytes : emu_memory_unwritten(from, bytes);
+    if (unwritten < bytes)
+        emu_report("copy of %zu bytes from the device: +%zu was never written", bytes, unwritten);
     memcpy(to, from, bytes);
     if (kind != cudaMemcpyDeviceToHost) emu_memory_written(to, bytes);
 }

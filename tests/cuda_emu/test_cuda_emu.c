@@ -237,6 +237,20 @@ static void test_cuda_emu__the_host_cannot_touch_device_memory(void **state) {
     close(ends[1]);
 }
 
+static void test_cuda_emu__bytes_never_written_are_not_copied_to_the_host(void **state) {
+    (void)state;
+    fixture f;
+    uint32_t numbers[2], *fresh;
+    begin(&f, 1);
+    assert_int_equal(emu_malloc((void **)&fresh, sizeof numbers), 0);
+    assert_int_equal(emu_upload(fresh, f.numbers, 4, f.stream), 0);
+    assert_int_equal(emu_download(numbers, fresh, 4, f.stream), 0);
+    assert_int_equal(cuda_emu_report_count(), 0);
+    assert_int_equal(emu_download(numbers, fresh, 8, f.stream), 0);
+    assert_int_equal(cuda_emu_report_count(), 1);
+    assert_string_equal(cuda_emu_report(0), "copy of 8 bytes from the device: +4 was never written");
+}
+
 /* Who does not wait reads old bytes under some order. */
 static void test_cuda_emu__work_that_nobody_waited_for_may_not_have_run(void **state) {
     (void)state;
@@ -294,6 +308,7 @@ int main(void) {
         cmocka_unit_test(test_cuda_emu__matrix_products),
         cmocka_unit_test(test_cuda_emu__products_that_run_on_their_own),
         cmocka_unit_test(test_cuda_emu__the_host_cannot_touch_device_memory),
+        cmocka_unit_test(test_cuda_emu__bytes_never_written_are_not_copied_to_the_host),
         cmocka_unit_test(test_cuda_emu__work_that_nobody_waited_for_may_not_have_run),
         cmocka_unit_test(test_cuda_emu__a_call_can_be_made_to_fail),
         cmocka_unit_test(test_cuda_emu__memory_has_a_limit),
