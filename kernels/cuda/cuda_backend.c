@@ -183,6 +183,17 @@ static bool upload_begin(
     return begun;
 }
 
+/* Whether they would fit if nothing else did. */
+static bool fits_alone(const kith_cuda_backend *backend, const kith_rows *rows) {
+    size_t used[KITH_CUDA_MEMORY_COUNT];
+    size_t most = backend->plugin->device_memory(backend->device, used);
+    size_t workers =
+        used[KITH_CUDA_MEMORY_QUERIES] + used[KITH_CUDA_MEMORY_RESULTS] + used[KITH_CUDA_MEMORY_SCRATCH];
+    size_t bytes = (size_t)rows->row_count * rows->dim * kith_vector_type_bytes(rows->type) +
+                   kith_code_block_count(rows->row_count) * kith_code_block_bytes(&rows->codes->basis);
+    return bytes <= most - workers;
+}
+
 static bool evict_one(kith_cuda_backend *backend) {
     kith_mutex_lock(&backend->mutex);
     resident *oldest = resident_oldest_take_locked(backend);
@@ -213,7 +224,7 @@ kith_status kith_cuda_backend_upload(kith_cuda_backend *backend, const kith_rows
     kith_cuda_segment *segment = NULL;
     do {
         status = backend->plugin->segment_upload(backend->device, rows, &segment, &fault);
-    } while (status == KITH_NO_MEMORY && evict_one(backend));
+    } while (status == KITH_NO_MEMORY && fits_alone(backend, rows) && evict_one(backend));
     resident *added = NULL;
     if (status == KITH_OK) {
         added = kith_alloc(sizeof *added);
@@ -253,6 +264,23 @@ static bool shape_matches(const resident *r, const kith_rows *rows) {
            r->lead_dim == rows->codes->basis.lead_dim;
 }
 
+/* Waits for a worker, with the rows pinned. False: the device was retired meanwhile. */
+static bool worker_wait_locked(kith_cuda_backend *backend, resident *r) {
+    r->user_count++;
+    while (backend->workers_free == 0 && !backend->retired)
+        kith_cond_wait(&backend->changed, &backend->mutex);
+    if (!backend->retired) return true;
+    r->user_count--;
+    kith_cond_broadcast(&backend->changed); /* a drop may wait for the rows */
+    return false;
+}
+
+static uint32_t worker_take_locked(kith_cuda_backend *backend) {
+    uint32_t worker = (uint32_t)__builtin_ctzll(backend->workers_free);
+    backend->workers_free &= ~(1ULL << worker);
+    return worker;
+}
+
 /* The rows' segment, pinned, and a worker; or why not. */
 static kith_status search_begin(
     kith_cuda_backend *backend, const kith_rows *rows, cuda_backend_turn *turn_out, kith_err *err) {
@@ -260,22 +288,18 @@ static kith_status search_begin(
     kith_mutex_lock(&backend->mutex);
     uint32_t index = resident_index_locked(backend, rows->vectors);
     resident *r = index < backend->resident_count ? backend->residents[index] : NULL;
-    if (backend->retired) {
+    bool there = r && shape_matches(r, rows);
+    if (backend->retired || (there && !worker_wait_locked(backend, r))) {
         (void)kith_err_set(err, status, "the device is not in use: %s", backend->reason);
-    } else if (!r || !shape_matches(r, rows)) {
+    } else if (!there) {
         (void)kith_err_set(err, status, "the rows are not on the device");
         backend->counts.declined_away++;
     } else {
-        r->user_count++;
         r->used_turn = ++backend->turn;
-        while (backend->workers_free == 0)
-            kith_cond_wait(&backend->changed, &backend->mutex);
-        uint32_t worker = (uint32_t)__builtin_ctzll(backend->workers_free);
-        backend->workers_free &= ~(1ULL << worker);
         *turn_out = (cuda_backend_turn){.plugin = backend->plugin,
             .device = backend->device,
             .segment = r->segment,
-            .worker = worker,
+            .worker = worker_take_locked(backend),
             .resident = r};
         status = KITH_OK;
     }
@@ -320,9 +344,10 @@ kith_status kith_cuda_backend_top_k(kith_cuda_backend *backend, const kith_top_k
     if (status != KITH_OK) return status;
     kith_err fault;
     status = cuda_backend_search(&turn, job, hits_out, counts_out, stats, &fault);
+    /* Before the worker is free: whoever waits for it shall not search. */
+    if (status != KITH_OK && status != KITH_UNIMPLEMENTED) retire(backend, &fault);
     search_end(backend, &turn, status, job->query_count);
     if (status == KITH_OK) return KITH_OK;
-    if (status != KITH_UNIMPLEMENTED) retire(backend, &fault);
     return kith_err_set(err, KITH_UNIMPLEMENTED, "%s", fault.text);
 }
 

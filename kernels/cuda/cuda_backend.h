@@ -55,8 +55,9 @@ KITH_CHECK kith_status kith_cuda_backend_create(
 /* Accepts NULL. No search may run; it is uninstalled. */
 void kith_cuda_backend_destroy(kith_cuda_backend *backend);
 
-/* Makes all rows of rows->vectors resident; OK if they are. Waits. NO_MEMORY, after evicting everything that is not in
- * use; UNIMPLEMENTED: rows for which there is nothing to be had, or a retired device. */
+/* Makes all rows of rows->vectors resident; OK if they are. Waits. NO_MEMORY: at once if they could not lie there alone,
+ * else after evicting everything that is not in use; UNIMPLEMENTED: rows for which there is nothing to be had, or a
+ * retired device. */
 KITH_CHECK kith_status kith_cuda_backend_upload(
     kith_cuda_backend *backend, const kith_rows *rows, kith_err *err);
 /* Forgets the rows at this address; waits for searches of them. */

@@ -1,9 +1,12 @@
 /* Whatever the device does, searches are answered, and rightly: each call of the CUDA runtime fails in turn, memory
  * runs out, threads meet. On the emulator. */
 #include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "host/base/alloc.h"
 #include "tests/kernels/cuda_fixture.h"
@@ -248,9 +251,13 @@ static void test_cuda_faults__what_does_not_fit_is_refused(void **state) {
     assert_false(search_check(0));
     assert_ok(kith_cuda_backend_upload(f.backend, &cases[1].rows, &err), &err);
     assert_true(search_check(1));
+    /* What could not lie there alone drives nobody away. */
+    assert_int_equal(kith_cuda_backend_upload(f.backend, &cases[0].rows, &err), KITH_NO_MEMORY);
+    assert_true(search_check(1));
     kith_cuda_backend_counts counts;
     kith_cuda_backend_count(f.backend, &counts);
-    assert_int_equal(counts.refusals, 1);
+    assert_int_equal(counts.refusals, 2);
+    assert_int_equal(counts.evictions, 0);
     assert_int_equal(counts.faults, 0);
     assert_int_equal(f.retired_count, 0);
     cuda_fixture_close(&f);
@@ -313,6 +320,77 @@ static void test_cuda_faults__threads_share_workers_while_segments_come_and_go(v
     cuda_fixture_close(&f);
 }
 
+/* --- a search that waits for a worker while another one loses the device --- */
+
+static sem_t in_search, may_fail;
+static atomic_uint device_searches;
+static _Atomic(pid_t) waiter;
+
+static kith_status search_fails(kith_cuda_device *device, kith_cuda_search_job *job, kith_err *err) {
+    (void)device;
+    (void)job;
+    atomic_fetch_add(&device_searches, 1);
+    sem_post(&in_search);
+    while (sem_wait(&may_fail) != 0) {
+    }
+    sem_post(&may_fail);
+    return kith_err_set(err, KITH_INTERNAL, "of a test");
+}
+
+static void *search_once(void *ctx) {
+    (void)ctx;
+    assert_false(search_check(0));
+    return NULL;
+}
+
+static void *search_second(void *ctx) {
+    atomic_store(&waiter, gettid());
+    return search_once(ctx);
+}
+
+static void until_it_waits(void) {
+    char path[64], text[512];
+    const char *state = "";
+    while (*state != 'S') {
+        (void)snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)atomic_load(&waiter));
+        FILE *file = fopen(path, "r");
+        state = file && fgets(text, sizeof text, file) ? strrchr(text, ')') + 2 : "";
+        if (file) (void)fclose(file);
+    }
+}
+
+static void test_cuda_faults__who_waited_for_a_worker_does_not_search_a_retired_device(void **state) {
+    (void)state;
+    const kith_cuda_plugin *kith_cuda_plugin_table(void);
+    kith_cuda_plugin table = *kith_cuda_plugin_table();
+    table.search = search_fails;
+    cuda_emu_reset(seed);
+    kith_cuda *cuda;
+    kith_cuda_backend *backend;
+    kith_err err;
+    assert_ok(kith_cuda_open_table("of a test", &table, &cuda, &err), &err);
+    kith_cuda_backend_options options = small_device;
+    options.cuda = cuda;
+    assert_ok(kith_cuda_backend_create(&options, &backend, &err), &err);
+    kith_cuda_backend_install(backend);
+    assert_ok(kith_cuda_backend_upload(backend, &cases[0].rows, &err), &err);
+    assert_int_equal(sem_init(&in_search, 0, 0), 0);
+    assert_int_equal(sem_init(&may_fail, 0, 0), 0);
+    pthread_t first, second;
+    assert_int_equal(pthread_create(&first, NULL, search_once, NULL), 0);
+    assert_int_equal(sem_wait(&in_search), 0);
+    assert_int_equal(pthread_create(&second, NULL, search_second, NULL), 0);
+    until_it_waits();
+    assert_int_equal(sem_post(&may_fail), 0);
+    assert_int_equal(pthread_join(first, NULL), 0);
+    assert_int_equal(pthread_join(second, NULL), 0);
+    assert_int_equal(atomic_load(&device_searches), 1);
+    kith_cuda_backend_drop(backend, cases[0].rows.vectors);
+    kith_cuda_backend_destroy(backend);
+    kith_cuda_close(cuda);
+    assert_int_equal(cuda_emu_object_count(), 0);
+}
+
 int main(void) {
     seed = test_seed(20261122);
     cases_make();
@@ -325,6 +403,7 @@ int main(void) {
         cmocka_unit_test(test_cuda_faults__what_does_not_fit_is_refused),
         cmocka_unit_test(test_cuda_faults__memory_that_others_took_is_refused),
         cmocka_unit_test(test_cuda_faults__threads_share_workers_while_segments_come_and_go),
+        cmocka_unit_test(test_cuda_faults__who_waited_for_a_worker_does_not_search_a_retired_device),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     cases_end();
