@@ -9,6 +9,7 @@ static void epoch_push(replica_log *log, kith_replica_position begin) {
         log->epoch_count -= KITH_REPLICA_EPOCHS_MAX / 2;
         memmove(
             log->epochs, log->epochs + KITH_REPLICA_EPOCHS_MAX / 2, log->epoch_count * sizeof *log->epochs);
+        log->first = kith_replica_later(log->first, log->epochs[0].sequence);
     }
     if (log->epoch_count == log->epoch_capacity) {
         log->epoch_capacity = log->epoch_capacity ? 2 * log->epoch_capacity : 8;

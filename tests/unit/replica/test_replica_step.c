@@ -376,6 +376,29 @@ static void test_send__follows_the_hint_and_asks_for_a_snapshot_where_the_log_is
     bench_end(&at);
 }
 
+/* Entries whose epoch is forgotten could not be told from others of the same number, where they are read back. */
+static void test_send__asks_for_a_snapshot_where_epochs_are_forgotten(void **state) {
+    (void)state;
+    enum { EPOCHS = 5000, LEAST_KNOWN = 1000 };
+    bench at;
+    primary_make(&at, "1*2", "");
+    for (uint64_t epoch = 2; epoch < EPOCHS; epoch++) {
+        at.send_count = 0;
+        configure(&at, epoch, "1*2");
+        durable(&at, write(&at));
+    }
+    at.send_count = 0;
+    configure(&at, EPOCHS, "1*2"); /* node 2 lacks the second entry, and all behind it */
+    kith_replica_action send = *action_of(&at, KITH_REPLICA_SEND, 2);
+    assert_true(send.snapshot_needed);
+    assert_int_not_equal(kith_replica_step_epoch_of(at.step, send.position.sequence + 1), 0);
+    answer(&at, &send, KITH_REPLICA_MISMATCH, 0, EPOCHS - LEAST_KNOWN);
+    send = *action_of(&at, KITH_REPLICA_SEND, 2);
+    assert_false(send.snapshot_needed);
+    assert_int_equal(kith_replica_step_epoch_of(at.step, send.first), send.first);
+    bench_end(&at);
+}
+
 /* --- changes of the ISR --- */
 
 static void test_shrink__after_two_leases_of_silence_and_old_and_new_count(void **state) {
@@ -917,6 +940,7 @@ int main(void) {
         cmocka_unit_test(test_send__tries_entries_where_a_question_for_room_is_not_answered),
         cmocka_unit_test(test_send__is_empty_every_quarter_of_a_lease_when_idle),
         cmocka_unit_test(test_send__follows_the_hint_and_asks_for_a_snapshot_where_the_log_is_gone),
+        cmocka_unit_test(test_send__asks_for_a_snapshot_where_epochs_are_forgotten),
         cmocka_unit_test(test_shrink__after_two_leases_of_silence_and_old_and_new_count),
         cmocka_unit_test(test_shrink__does_not_count_time_in_which_the_primary_stood_still),
         cmocka_unit_test(test_shrink__a_member_that_is_not_ready_is_silent),
