@@ -131,10 +131,17 @@ static void end_expired(ucx_transport *transport, ucx_call *call) {
 
 /* --- start --- */
 
+static bool is_cancelled(const kith_transport_call *call) {
+    return atomic_load_explicit(&call->cancelled, memory_order_relaxed) ||
+           (call->cancel_watch && atomic_load_explicit(call->cancel_watch, memory_order_relaxed));
+}
+
+/* Whoever cancels has the table looked at, in which a call is not while it is queued: it is looked at when it comes there. */
 static kith_status check_call(
     const ucx_transport *transport, const kith_transport_call *call, kith_err *err) {
     if (atomic_load_explicit(&transport->is_stopping, memory_order_acquire))
         return kith_err_set(err, KITH_CLOSED, "this node is shutting down");
+    if (is_cancelled(call)) return kith_err_set(err, KITH_CANCELLED, "cancelled by the caller");
     if (call->byte_count > KITH_AM_BODY_BYTES_MAX)
         return kith_err_set(err, KITH_INVALID, "a request between nodes of %zu bytes, at most %u",
             call->byte_count, KITH_AM_BODY_BYTES_MAX);
@@ -283,11 +290,6 @@ void ucx_calls_fail(
 void ucx_calls_expire(ucx_transport *transport) {
     while (transport->heap_count > 0 && ucx_public_of(transport->heap[0])->deadline_ns <= transport->now_ns)
         end_expired(transport, transport->heap[0]);
-}
-
-static bool is_cancelled(const kith_transport_call *call) {
-    return atomic_load_explicit(&call->cancelled, memory_order_relaxed) ||
-           (call->cancel_watch && atomic_load_explicit(call->cancel_watch, memory_order_relaxed));
 }
 
 void ucx_calls_watch(ucx_transport *transport) {

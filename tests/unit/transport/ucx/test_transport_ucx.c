@@ -125,6 +125,40 @@ static void test_transport_ucx__set_cancel_watch_ends_a_call(void **state) {
     conformance_release(fixture);
 }
 
+/* By a `done`, on the I/O thread, which takes up what is queued after it has looked for what is cancelled. */
+typedef struct call_pair {
+    conformance_call first, second;
+} call_pair;
+
+static void second_start_and_cancel(kith_transport_call *call, kith_status status, const void *reply,
+    size_t reply_bytes, const kith_err *err) {
+    call_pair *pair = (call_pair *)call;
+    kith_transport *transport = pair->first.fixture->transport;
+    kith_transport_start(transport, &pair->second.call);
+    kith_transport_cancel(transport, &pair->second.call);
+    conformance_done(call, status, reply, reply_bytes, err);
+}
+
+static void test_transport_ucx__call_that_is_queued_is_cancelled_too(void **state) {
+    conformance_fixture *fixture = *state;
+    uint64_t now_ns = kith_env_now_ns(fixture->env);
+    call_pair pair = {.first = {.fixture = fixture}, .second = {.fixture = fixture}};
+    conformance_hold(fixture, true);
+    pair.first.call = (kith_transport_call){.address = fixture->address,
+        .kind = KITH_AM_READ,
+        .deadline_ns = now_ns + 50 * MS,
+        .done = second_start_and_cancel};
+    pair.second.call = (kith_transport_call){.address = fixture->address,
+        .kind = KITH_AM_READ,
+        .deadline_ns = now_ns + 10000 * MS,
+        .done = conformance_done};
+    kith_transport_start(fixture->transport, &pair.first.call);
+    conformance_wait(&pair.second);
+    assert_int_equal(pair.first.status, KITH_DEADLINE);
+    assert_int_equal(pair.second.status, KITH_CANCELLED);
+    conformance_release(fixture);
+}
+
 /* --- bounds --- */
 
 static void test_transport_ucx__bytes_in_flight_are_bounded(void **state) {
@@ -383,6 +417,7 @@ int main(void) {
         PAIR(test_transport_ucx__deadline_ends_a_call_that_nobody_answers),
         PAIR(test_transport_ucx__cancel_ends_a_call_at_once),
         PAIR(test_transport_ucx__set_cancel_watch_ends_a_call),
+        PAIR(test_transport_ucx__call_that_is_queued_is_cancelled_too),
         PAIR(test_transport_ucx__bytes_in_flight_are_bounded),
         cmocka_unit_test_setup_teardown(
             test_transport_ucx__server_bounds_the_bytes_of_one_node, setup_small_server, teardown),
