@@ -205,7 +205,9 @@ static void sleep_until(ucx_transport *transport, uint64_t due_ns) {
         (void)ppoll(watched, 2, &timeout, NULL);
         turn_take_back(transport);
     }
-    if (!atomic_exchange(&transport->is_asleep, false)) drain_wake_fd(transport);
+    /* What is there must go in any case: whoever wakes may write only after something else has woken this thread, and it has
+     * gone to sleep again. */
+    if (!atomic_exchange(&transport->is_asleep, false) || watched[0].revents) drain_wake_fd(transport);
 }
 
 /* --- the end --- */

@@ -1,6 +1,10 @@
 /* Messages that their own threads send while the I/O thread sleeps: it keeps their deadlines and watches all the same, and many
  * threads at once lose and mix up nothing. */
+#include <poll.h>
+#include <unistd.h>
+
 #include "tests/unit/transport/ucx/ucx_fixture.h"
+#include "transport/ucx/transport_ucx_internal.h"
 
 /* The I/O thread looks at nothing by itself for PING_MS / 4, far longer than what is waited for. */
 #define PING_MS  120000u
@@ -71,6 +75,18 @@ static void test_transport_ucx_turn__cancel_watch_is_looked_at(void **state) {
     }
 }
 
+/* A thread may be held up between the two halves of ucx_wake, while the I/O thread wakes by itself and sleeps again: what is
+ * written then would wake it for ever. */
+static void test_transport_ucx_turn__late_wake_wakes_once(void **state) {
+    conformance_fixture *fixture = *state;
+    link_up(fixture);
+    struct pollfd watched = {.fd = ((ucx_transport *)fixture->transport)->wake_fd, .events = POLLIN};
+    const uint64_t one = 1, began_ns = kith_env_now_ns(fixture->env);
+    assert_int_equal(write(watched.fd, &one, sizeof one), sizeof one);
+    while (poll(&watched, 1, 0) > 0)
+        assert_true(kith_env_now_ns(fixture->env) - began_ns < LIMIT_NS);
+}
+
 /* --- many threads --- */
 
 #define THREADS       6u
@@ -132,6 +148,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_transport_ucx_turn__deadline_is_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(test_transport_ucx_turn__cancel_watch_is_looked_at, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_transport_ucx_turn__late_wake_wakes_once, setup, teardown),
         cmocka_unit_test_setup_teardown(
             test_transport_ucx_turn__many_threads_get_their_own_answers, setup, teardown),
     };
