@@ -171,8 +171,8 @@ struct ucx_link {
     bool has_keys;     /* frames are signed */
     kith_buf greeting; /* the dialler's hello as sent: bound into the keys */
     ucx_request *requests;
-    uint32_t request_count;
-    uint64_t request_bytes;
+    uint32_t request_count; /* with those whose bytes still come */
+    uint64_t request_bytes; /* of them */
 };
 
 typedef enum ucx_peer_state {
@@ -373,6 +373,9 @@ bool ucx_serve_request(ucx_link *link, const kith_am_frame *frame, void *data, b
 void ucx_serve_request_take(ucx_link *link, const kith_am_frame *frame, uint8_t *body);
 /* Whether a request of `frame` has room; else it is answered. */
 bool ucx_serve_admit(ucx_link *link, const kith_am_frame *frame);
+/* A request counts from when its bytes begin to come: between the two it is not among link->requests. */
+void ucx_serve_reserve(ucx_link *link, const kith_am_frame *frame);
+void ucx_serve_unreserve(ucx_link *link, const kith_am_frame *frame);
 void ucx_serve_cancel(ucx_link *link, uint64_t call_id);
 void ucx_serve_link_gone(ucx_link *link);
 void ucx_serve_reply(kith_transport_request *request, kith_status status, const void *bytes,

@@ -343,16 +343,18 @@ static void receive_done(ucx_receive *receive, ucs_status_t status) {
     kith_am_frame *frame = &receive->frame;
     size_t head_bytes = KITH_AM_FRAME_HEADER_BYTES + frame->text_bytes;
     uint8_t *body = receive->body;
+    bool is_request = frame->type == KITH_AM_TYPE_REQUEST;
+    if (is_request) ucx_serve_unreserve(link, frame);
     if (status != UCS_OK) {
         ucx_link_doom(link, KITH_UNAVAILABLE, "receive: %s", ucs_status_string(status));
     } else if (link->state == UCX_LINK_READY && !link->is_doomed &&
                mac_is_right(link, frame, receive->head, head_bytes, body)) {
         link->heard_ns = link->transport->now_ns;
-        if (frame->type == KITH_AM_TYPE_REPLY) {
-            reply_received(link, frame, body);
-        } else {
+        if (is_request) {
             ucx_serve_request_take(link, frame, body);
             body = NULL;
+        } else {
+            reply_received(link, frame, body);
         }
     }
     ucx_pool_give(&link->transport->pool, body);
@@ -380,6 +382,7 @@ static ucs_status_t receive_long(
         ucx_link_doom(link, KITH_NO_MEMORY, "no memory for a message of %u bytes", frame->body_bytes);
         return UCS_OK;
     }
+    if (!is_reply) ucx_serve_reserve(link, frame);
     ucx_receive *receive = kith_alloc(sizeof *receive);
     receive->link = link;
     receive->body = body;

@@ -44,6 +44,16 @@ bool ucx_serve_admit(ucx_link *link, const kith_am_frame *frame) {
     return false;
 }
 
+void ucx_serve_reserve(ucx_link *link, const kith_am_frame *frame) {
+    link->request_count++;
+    link->request_bytes += frame->body_bytes;
+}
+
+void ucx_serve_unreserve(ucx_link *link, const kith_am_frame *frame) {
+    link->request_count--;
+    link->request_bytes -= frame->body_bytes;
+}
+
 /* --- in --- */
 
 /* By the clock of this moment: never before the caller's own deadline. */
@@ -67,8 +77,7 @@ static ucx_request *request_create(ucx_link *link, const kith_am_frame *frame, s
     if (frame->remaining_ns) request->request.deadline_ns = deadline_of(transport, frame->remaining_ns);
     if (request->next) request->next->previous = request;
     link->requests = request;
-    link->request_count++;
-    link->request_bytes += frame->body_bytes;
+    ucx_serve_reserve(link, frame);
     link->used_ns = transport->now_ns;
     transport->request_count++;
     return request;

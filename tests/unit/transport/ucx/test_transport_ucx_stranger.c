@@ -16,7 +16,8 @@ typedef struct stranger {
     ucp_worker_h worker;
     ucp_ep_h ep;
     bool is_closed;
-    uint32_t refusals; /* hello replies that say no */
+    uint32_t welcomes, refusals; /* hello replies that say yes, or no */
+    uint32_t replies, busy;      /* to requests; of them, those that say BUSY */
 } stranger;
 
 typedef struct stranger_fixture {
@@ -32,13 +33,17 @@ static void stranger_failed(void *arg, ucp_ep_h ep, ucs_status_t status) {
 
 static ucs_status_t stranger_received(void *arg, const void *head, size_t head_bytes, void *data,
     size_t data_bytes, const ucp_am_recv_param_t *param) {
+    stranger *own = arg;
     kith_am_frame frame;
     kith_err err;
     (void)data;
     (void)param;
-    if (kith_am_frame_decode(head, head_bytes, data_bytes, &frame, &err) == KITH_OK &&
-        frame.type == KITH_AM_TYPE_HELLO_REPLY && frame.status != KITH_OK)
-        ((stranger *)arg)->refusals++;
+    if (kith_am_frame_decode(head, head_bytes, data_bytes, &frame, &err) != KITH_OK) return UCS_OK;
+    bool is_hello = frame.type == KITH_AM_TYPE_HELLO_REPLY, is_reply = frame.type == KITH_AM_TYPE_REPLY;
+    own->welcomes += is_hello && frame.status == KITH_OK;
+    own->refusals += is_hello && frame.status != KITH_OK;
+    own->replies += is_reply;
+    own->busy += is_reply && frame.status == KITH_BUSY;
     return UCS_OK;
 }
 
@@ -72,7 +77,7 @@ static void stranger_dial(stranger *own, uint16_t port) {
         .err_handler = {.cb = stranger_failed, .arg = own},
     };
     own->is_closed = false;
-    own->refusals = 0;
+    own->welcomes = own->refusals = own->replies = own->busy = 0;
     assert_int_equal(ucp_ep_create(own->worker, &params, &own->ep), UCS_OK);
 }
 
@@ -237,6 +242,46 @@ static void test_transport_ucx_stranger__repeated_frame_is_closed(void **state) 
     assert_closed(fixture);
 }
 
+/* Begins as a node of the cluster does. */
+static void introduce(stranger_fixture *fixture) {
+    kith_buf body;
+    dial(fixture);
+    hello_body(&body, "test", KITH_AM_PROTOCOL_VERSION);
+    stranger_send_frame(&fixture->stranger, hello_frame, body.data, body.bytes, 1);
+    kith_buf_fini(&body);
+    while (fixture->stranger.welcomes == 0)
+        ucp_worker_progress(fixture->stranger.worker);
+}
+
+#define LONG_COUNT 8u
+#define LONG_BYTES (20u << 20)
+
+/* What a node may have at once, 64 MiB, counts from when it begins to come: here all are announced before any has come. */
+static void test_transport_ucx_stranger__long_requests_that_come_at_once_are_bounded(void **state) {
+    stranger_fixture *fixture = *state;
+    stranger *own = &fixture->stranger;
+    uint8_t heads[LONG_COUNT][KITH_AM_FRAME_HEAD_MAX], *body = kith_alloc_zero(LONG_BYTES);
+    void *requests[LONG_COUNT];
+    const ucp_request_param_t param = {
+        .op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS, .flags = UCP_AM_SEND_FLAG_REPLY | UCP_AM_SEND_FLAG_RNDV};
+    introduce(fixture);
+    for (uint32_t i = 0; i < LONG_COUNT; i++) {
+        kith_am_frame frame = {.type = KITH_AM_TYPE_REQUEST, .kind = KITH_AM_COUNT, .call = i + 1};
+        frame.sequence = i + 2;
+        frame.body_bytes = LONG_BYTES;
+        size_t head_bytes = kith_am_frame_encode(&frame, heads[i]);
+        requests[i] = ucp_am_send_nbx(own->ep, AM_ID, heads[i], head_bytes, body, LONG_BYTES, &param);
+        assert_false(UCS_PTR_IS_ERR(requests[i]));
+    }
+    while (own->replies < LONG_COUNT)
+        ucp_worker_progress(own->worker);
+    assert_int_equal(own->busy, LONG_COUNT - 3);
+    for (uint32_t i = 0; i < LONG_COUNT; i++)
+        stranger_wait(own, requests[i]);
+    stranger_hang_up(own);
+    kith_free(body);
+}
+
 static void test_transport_ucx_stranger__random_frames_do_no_harm(void **state) {
     stranger_fixture *fixture = *state;
     kith_rng rng;
@@ -274,6 +319,8 @@ int main(void) {
             test_transport_ucx_stranger__requests_after_a_refusal_reach_nobody, setup, teardown),
         cmocka_unit_test_setup_teardown(
             test_transport_ucx_stranger__repeated_frame_is_closed, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_transport_ucx_stranger__long_requests_that_come_at_once_are_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(
             test_transport_ucx_stranger__random_frames_do_no_harm, setup, teardown),
     };
