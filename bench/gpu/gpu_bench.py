@@ -16,6 +16,8 @@ tiles of 65,536 rows (made-up codes of as many components; no scores, no selecti
     bench/run.sh gpu                         1M and 10M rows, 128-d: some ten minutes, 12 GB of memory
     bench/run.sh gpu --rows 100000 --seconds 0.2
 
+With --json the file has every row measured so far, also when the run is ended early.
+
 exit codes: 0 done, 1 there is no GPU or something else is missing (said in one sentence), 2 wrong command line, 3 an answer
 differs
 """
@@ -35,6 +37,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BATCHES = (1, 32, 1024, 10000)
 KS = (10, 100)
+PEERS = ("f32", "tf32", "bf16")
 METRICS = {"l2": 1, "ip": 2, "cosine": 3}
 ERROR_BYTES = 512
 CHECKED = 4                  # queries of each shape that the CPU answers, too
@@ -61,6 +64,7 @@ class Kith:
                 raise BenchError(f"{path} is not there: build with nvcc on the path (cmake --preset release && cmake --build "
                                  "--preset release), or name the folder with --build")
         self.library = ctypes.CDLL(str(library))
+        self.vectors = None  # the library borrows them
         self.library.bench_gpu_code_bytes.restype = ctypes.c_uint64
         self.library.bench_gpu_code_dim.restype = ctypes.c_uint32
         self.handle = ctypes.c_void_p()
@@ -74,7 +78,7 @@ class Kith:
     def load(self, vectors, metric):
         began = time.monotonic()
         rows, dim = vectors.shape
-        self.dim = dim
+        self.vectors = vectors
         self.call("bench_gpu_load", self.handle, vectors.ctypes.data_as(ctypes.c_void_p), rows, dim, METRICS[metric])
         blocks = (rows + 31) // 32
         part = max(1, blocks // (8 * os.cpu_count()))
@@ -194,6 +198,30 @@ def seconds_of(torch, work, repeat=10):
     return min(took)
 
 
+def said(error):
+    """The first line of what PyTorch says: of memory, of an operation that this version does not have."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def peers_make(torch, vectors, metric):
+    """Those that fit on the device."""
+    peers = []
+    for name in PEERS:
+        try:
+            peers.append(Torch(torch, name, vectors, metric))
+        except RuntimeError as error:
+            print(f"torch {name} is not measured: {said(error)}", flush=True)
+    return peers
+
+
+def ceilings_find(torch):
+    try:
+        return ceilings_measure(torch)
+    except (RuntimeError, AttributeError) as error:
+        print(f"shares are not measured: {said(error)}", flush=True)
+        return None
+
+
 def ceilings_measure(torch):
     """Bytes a second that a copy reads and writes; int8 multiply-adds a second."""
     source = torch.zeros(1 << 30, dtype=torch.uint8, device="cuda")
@@ -266,17 +294,24 @@ def recall(answer, found):
 def measure(kith, torch, peers, queries, k, loaded, ceilings, options):
     batch = len(queries)
     answer = kith.search(queries, k)
-    works = [lambda: kith.search(queries, k)]
+    works, measured = [lambda: kith.search(queries, k)], []
     row = {"batch": batch, "k": k, "identical": identical(kith, queries, k, answer),
            "survivors": answer[2][0] / batch, "rescored": answer[2][1] / batch, "wide": answer[2][2], "peers": []}
     for peer in peers:
-        on_device = peer.queries(queries)
+        entry = {"peer": f"torch {peer.name}"}
+        row["peers"].append(entry)
+        try:
+            on_device = peer.queries(queries)
+            entry["recall"] = recall(answer[0], peer.search(on_device, k).tolist())
+        except RuntimeError as error:
+            entry["why_not"] = said(error)
+            continue
         works.append(lambda peer=peer, on_device=on_device: peer.search(on_device, k))
-        row["peers"].append({"peer": f"torch {peer.name}", "recall": recall(answer[0], peer.search(on_device, k).tolist())})
+        measured.append(entry)
     rates = rate_of(works, batch, options.seconds)
     row["kith_qps"] = rates[0]
-    for peer, rate in zip(row["peers"], rates[1:]):
-        peer.update(peer_qps=rate, ratio=rates[0] / rate)
+    for entry, rate in zip(measured, rates[1:]):
+        entry.update(peer_qps=rate, ratio=rates[0] / rate)
     if batch >= CUBLASLT_LEAST:
         row["cublaslt_int8"] = cublaslt_measure(options.build, loaded, batch, rates[0])
     if ceilings and batch == 1:
@@ -287,7 +322,8 @@ def measure(kith, torch, peers, queries, k, loaded, ceilings, options):
 
 
 def row_print(row):
-    peers = "".join(f"{peer['peer_qps']:>11,.0f} {peer['ratio']:>6.2f} {peer['recall']:>6.3f}" for peer in row["peers"])
+    peers = "".join(f"{peer['peer_qps']:>11,.0f} {peer['ratio']:>6.2f} {peer['recall']:>6.3f}" if "recall" in peer
+                    else f" {peer['peer']}: {peer['why_not']};" for peer in row["peers"])
     share = row.get("copy_share", row.get("int8_share"))
     print(f"{row['rows']:>10,} {row['batch']:>6} {row['k']:>4} {row['kith_qps']:>11,.0f} {row['survivors']:>9.1f} "
           f"{'-' if share is None else format(share, '.0%'):>6} {'yes' if row['identical'] else 'NO':>4}{peers}", flush=True)
@@ -306,28 +342,64 @@ def measure_rows(kith, torch, count, ceilings, options, result):
     result["segments"].append(loaded)
     print(f"code_dim {loaded['code_dim']}, {loaded['code_bytes'] / 1e6:,.0f} MB of codes; coded in {loaded['encode_s']:.1f} s, "
           f"on the device {loaded['upload_s']:.1f} s later", flush=True)
-    peers = [Torch(torch, name, vectors, options.metric) for name in ("f32", "tf32", "bf16")] if torch else []
+    peers = peers_make(torch, vectors, options.metric) if torch else []
     for batch in options.batches:
         for k in options.ks:
             row = measure(kith, torch, peers, queries[:batch], k, loaded, ceilings, options)
             row = {"dataset": source, "metric": options.metric, "rows": count, "dim": options.dim, **row}
             result["rows"].append(row)
             row_print(row)
+            result_write(result, options.json)
+
+
+def result_write(result, path):
+    if not path:
+        return
+    try:
+        path.write_text(json.dumps(result, indent=1) + "\n")
+    except OSError as error:
+        raise BenchError(f"--json: {error}") from None
+
+
+def whole(most):
+    """A whole number in 1..most, for argparse."""
+    def parse(text):
+        if not text.isdecimal() or not 1 <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number in 1..{most}")
+        return int(text)
+    return parse
+
+
+def wholes(most):
+    return lambda text: tuple(map(whole(most), text.split(",")))
+
+
+def seconds_parse(text):
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds in 0..3600")
+    return seconds
 
 
 def options_parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    numbers = lambda text: tuple(int(part) for part in text.split(","))  # noqa: E731
-    parser.add_argument("--rows", type=numbers, default=(1000000, 10000000), help="of each segment, comma-separated")
-    parser.add_argument("--dim", type=int, default=128)
+    parser.add_argument("--rows", type=wholes(2**31 - 1), default=(1000000, 10000000), help="of each segment, comma-separated")
+    parser.add_argument("--dim", type=whole(16384), default=128)
     parser.add_argument("--metric", choices=METRICS, default="l2")
-    parser.add_argument("--batches", type=numbers, default=BATCHES)
-    parser.add_argument("--ks", type=numbers, default=KS)
-    parser.add_argument("--seconds", type=float, default=2, help="for each of kith and its peers, a shape (default 2)")
-    parser.add_argument("--scratch-mib", type=int, default=1024, help="of the device, for rows that survive (default 1024)")
+    parser.add_argument("--batches", type=wholes(16384), default=BATCHES)
+    parser.add_argument("--ks", type=wholes(16384), default=KS)
+    parser.add_argument("--seconds", type=seconds_parse, default=2, help="for each of kith and its peers, a shape (default 2)")
+    parser.add_argument("--scratch-mib", type=whole(1 << 20), default=1024,
+                        help="of the device, for rows that survive (default 1024)")
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build" / "release")
     parser.add_argument("--json", type=pathlib.Path, help="where the result goes (default: printed last, on one line)")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if max(options.ks) > min(options.rows):
+        parser.error(f"--ks: {max(options.ks)} is more than the {min(options.rows)} of --rows")
+    return options
 
 
 def run(options):
@@ -339,14 +411,17 @@ def run(options):
     torch, why_not = torch_find()
     if not torch:
         print(f"PyTorch is not measured: {why_not}")
-    ceilings = ceilings_measure(torch) if torch else None
+    ceilings = ceilings_find(torch) if torch else None
     result = {"date": datetime.date.today().isoformat(), "machine": platform.platform(),
               "device": torch.cuda.get_device_name() if torch else None, "torch": torch.__version__ if torch else None,
               "ceilings": ceilings, "segments": [], "rows": []}
     print(f"{'rows':>10} {'batch':>6} {'k':>4} {'kith q/s':>11} {'survivors':>9} {'share':>6} {'same':>4}" +
-          "".join(f"{name + ' q/s':>11} {'ratio':>6} {'recall':>6}" for name in ("f32", "tf32", "bf16") if torch))
+          "".join(f"{name + ' q/s':>11} {'ratio':>6} {'recall':>6}" for name in PEERS if torch))
+    result_write(result, options.json)
     for count in options.rows:
         measure_rows(kith, torch, count, ceilings, options, result)
+        if torch:
+            torch.cuda.empty_cache()  # of the next segment, kith's part is not torch's to keep
     kith.close()
     return result
 
@@ -358,9 +433,7 @@ def main():
     except BenchError as error:
         print(f"gpu_bench.py: {error}", file=sys.stderr)
         return 1
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
-    else:
+    if not options.json:
         print(json.dumps(result))
     return 0 if all(row["identical"] for row in result["rows"]) else 3
 

@@ -14,6 +14,12 @@ enum { EMULATED = 1, REAL = 2 };
 #define KITH_TEST_CUDA_PLUGIN "libkith_cuda.so"
 #endif
 
+/* On a machine that did not build it, it lies elsewhere. */
+static const char *plugin_path(void) {
+    const char *path = getenv("KITH_TEST_CUDA_PLUGIN");
+    return path ? path : KITH_TEST_CUDA_PLUGIN;
+}
+
 uint32_t cuda_fixture_kinds(void) {
     static uint32_t kinds;
     if (kinds) return kinds;
@@ -22,7 +28,7 @@ uint32_t cuda_fixture_kinds(void) {
     kith_err err;
     if (!wanted || strcmp(wanted, "real") != 0) kinds |= EMULATED;
     if (wanted && strcmp(wanted, "emu") == 0) return kinds;
-    if (kith_cuda_open(KITH_TEST_CUDA_PLUGIN, &cuda, &err) == KITH_OK) {
+    if (kith_cuda_open(plugin_path(), &cuda, &err) == KITH_OK) {
         kinds |= REAL;
         print_message("on %u cuda devices, too\n", kith_cuda_device_count(cuda));
     } else {
@@ -48,7 +54,7 @@ void cuda_fixture_open(
         if (options->scan == KITH_CUDA_SCAN_WGMMA) cuda_emu_arch(9, 0);
         assert_ok(kith_cuda_open_table("emulated", kith_cuda_plugin_table(), &f->cuda, &err), &err);
     } else {
-        assert_ok(kith_cuda_open(KITH_TEST_CUDA_PLUGIN, &f->cuda, &err), &err);
+        assert_ok(kith_cuda_open(plugin_path(), &f->cuda, &err), &err);
     }
     f->options.cuda = f->cuda;
     if (!f->options.retired) {

@@ -1,5 +1,5 @@
 /* A CUDA backend for tests: on the emulator, or on a real GPU where there is one. KITH_TEST_CUDA=emu|real picks one;
- * otherwise the emulator and, if it opens, the real one. */
+ * otherwise the emulator and, if it opens, the real one, KITH_TEST_CUDA_PLUGIN or the one that was built. */
 #ifndef KITH_TESTS_KERNELS_CUDA_FIXTURE_H
 #define KITH_TESTS_KERNELS_CUDA_FIXTURE_H
 
