@@ -34,6 +34,7 @@ typedef struct stream_slot {
     size_t request_bytes;
     kith_grpc_room room;
     kith_api_write_call write;
+    kith_api_refresh refresh;
 } stream_slot;
 
 struct upsert_stream {
@@ -103,6 +104,21 @@ static void stream_read(upsert_stream *stream) {
     kith_grpc_call_start_batch(&stream->base, &receive, 1, &stream->received);
 }
 
+/* Any thread. */
+static void slot_refreshed(kith_api_refresh *refresh) {
+    stream_slot *slot = (stream_slot *)((char *)refresh - offsetof(stream_slot, refresh));
+    kith_err err;
+    kith_status status = kith_api_upsert(slot->stream->base.thread->server->options.api, &slot->write, &err);
+    if (status != KITH_OK) slot_answer(slot, status, NULL, &err);
+}
+
+/* A collection that is not known here may have been created elsewhere a moment ago, as for unary calls. */
+static bool slot_refreshes(stream_slot *slot, kith_status status) {
+    if (status != KITH_NOT_FOUND) return false;
+    slot->refresh = (kith_api_refresh){.deadline_ns = slot->write.call.deadline_ns, .done = slot_refreshed};
+    return kith_api_refresh_start(slot->stream->base.thread->server->options.api, &slot->refresh);
+}
+
 static kith_status slot_start(stream_slot *slot, grpc_byte_buffer *incoming, kith_err *err) {
     upsert_stream *stream = slot->stream;
     kith_grpc_server *server = stream->base.thread->server;
@@ -116,7 +132,8 @@ static kith_status slot_start(stream_slot *slot, grpc_byte_buffer *incoming, kit
         kith_grpc_bytes_data(&request), request.bytes, &slot->arena, &slot->write, err);
     kith_grpc_bytes_close(&request);
     if (status != KITH_OK) return status;
-    return kith_api_upsert(server->options.api, &slot->write, err);
+    status = kith_api_upsert(server->options.api, &slot->write, err);
+    return slot_refreshes(slot, status) ? KITH_OK : status;
 }
 
 static void stream_accept(upsert_stream *stream) {

@@ -80,6 +80,36 @@ static void test_grpc_stream__answers_keep_the_order(void **state) {
     grpc_fixture_remove(fixture);
 }
 
+/* A collection that was created elsewhere a moment ago. */
+static void test_grpc_stream__an_unknown_collection_is_looked_for(void **state) {
+    FIXTURE_SETUP();
+    grpc_seen seen;
+    int code;
+    const char *message;
+    fixture->api->mode = FAKE_REFUSE;
+    fixture->api->status = KITH_NOT_FOUND;
+    fixture->api->message = "there is no such collection";
+    fixture->api->refreshes = true;
+    kith_grpc_stream *stream = grpc_fixture_stream(fixture, STREAM, &seen);
+    batch_request(fixture, 1, 100);
+    grpc_fixture_send(fixture, stream);
+    grpc_fixture_wait(fixture, &seen, 1);
+    seen_answer(fixture, &seen, &code, &message);
+    assert_int_equal(code, 0);
+    assert_int_equal(fixture->api->calls, 2);
+    fixture->api->mode = FAKE_REFUSE; /* nor is it there in a new map: said once, not for ever */
+    fixture->api->refreshes = false;
+    batch_request(fixture, 2, 0);
+    grpc_fixture_send(fixture, stream);
+    grpc_fixture_finish(fixture, stream);
+    grpc_fixture_wait_end(fixture, &seen);
+    seen_answer(fixture, &seen, &code, &message);
+    assert_int_equal(code, 5);
+    kith_grpc_stream_close(stream);
+    kith_buf_fini(&seen.last);
+    grpc_fixture_remove(fixture);
+}
+
 static void test_grpc_stream__only_so_many_batches_are_in_flight(void **state) {
     FIXTURE_SETUP();
     grpc_seen seen;
@@ -166,6 +196,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_grpc_stream__batches_are_answered),
         cmocka_unit_test(test_grpc_stream__answers_keep_the_order),
+        cmocka_unit_test(test_grpc_stream__an_unknown_collection_is_looked_for),
         cmocka_unit_test(test_grpc_stream__only_so_many_batches_are_in_flight),
         cmocka_unit_test(test_grpc_stream__only_so_many_bytes_are_in_flight),
         cmocka_unit_test(test_grpc_stream__a_cancelled_stream_cancels_its_batches),
