@@ -10,7 +10,7 @@
  * some seconds costs a request a dozen tries, and a hand-over of some milliseconds costs it little more (a guess). */
 #define AGAIN_NS_FIRST UINT64_C(10000000)
 #define AGAIN_DOUBLED  5u
-/* A read takes memory each time; so many last about 9 s: one failover takes two to three, and the next may follow at once. */
+/* So many last about 9 s: one failover takes two to three, and the next may follow at once. */
 #define AGAIN_READS_MAX 32u
 /* An answer that lacks shards is given after so many: 70 ms of pauses. */
 #define AGAIN_PARTIAL_MAX 4u
@@ -131,6 +131,10 @@ bool kith_api_refresh_start(kith_api *api, kith_api_refresh *refresh) {
     return true;
 }
 
+kith_arena *kith_api_run_arena(kith_api_run *run, kith_api_call *call) {
+    return call->again_count > 0 ? &run->arena : call->arena;
+}
+
 kith_api_run kith_api_answer(kith_api_run *run) {
     if (!run->answering) kith_api_admit_free(run->api, run->class, run->bytes);
     run->answering = true;
@@ -138,6 +142,7 @@ kith_api_run kith_api_answer(kith_api_run *run) {
 }
 
 void kith_api_leave(kith_api_run *run) {
+    kith_arena_fini(&run->arena);
     kith_meta_map_release(run->map);
     if (!run->answering) kith_api_admit_free(run->api, run->class, run->bytes);
     kith_api_admit_leave(run->api);
@@ -181,6 +186,7 @@ typedef struct again_run {
 /* The first run is left last: until then the api knows of the request. */
 static void again_start(kith_api_again *started) {
     again_run again = *(again_run *)started; /* in the call's arena, which may be gone once it is started */
+    kith_arena_fini(&again.left.arena);
     again.start(again.left.api, again.call);
     kith_api_leave(&again.left);
 }
@@ -230,13 +236,13 @@ kith_status kith_api_coverage_status(
     return KITH_OK;
 }
 
-kith_query_base kith_api_query_base(const kith_api_run *run, kith_api_call *call) {
+kith_query_base kith_api_query_base(kith_api_run *run, kith_api_call *call) {
     return (kith_query_base){
         .env = run->api->options.env,
         .transport = run->api->options.transport,
         .map = run->map,
         .entry = run->entry,
-        .arena = call->arena,
+        .arena = kith_api_run_arena(run, call),
         .deadline_ns = call->deadline_ns,
         .cancelled = &call->cancelled,
         .executor = run->api->options.executor,

@@ -9,6 +9,7 @@ typedef struct collection_run {
     kith_api_collection_call *call;
     kith_meta_proposal proposal;
     kith_query_count count;
+    kith_api_refresh refresh;
     kith_task task;
     kith_api_collection_info *infos;
     uint32_t info_count, info_at;
@@ -268,21 +269,38 @@ static void dropped(kith_meta_proposal *proposal, kith_status status, const kith
         collection_answer(run, status, 1, err);
 }
 
+static void drop_start(collection_run *run, const kith_meta_entry *known) {
+    run->proposal.command.kind = KITH_CODEC_META_DROP_COLLECTION;
+    run->proposal.command.collection.id = known->collection.id;
+    command_name_set(&run->proposal.command, run->call->name, run->call->name_bytes);
+    run->proposal.deadline_ns = run->call->call.deadline_ns;
+    run->proposal.done = dropped;
+    kith_meta_propose(run->run.api->options.meta, &run->proposal);
+}
+
+static void drop_refreshed(kith_api_refresh *refresh) {
+    collection_run *run = (collection_run *)(void *)((char *)refresh - offsetof(collection_run, refresh));
+    kith_meta_map_release(run->run.map);
+    run->run.map = kith_meta_map_get(run->run.api->options.meta);
+    const kith_meta_entry *known = kith_meta_map_find(run->run.map, run->call->name, run->call->name_bytes);
+    if (known)
+        drop_start(run, known);
+    else
+        empty_answer(run);
+}
+
 kith_status kith_api_collection_delete(kith_api *api, kith_api_collection_call *call, kith_err *err) {
     collection_run *run;
     kith_status status = kith_name_check("collection name", call->name, call->name_bytes, false, err);
     if (status == KITH_OK) status = enter(api, call, KITH_API_WRITE, !call->missing_ok, &run, err);
     if (status != KITH_OK) return status;
     const kith_meta_entry *known = kith_meta_map_find(run->run.map, call->name, call->name_bytes);
-    if (!known) {
-        empty_answer(run);
+    if (known) {
+        drop_start(run, known);
         return KITH_OK;
     }
-    run->proposal.command.kind = KITH_CODEC_META_DROP_COLLECTION;
-    run->proposal.command.collection.id = known->collection.id;
-    command_name_set(&run->proposal.command, call->name, call->name_bytes);
-    run->proposal.deadline_ns = call->call.deadline_ns;
-    run->proposal.done = dropped;
-    kith_meta_propose(api->options.meta, &run->proposal);
+    /* Another node may have created it a moment ago: that it is not there is said by the newest map alone. */
+    run->refresh = (kith_api_refresh){.deadline_ns = call->call.deadline_ns, .done = drop_refreshed};
+    if (!kith_api_refresh_start(api, &run->refresh)) empty_answer(run);
     return KITH_OK;
 }

@@ -41,6 +41,8 @@ typedef struct kith_api_run {
     uint64_t bytes;
     uint64_t entered_ns;
     bool answering; /* its admitted room is free again */
+    /* Of a read that was started again: what each try takes goes with its run. The first one's is the call's. */
+    kith_arena arena;
     kith_meta_map *map;
     const kith_meta_entry *entry; /* NULL for requests of no collection */
 } kith_api_run;
@@ -60,6 +62,8 @@ void kith_api_admit_less(kith_api *api, kith_api_class class, uint64_t bytes);
 /* Admits the request, takes the current map, finds the collection (when `name` is not NULL) and sets the deadline. */
 KITH_CHECK kith_status kith_api_enter(kith_api *api, kith_api_call *call, kith_api_class class,
     uint64_t bytes, const char *name, size_t name_bytes, kith_api_run *run_out, kith_err *err);
+/* Memory of this try. */
+kith_arena *kith_api_run_arena(kith_api_run *run, kith_api_call *call);
 /* Before `done`: a copy to leave with, since `done` may free the request. */
 kith_api_run kith_api_answer(kith_api_run *run);
 /* After `done`, or when a check fails. */
@@ -85,7 +89,7 @@ bool kith_api_starts_again(kith_api_run *run, kith_api_call *call, kith_status s
 KITH_CHECK kith_status kith_api_tokens_place(const kith_read_promise *promise,
     const kith_collection *collection, kith_arena *arena, const uint64_t **sequences_out, kith_err *err);
 /* What a query needs from the run. */
-kith_query_base kith_api_query_base(const kith_api_run *run, kith_api_call *call);
+kith_query_base kith_api_query_base(kith_api_run *run, kith_api_call *call);
 
 /* OK, or why shards are missing that may be answered soon: the read is then started again, a few times, before it is
  * answered without them. */

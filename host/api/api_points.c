@@ -94,7 +94,7 @@ static void get_done(kith_query_get *get, kith_status status, const kith_err *er
         if (status != KITH_OK) err = &own;
     }
     if (status == KITH_OK)
-        points = points_show(get->points, get->id_count, schema, call->call.arena, &count);
+        points = points_show(get->points, get->id_count, schema, get->base.arena, &count);
     else
         count = 0;
     /* The map outlives the schema that `done` is shown. */
@@ -144,7 +144,7 @@ static void scroll_done(kith_query_scroll *scroll, kith_status status, const kit
     uint32_t count = 0;
     kith_api_point *points = NULL;
     if (status == KITH_OK)
-        points = points_show(scroll->points, scroll->count, schema, call->call.arena, &count);
+        points = points_show(scroll->points, scroll->count, schema, scroll->base.arena, &count);
     const kith_id *next = status == KITH_OK && scroll->has_next ? &scroll->next : NULL;
     kith_api_run entered = kith_api_answer(&run->run);
     call->done(call, status, schema, points, count, next, err);

@@ -49,7 +49,8 @@ static kith_status search_check(search_run *run, kith_err *err) {
     const kith_field *field = &run->run.entry->collection.schema.fields[field_index];
     status = sizes_check(call, field, &rows, err);
     if (status != KITH_OK) return status;
-    const float *queries = kith_api_floats(call->queries, call->queries_bytes, call->call.arena);
+    kith_arena *arena = kith_api_run_arena(&run->run, &call->call);
+    const float *queries = kith_api_floats(call->queries, call->queries_bytes, arena);
     for (uint64_t i = 0; i < rows; i++) {
         status = kith_api_query_check(queries + i * field->dim, field, err);
         if (status != KITH_OK) return kith_err_wrap(err, status, "queries[%llu]", (unsigned long long)i);
@@ -102,7 +103,7 @@ static kith_id *ids_place(const kith_query_search *search) {
 /* Hits by query -> one row of ids and one of scores. The lists are used up. */
 static void hits_flatten(search_run *run, kith_api_search_result *result) {
     kith_query_search *search = &run->search;
-    kith_arena *arena = run->call->call.arena;
+    kith_arena *arena = search->base.arena;
     kith_metric metric = field_of(run)->metric;
     uint32_t *counts = kith_arena_array(arena, search->query_count, sizeof *counts);
     kith_id *ids = ids_place(search);

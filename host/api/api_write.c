@@ -143,30 +143,43 @@ static void parts_make(write_run *run, kith_op_point *points) {
 
 /* --- the answer --- */
 
+static bool is_open(kith_status status) {
+    return status == KITH_UNAVAILABLE || status == KITH_UNKNOWN_OUTCOME || status == KITH_CLOSED ||
+           status == KITH_DEADLINE;
+}
+
+/* A refusal says nothing of an attempt before it. */
+static kith_status part_status(const kith_query_write_part *part) {
+    if (part->status == KITH_OK || !part->may_be_done || is_open(part->status)) return part->status;
+    return KITH_UNKNOWN_OUTCOME;
+}
+
 /* UNKNOWN_OUTCOME outranks all else: the client must not take the write for undone. */
 static const kith_query_write_part *worst_part(const write_run *run) {
     const kith_query_write_part *worst = NULL;
     for (uint32_t i = 0; i < run->part_count; i++) {
         const kith_query_write_part *part = &run->parts[i];
         if (part->status == KITH_OK) continue;
-        if (!worst || (part->status == KITH_UNKNOWN_OUTCOME && worst->status != KITH_UNKNOWN_OUTCOME))
-            worst = part;
+        bool is_unknown = part_status(part) == KITH_UNKNOWN_OUTCOME;
+        if (!worst || (is_unknown && part_status(worst) != KITH_UNKNOWN_OUTCOME)) worst = part;
     }
     return worst;
 }
 
 static kith_status failure_describe(
     const write_run *run, const kith_query_write_part *worst, uint32_t failed_count, kith_err *err) {
-    if (run->part_count == 1) return kith_err_set(err, worst->status, "%s", worst->reason);
+    kith_status status = part_status(worst);
+    const char *before = worst->may_be_done ? "; an attempt before this may have been carried out" : "";
+    if (run->part_count == 1) return kith_err_set(err, status, "%s%s", worst->reason, before);
     uint64_t written = 0;
     for (uint32_t i = 0; i < run->part_count; i++) {
         if (run->parts[i].status == KITH_OK) written += run->parts[i].point_count;
     }
     uint64_t shard_id_first = run->run.entry->collection.shard_id_first;
-    return kith_err_set(err, worst->status,
-        "%u of %u shards failed, %llu of %u points were written; shard %llu: %s", failed_count,
+    return kith_err_set(err, status,
+        "%u of %u shards failed, %llu of %u points were written; shard %llu: %s%s", failed_count,
         run->part_count, (unsigned long long)written, run->call->point_count,
-        (unsigned long long)(shard_id_first + worst->shard_index), worst->reason);
+        (unsigned long long)(shard_id_first + worst->shard_index), worst->reason, before);
 }
 
 static uint32_t tokens_gather(const write_run *run, kith_api_token *tokens, uint32_t *changed_out) {
@@ -229,9 +242,7 @@ static bool may_repeat(const write_run *run) {
 
 static bool part_may_fare_better(const write_run *run, kith_status status) {
     if (status == KITH_STALE_MAP) return true; /* for certain nothing was done */
-    bool is_open = status == KITH_UNAVAILABLE || status == KITH_UNKNOWN_OUTCOME || status == KITH_CLOSED ||
-                   status == KITH_DEADLINE;
-    return is_open && may_repeat(run);
+    return is_open(status) && may_repeat(run);
 }
 
 /* Done parts first; false when one of the rest has failed for good. */
@@ -259,6 +270,8 @@ static void write_send(write_run *run, uint32_t done_count) {
     if (may_repeat(run) && attempt_ns < run->write.base.deadline_ns) run->write.base.deadline_ns = attempt_ns;
     run->write.parts = run->parts + done_count;
     run->write.part_count = run->part_count - done_count;
+    for (uint32_t i = done_count; i < run->part_count; i++)
+        run->parts[i].may_be_done |= is_open(run->parts[i].status);
     kith_query_write_start(&run->write);
 }
 

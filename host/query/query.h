@@ -136,6 +136,7 @@ typedef struct kith_query_write_part {
     uint32_t point_count;
     const void *op; /* encoded by kith_op_encode */
     size_t op_bytes;
+    bool may_be_done; /* the caller's: it was asked for before, and that was left open */
     /* Results. */
     kith_status status;
     const char *reason; /* when it failed */

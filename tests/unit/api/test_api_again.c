@@ -1,4 +1,5 @@
 /* Requests while shards change hands, on virtual time: nodes are played, and the map changes when the test says. */
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -32,14 +33,18 @@ typedef struct fixture {
     uint64_t version;
     kith_status says[NODES]; /* OK: it answers */
     bool is_frozen[NODES];
-    uint32_t asked[NODES], written[SHARDS], refreshed;
+    uint32_t asked[NODES], written[SHARDS], refreshed, dropped;
     play_call calls[CALLS_MAX];
     uint32_t call_count;
     kith_api_write_call write;
     kith_api_search_call search;
+    kith_api_collection_call collection;
     bool done;
     kith_status status;
+    char text[KITH_ERR_BYTES_MAX];
     uint32_t changed, token_count, shards_answered;
+    uint32_t hit_count;   /* of each search that is answered */
+    size_t answered_heap; /* bytes of it when one was answered to the client */
 } fixture;
 
 static fixture *of_meta(kith_meta *meta) {
@@ -62,10 +67,13 @@ static void answer_write(fixture *own, const kith_transport_call *call, kith_buf
     kith_arena_fini(&arena);
 }
 
-static void answer_search(const kith_transport_call *call, kith_buf *buf) {
+static void answer_search(const fixture *own, const kith_transport_call *call, kith_buf *buf) {
     kith_codec_shard_search_request request;
     kith_codec_shard_status shards[SHARDS];
-    kith_hits list = {0};
+    kith_hit *hits = kith_alloc_zero((own->hit_count + 1) * sizeof *hits);
+    kith_hits list = {.hits = hits, .count = own->hit_count};
+    for (uint32_t i = 0; i < own->hit_count; i++)
+        hits[i] = (kith_hit){.id = kith_id_of_number(i), .closeness = -(double)i};
     kith_arena arena;
     kith_err err;
     kith_arena_init(&arena);
@@ -78,6 +86,7 @@ static void answer_search(const kith_transport_call *call, kith_buf *buf) {
             .query_count = 1, .lists = &list, .shard_count = request.shard_count, .shards = shards},
         buf);
     kith_arena_fini(&arena);
+    kith_free(hits);
 }
 
 static void call_due(kith_task *task) {
@@ -92,7 +101,7 @@ static void call_due(kith_task *task) {
     if (status == KITH_OK && one->call->kind == KITH_AM_WRITE)
         answer_write(own, one->call, &buf);
     else if (status == KITH_OK)
-        answer_search(one->call, &buf);
+        answer_search(own, one->call, &buf);
     one->call->done(one->call, status, buf.data, buf.bytes, &err);
     kith_buf_fini(&buf);
 }
@@ -132,7 +141,14 @@ static void played_wait(kith_meta *meta, kith_meta_wait *wait) {
     kith_executor_post(of_meta(meta)->executor, &wait->task);
 }
 
-static const kith_meta_ops played_meta = {.wait = played_wait};
+static void played_propose(kith_meta *meta, kith_meta_proposal *proposal) {
+    assert_int_equal(proposal->command.kind, KITH_CODEC_META_DROP_COLLECTION);
+    assert_int_equal(proposal->command.collection.id, 1);
+    of_meta(meta)->dropped++;
+    proposal->done(proposal, KITH_OK, NULL, true, NULL);
+}
+
+static const kith_meta_ops played_meta = {.wait = played_wait, .propose = played_propose};
 
 static void map_destroy(void *map) {
     kith_meta_map_release(map);
@@ -210,12 +226,17 @@ static void written(kith_api_write_call *call, kith_status status, uint32_t chan
     const kith_api_token *tokens, uint32_t token_count, const kith_err *err) {
     fixture *own = (fixture *)(void *)((char *)call - offsetof(fixture, write));
     (void)tokens;
-    (void)err;
     assert_false(own->done);
+    snprintf(own->text, sizeof own->text, "%s", status == KITH_OK ? "" : err->text);
     own->done = true;
     own->status = status;
     own->changed = changed;
     own->token_count = token_count;
+}
+
+static size_t heap_bytes(void) {
+    struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
 }
 
 static void searched(kith_api_search_call *call, kith_status status, const kith_api_search_result *result,
@@ -226,6 +247,7 @@ static void searched(kith_api_search_call *call, kith_status status, const kith_
     own->done = true;
     own->status = status;
     own->shards_answered = result ? result->coverage.shards_answered : 0;
+    own->answered_heap = heap_bytes();
 }
 
 /* A delete of points of both shards: ids 1 .. 8. */
@@ -253,7 +275,7 @@ static void search_begin(fixture *own, bool strict) {
         .field = "",
         .queries = (const uint8_t *)query,
         .queries_bytes = sizeof query,
-        .k = 3,
+        .k = own->hit_count ? own->hit_count : 3,
         .strict = strict,
         .done = searched};
     assert_ok(kith_api_search(own->api, &own->search, &err), &err);
@@ -336,6 +358,25 @@ static void test_api_again__a_write_ends_by_its_deadline(void **state) {
     assert_int_equal(own->written[1], 1);
 }
 
+/* The first attempt may have reached the others; that there is no room now says nothing of it. */
+static void test_api_again__a_refusal_does_not_hide_an_attempt_before_it(void **state) {
+    fixture *own = *state;
+    own->is_frozen[0] = true;
+    write_begin(own, 1);
+    sim_env_run_for(own->sim, 1000 * MS_NS);
+    own->is_frozen[0] = false;
+    own->says[0] = KITH_BUSY;
+    sim_env_run_for(own->sim, 1500 * MS_NS);
+    assert_true(own->done);
+    assert_int_equal(own->status, KITH_UNKNOWN_OUTCOME);
+    assert_non_null(strstr(own->text, "not now; an attempt before this may have been carried out"));
+    own->done = false;
+    write_begin(own, 2); /* refused at once: for certain nothing was done */
+    sim_env_run_for(own->sim, 100 * MS_NS);
+    assert_true(own->done);
+    assert_int_equal(own->status, KITH_BUSY);
+}
+
 static void test_api_again__a_stopped_server_repeats_nothing(void **state) {
     fixture *own = *state;
     own->says[0] = KITH_UNAVAILABLE;
@@ -381,6 +422,64 @@ static void test_api_again__a_search_is_answered_without_a_shard_that_stays_away
     assert_int_equal(own->status, KITH_OK);
 }
 
+/* One of many tries takes no more memory than the second. */
+static void test_api_again__results_of_a_try_go_with_it(void **state) {
+    fixture *own = *state;
+    enum { HITS = 16384, HIT_BYTES = 64 };
+    own->hit_count = HITS;
+    own->says[0] = KITH_UNAVAILABLE;
+    size_t before = heap_bytes();
+    search_begin(own, true);
+    sim_env_run_for(own->sim, 4500 * MS_NS);
+    assert_false(own->done);
+    assert_true(own->asked[2] >= 10);
+    map_change(own, 2, 2);
+    sim_env_run_for(own->sim, 500 * MS_NS);
+    assert_true(own->done);
+    assert_int_equal(own->status, KITH_OK);
+    assert_true(own->answered_heap - before < 4 * 2 * HITS * HIT_BYTES);
+}
+
+/* --- collections --- */
+
+static void deleted(kith_api_collection_call *call, kith_status status, const kith_api_collection_info *infos,
+    uint32_t count, const kith_err *err) {
+    fixture *own = (fixture *)(void *)((char *)call - offsetof(fixture, collection));
+    (void)infos;
+    (void)err;
+    assert_false(own->done);
+    own->done = true;
+    own->status = status;
+    own->changed = count;
+}
+
+static void delete_begin(fixture *own) {
+    kith_err err;
+    own->done = false;
+    own->collection = (kith_api_collection_call){
+        .call.arena = &own->arena, .name = "c", .name_bytes = 1, .missing_ok = true, .done = deleted};
+    assert_ok(kith_api_collection_delete(own->api, &own->collection, &err), &err);
+}
+
+/* Another query node has created it a moment ago. */
+static void test_api_again__a_collection_is_missing_only_where_the_newest_map_lacks_it(void **state) {
+    fixture *own = *state;
+    const kith_node node = {.number = 1, .role = KITH_NODE_DATA};
+    kith_hazard_publish(own->meta.maps, kith_meta_map_create(++own->version, &node, 1, NULL, 0, NULL));
+    delete_begin(own);
+    sim_env_run_for(own->sim, 100 * MS_NS);
+    assert_true(own->done);
+    assert_int_equal(own->status, KITH_OK);
+    assert_int_equal(own->changed, 0);
+    delete_begin(own);
+    map_change(own, 1, 2);
+    sim_env_run_for(own->sim, 100 * MS_NS);
+    assert_true(own->done);
+    assert_int_equal(own->status, KITH_OK);
+    assert_int_equal(own->dropped, 1);
+    assert_int_equal(own->changed, 1);
+}
+
 int main(void) {
 #define CASE(name) cmocka_unit_test_setup_teardown(test_api_again__##name, setup, teardown)
     const struct CMUnitTest tests[] = {
@@ -389,9 +488,12 @@ int main(void) {
         CASE(a_write_without_an_id_is_not_repeated),
         CASE(one_copy_has_no_new_primary_to_wait_for),
         CASE(a_write_ends_by_its_deadline),
+        CASE(a_refusal_does_not_hide_an_attempt_before_it),
         CASE(a_stopped_server_repeats_nothing),
         CASE(a_search_during_a_hand_over_is_whole),
         CASE(a_search_is_answered_without_a_shard_that_stays_away),
+        CASE(results_of_a_try_go_with_it),
+        CASE(a_collection_is_missing_only_where_the_newest_map_lacks_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
