@@ -220,12 +220,12 @@ static void transport_measure(kith_role_metrics *own) {
 
 static void tick(kith_task *task) {
     kith_role_metrics *own = (kith_role_metrics *)(void *)((char *)task - offsetof(kith_role_metrics, timer));
+    if (own->stopped) return; /* it was queued behind the stop: what it would look at may be gone */
     node_measure(own);
     if (own->sources.compute) kith_role_compute_measure(own->sources.compute, own->metrics);
     if (own->sources.data) data_measure(own);
     if (own->sources.replicas) replicas_measure(own);
     if (own->sources.transport) transport_measure(own);
-    if (own->stopped) return;
     own->timer.due_ns = kith_env_now_ns(own->env) + TICK_NS;
     kith_timer_start(&own->timer);
 }

@@ -30,7 +30,7 @@ typedef struct kith_role_metrics_sources {
 
 /* Begins the ticks. */
 void kith_role_metrics_start(kith_role_metrics *own, const kith_role_metrics_sources *sources);
-/* No tick begins after it; one may still run until meta's executor has ended. */
+/* Nothing is measured after it. A tick may still be queued, which finds nothing to do: destroy only after the executor. */
 void kith_role_metrics_stop(kith_role_metrics *own);
 void kith_role_metrics_destroy(kith_role_metrics *own); /* accepts NULL */
 
