@@ -74,6 +74,23 @@ static kith_status security_check(const kith_config *config, kith_err *err) {
         config->bind_address);
 }
 
+/* Each node would call itself there. */
+static kith_status address_check(const kith_config *config, kith_err *err) {
+    static const char *const everywhere[] = {"0.0.0.0", "[::]", "::"};
+    bool named = config->node_address[0] != 0;
+    const char *address = named ? config->node_address : config->bind_address;
+    for (size_t i = 0; i < sizeof everywhere / sizeof *everywhere; i++) {
+        size_t bytes = strlen(everywhere[i]);
+        bool is_it =
+            strncmp(address, everywhere[i], bytes) == 0 && (!address[bytes] || address[bytes] == ':');
+        if (!is_it) continue;
+        return kith_err_set(err, KITH_INVALID,
+            "%s %s is no address at which other nodes reach this one: set node_address to host:port",
+            named ? "node_address" : "bind_address", address);
+    }
+    return KITH_OK;
+}
+
 /* --- heartbeats --- */
 
 static uint64_t silence_ns_max(const kith_role_cluster *cluster) {
@@ -196,6 +213,7 @@ kith_status kith_role_cluster_open(
     };
     kith_status status = coordinators_parse(cluster, options->config->coordinators, err);
     if (status == KITH_OK) status = security_check(options->config, err);
+    if (status == KITH_OK) status = address_check(options->config, err);
     if (status == KITH_OK) status = identity_load(cluster, options, err);
     if (status == KITH_OK) status = transport_open(cluster, err);
     if (status != KITH_OK) return status;

@@ -154,6 +154,10 @@ static void test_cluster_roles__a_wrong_key_is_named(void **state) {
         {.key = "node_ca_file", .node_ca_file = "/nonexistent/ca.pem"},
         {.key = "node_insecure", .bind_address = "0.0.0.0"},
         {.key = "192.0.2.1", .bind_address = "192.0.2.1", .insecure = true},
+        {.key = "set node_address", .bind_address = "0.0.0.0", .insecure = true},
+        {.key = "set node_address", .bind_address = "::", .insecure = true},
+        {.key = "node_address 0.0.0.0:7442", .node_address = "0.0.0.0:7442"},
+        {.key = "node_address [::]:7442", .node_address = "[::]:7442"},
     };
     cluster all;
     cluster_setup(&all, 1);
@@ -169,6 +173,8 @@ static void test_cluster_roles__a_wrong_key_is_named(void **state) {
                 snprintf(config.node_ca_file, sizeof config.node_ca_file, "%s", wrong->node_ca_file);
             if (wrong->bind_address)
                 snprintf(config.bind_address, sizeof config.bind_address, "%s", wrong->bind_address);
+            if (wrong->node_address)
+                snprintf(config.node_address, sizeof config.node_address, "%s", wrong->node_address);
             config.node_insecure = wrong->insecure;
             kith_status status = kith_service_start(all.env, &config, &service, &err);
             if (status == KITH_OK) fail_msg("node %u starts where \"%s\" is wrong", node, wrong->key);
