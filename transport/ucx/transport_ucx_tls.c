@@ -10,6 +10,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "host/base/bytes.h"
 #include "transport/ucx/transport_ucx_internal.h"
@@ -41,10 +42,12 @@ struct ucx_tls {
 
 /* --- context --- */
 
-/* The newest reason that OpenSSL gives; empties its queue. */
+/* The newest reason that OpenSSL gives, or the system's, where that is what it began with; empties its queue. */
 static const char *openssl_reason(void) {
-    unsigned long code = ERR_peek_last_error();
-    const char *reason = code ? ERR_reason_error_string(code) : NULL;
+    unsigned long first = ERR_peek_error(), code = ERR_peek_last_error();
+    const char *reason = ERR_SYSTEM_ERROR(first) ? strerror(ERR_GET_REASON(first))
+                         : code                  ? ERR_reason_error_string(code)
+                                                 : NULL;
     ERR_clear_error();
     return reason ? reason : "unknown reason";
 }

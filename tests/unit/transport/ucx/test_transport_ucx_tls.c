@@ -458,6 +458,26 @@ static void test_transport_ucx_tls__changed_hello_makes_other_keys(void **state)
     pair_fini(&pair);
 }
 
+static void test_transport_ucx_tls__says_why_a_file_cannot_be_read(void **state) {
+    tls_fixture *fixture = *state;
+    kith_transport_credentials wrong = {.ca_path = "/nowhere/ca.crt"};
+    ucx_tls_context *context;
+    kith_err err;
+    assert_int_equal(ucx_tls_context_create(&wrong, CLUSTER_NAME, &context, &err), KITH_INVALID);
+    assert_non_null(strstr(err.text, "/nowhere/ca.crt: No such file or directory"));
+    wrong.ca_path = path_of(fixture, fixture->dir, "ca.crt");
+    wrong.certificate_path = "/nowhere/a.crt";
+    assert_int_equal(ucx_tls_context_create(&wrong, CLUSTER_NAME, &context, &err), KITH_INVALID);
+    assert_non_null(strstr(err.text, "/nowhere/a.crt: No such file or directory"));
+    wrong.certificate_path = path_of(fixture, fixture->dir, "server.crt");
+    wrong.key_path = wrong.certificate_path;
+    assert_int_equal(ucx_tls_context_create(&wrong, CLUSTER_NAME, &context, &err), KITH_INVALID);
+    assert_null(strstr(err.text, "unknown reason"));
+    wrong.key_path = "/nowhere/a.key";
+    assert_int_equal(ucx_tls_context_create(&wrong, CLUSTER_NAME, &context, &err), KITH_INVALID);
+    assert_non_null(strstr(err.text, "/nowhere/a.key: No such file or directory"));
+}
+
 #define SERVER(test) cmocka_unit_test_setup_teardown(test, setup_server, teardown)
 #define PAIR(test)   cmocka_unit_test_setup_teardown(test, setup, teardown)
 
@@ -481,6 +501,7 @@ int main(void) {
         SERVER(test_transport_ucx_tls__keys_are_their_owners_alone),
         SERVER(test_transport_ucx_tls__mac_covers_every_bit_and_the_place_in_the_order),
         SERVER(test_transport_ucx_tls__changed_hello_makes_other_keys),
+        SERVER(test_transport_ucx_tls__says_why_a_file_cannot_be_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
