@@ -42,7 +42,8 @@ typedef struct up {
     const char *environment[ENVIRONMENT_MAX + 1];
     kith_mutex mutex; /* to wait with a limit; nobody else takes it */
     kith_cond never;
-    bool told; /* a line of progress stands on the terminal */
+    bool told;        /* a line of progress stands on the terminal */
+    uint32_t awaited; /* nodes that must become ready */
     char problem[KITH_ERR_BYTES_MAX];
 } up;
 
@@ -174,10 +175,24 @@ static bool is_ready(const up *own, const kith_codec_coordinator_node *node) {
     return !said->node.down && said->started_wall_ms >= own->began_wall_ms && strcmp(said->health, "ok") == 0;
 }
 
+/* One that has left the others, or has yet to join them, does not become ready, and nobody needs it. */
+static bool is_awaited(const cli_local_node *node, const kith_codec_cluster_status *cluster) {
+    char address[32];
+    snprintf(address, sizeof address, "127.0.0.1:%u", node->node_port);
+    bool found = node->role != KITH_NODE_COORDINATOR;
+    for (uint32_t i = 0; i < cluster->member_count && !found; i++)
+        found = strcmp(cluster->members[i].address, address) == 0;
+    return found;
+}
+
 static uint32_t ready_count(up *own, const kith_codec_cluster_status *cluster) {
     uint32_t count = 0;
     snprintf(own->problem, sizeof own->problem, "%s", cluster->problem);
-    for (uint32_t i = 0; i < cluster->node_count && !cluster->problem[0]; i++) {
+    if (cluster->problem[0]) return 0;
+    own->awaited = 0;
+    for (uint32_t i = 0; i < own->local->node_count; i++)
+        own->awaited += is_awaited(&own->local->nodes[i], cluster);
+    for (uint32_t i = 0; i < cluster->node_count; i++) {
         const kith_codec_heartbeat *said = &cluster->nodes[i].heartbeat;
         if (is_ready(own, &cluster->nodes[i]))
             count++;
@@ -212,7 +227,7 @@ static uint32_t cluster_look(up *own) {
 
 static void progress_show(up *own, uint32_t count) {
     if (isatty(STDERR_FILENO) != 1) return;
-    fprintf(stderr, "\rstarting: %u of %u nodes are ready \x1b[K", count, own->local->node_count);
+    fprintf(stderr, "\rstarting: %u of %u nodes are ready \x1b[K", count, own->awaited);
     own->told = true;
 }
 
@@ -224,22 +239,23 @@ static void progress_end(up *own) {
 static int ready_await(up *own) {
     uint64_t until_ns = kith_env_now_ns(own->cli->env) + START_NS;
     uint32_t count = 0;
+    own->awaited = own->local->node_count;
     for (;;) {
         progress_show(own, count);
         bool ended = children_look(own, false) > 0;
         if (!ended && !stops_asked) count = cluster_look(own);
-        bool over = ended || stops_asked || count >= own->local->node_count ||
-                    kith_env_now_ns(own->cli->env) > until_ns;
+        bool over =
+            ended || stops_asked || count >= own->awaited || kith_env_now_ns(own->cli->env) > until_ns;
         if (over) break;
         pause_for(own, LOOK_NS);
     }
     progress_end(own);
-    if (stops_asked || count >= own->local->node_count) return KITH_CLI_OK;
+    if (stops_asked || count >= own->awaited) return KITH_CLI_OK;
     for (uint32_t i = 0; i < own->local->node_count; i++) {
         if (!own->local->nodes[i].pid) end_tell(own, &own->local->nodes[i]);
     }
     return kith_cli_fail(KITH_CLI_REFUSED, "the cluster did not start: %u of %u nodes became ready%s%s",
-        count, own->local->node_count, own->problem[0] ? "; " : "", own->problem);
+        count, own->awaited, own->problem[0] ? "; " : "", own->problem);
 }
 
 /* --- what to say when it is --- */

@@ -371,6 +371,17 @@ def test_a_second_start_goes_on_with_the_same_data(up, folder, name):
     assert second.stop() == 0
     assert b"of 6 nodes are ready" in os.read(terminal, 65536)
     os.close(terminal)
+    for node in second.nodes.values():  # a stop in good order warns of nothing
+        assert "accept() failed" not in pathlib.Path(node["log"]).read_text()
+
+
+def test_a_start_does_not_wait_for_a_coordinator_that_left(up):
+    first = up("--nodes", 1)
+    first.kith("cluster", "leave", "coordinator-3")
+    assert first.stop() == 0
+    second = up()
+    assert len(second.json("cluster", "status")["coordinators"]) == 2
+    assert second.stop() == 0
 
 
 def test_one_folder_is_one_cluster(cluster, bin_dir):

@@ -37,6 +37,9 @@ static void environment_prepare(const struct sockaddr_storage *bound) {
     if (address_is_loopback(bound)) environment_default("UCX_NET_DEVICES", "lo");
 }
 
+/* Listeners that are closed from below (dials_end): UCX tells of each look at them, thousands of times. */
+static _Atomic(uint32_t) closed_count;
+
 /* Warnings go to our log; what somebody asked for with UCX_LOG_LEVEL goes where UCX writes. */
 static ucs_log_func_rc_t library_logged(const char *file, unsigned line, const char *function,
     ucs_log_level_t level, const ucs_log_component_config_t *component, const char *format,
@@ -48,6 +51,8 @@ static ucs_log_func_rc_t library_logged(const char *file, unsigned line, const c
     (void)component;
     if (level > UCS_LOG_LEVEL_WARN) return UCS_LOG_FUNC_RC_CONTINUE;
     vsnprintf(text, sizeof text, format, arguments);
+    if (atomic_load(&closed_count) && strncmp(text, "accept() failed", strlen("accept() failed")) == 0)
+        return UCS_LOG_FUNC_RC_STOP;
     kith_log_warn("ucx", kith_kv_text("text", text));
     return UCS_LOG_FUNC_RC_STOP;
 }
@@ -214,8 +219,10 @@ static void dials_end(uint16_t port) {
 
 void ucx_setup_undo(ucx_transport *transport) {
     if (transport->listener) {
+        atomic_fetch_add(&closed_count, 1);
         dials_end(transport->port);
         ucp_listener_destroy(transport->listener);
+        atomic_fetch_sub(&closed_count, 1);
     }
     ucp_worker_destroy(transport->worker);
     ucp_cleanup(transport->context);
