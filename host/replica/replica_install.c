@@ -403,6 +403,7 @@ static void pieces_drop(replica_install *install) {
 /* Nothing is under way any more. */
 static void failed(replica_install *install) {
     if (install->status == KITH_NOT_FOUND || install->status == KITH_CORRUPT) install->snapshot_id = 0;
+    if (install->status == KITH_BUSY) replica_awaits_turn(install->own);
     pieces_drop(install);
     retry(install);
 }

@@ -189,6 +189,8 @@ void replica_configure(replica *own);
 void replica_heard(replica *own, uint64_t now_ns);
 /* A copy has so many bytes. */
 void replica_copied(replica *own, uint64_t bytes);
+/* Its source has no time for it yet. */
+void replica_awaits_turn(replica *own);
 /* Before it is shown. */
 void replica_nearer_look(replica *own, const kith_replica_status *status, uint64_t now_ns);
 

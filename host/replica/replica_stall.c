@@ -1,8 +1,8 @@
 /* Which replicas of this node are not in sync and come no nearer to it: the coordinators give up one that does not for long, and choose
  * another node for it.
  *
- * Nearer means that more is applied, or that a copy has more bytes than any attempt before. One that waits for its turn to be copied, and
- * one whose primary is silent, are not to blame. */
+ * Nearer means that more is applied, or that a copy has more bytes than any attempt before. One that waits for its turn to be copied, here
+ * or at its source, and one whose primary is silent, are not to blame. */
 #include "host/replica/replica_internal.h"
 
 #define SILENT_NS (10000 * MS_NS) /* a guess: idle primaries are heard several times a second */
@@ -16,6 +16,10 @@ void replica_copied(replica *own, uint64_t bytes) {
     if (bytes <= own->nearer_copy_bytes) return;
     own->nearer_copy_bytes = bytes;
     own->nearer_ns = replica_now_ns(own->set);
+}
+
+void replica_awaits_turn(replica *own) {
+    if (own->nearer_ns) own->nearer_ns = replica_now_ns(own->set);
 }
 
 void replica_nearer_look(replica *own, const kith_replica_status *status, uint64_t now_ns) {

@@ -170,12 +170,37 @@ static void test_replica_fetch__a_copy_that_came_too_late_is_there_for_who_asks_
     readers_end(&all, readers);
 }
 
+/* Its node is not to blame, and must not lose it for that. */
+static void test_replica_fetch__who_waits_for_its_turn_is_not_taken_for_stalled(void **state) {
+    (void)state;
+    enum { BIG = 700000, WAITS_S = 20 };
+    bed all;
+    reader readers[READERS];
+    kith_replica_stalled stalled;
+    readers_begin(&all, readers);
+    bed_crash(&all, 2);
+    for (uint64_t number = 100; number < 112; number++)
+        assert_int_equal(bed_write(&all, 0, number, BIG, 5000), KITH_OK);
+    bed_seal(&all, 0);
+    assert_int_equal(bed_write(&all, 0, 10, 10, 5000), KITH_OK); /* begins another log file */
+    bed_seal(&all, 0);
+    for (uint32_t i = 0; i < SOURCES_MAX; i++)
+        assert_int_equal(read_piece(&readers[i], 500), KITH_OK);
+    bed_start(&all, 2);
+    bed_run_ms(&all, WAITS_S * 1000);
+    assert_true(bed_events("replica_install_waits") > 0);
+    kith_replica_set *replicas = all.machines[2].replicas;
+    assert_int_equal(kith_replica_set_stalled(replicas, WAITS_S * 1000 / 2 * BED_MS, 1, &stalled), 0);
+    readers_end(&all, readers);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_replica_fetch__copies_that_were_read_make_room),
         cmocka_unit_test(test_replica_fetch__copies_that_are_being_read_do_not),
         cmocka_unit_test(test_replica_fetch__a_copy_that_was_read_stays_until_its_place_is_needed),
         cmocka_unit_test(test_replica_fetch__a_copy_that_came_too_late_is_there_for_who_asks_again),
+        cmocka_unit_test(test_replica_fetch__who_waits_for_its_turn_is_not_taken_for_stalled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
