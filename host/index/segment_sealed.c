@@ -348,8 +348,7 @@ static void section_forget(const sealed_segment *sealed, kith_segment_section_ki
     if (section) kith_file_map_forget(sealed->env, section->data, section->bytes);
 }
 
-/* Opening touched every page for its checksum. A scan reads codes and a few vectors, writes and reads of points a few of
- * the rest: pages need not count as this process's until they are read again. */
+/* A scan reads codes and a few vectors: pages need not count as this process's until they are read again. */
 static void vectors_forget(const sealed_segment *sealed, uint32_t index) {
     section_forget(sealed, KITH_SEGMENT_VECTORS, index);
     section_forget(sealed, KITH_SEGMENT_NORMS, index);
@@ -385,10 +384,8 @@ static kith_status field_read(sealed_segment *sealed, uint32_t index, kith_err *
     field->norms = data;
     status = presence_read(sealed, index, err);
     if (status != KITH_OK) return status;
-    status = segment_codes_read(
+    return segment_codes_read(
         sealed->file, schema, index, sealed->row_count, &field->codes, &field->has_codes, err);
-    if (status == KITH_OK && field->has_codes) vectors_forget(sealed, index);
-    return status;
 }
 
 static kith_status sections_read(sealed_segment *sealed, kith_err *err) {
@@ -402,8 +399,6 @@ static kith_status sections_read(sealed_segment *sealed, kith_err *err) {
     for (uint32_t i = 0; status == KITH_OK && i < sealed->segment.schema.field_count; i++) {
         status = field_read(sealed, i, err);
     }
-    section_forget(sealed, KITH_SEGMENT_SEQUENCES, 0);
-    section_forget(sealed, KITH_SEGMENT_BLOOM, 0);
     return status;
 }
 

@@ -75,7 +75,7 @@ typedef struct kith_segment_section {
     const uint8_t *data; /* 64-byte aligned; borrowed from the file */
 } kith_segment_section;
 
-/* Maps the file and verifies all of it. CORRUPT names file, section and offset. */
+/* Reads and verifies all of the file, then maps it. CORRUPT names file, section and offset; also where the disk cannot read it. */
 KITH_CHECK kith_status kith_segment_file_open(
     kith_env *env, const char *path, kith_segment_file **file_out, kith_err *err);
 void kith_segment_file_close(kith_segment_file *file); /* accepts NULL */

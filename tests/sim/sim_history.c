@@ -282,6 +282,13 @@ static kith_status health_of_all(history *run, kith_err *err) {
     return status;
 }
 
+/* What the disk could not read when a segment was opened is corrupt, until the next start reads it. */
+static kith_status node_open_again(history *run, kith_err *err) {
+    node_down(run);
+    kith_status status = node_open(run, err);
+    return status == KITH_OK ? health_of_all(run, err) : status;
+}
+
 /* A fault that strikes while the node starts is over when it starts the next time. */
 static void node_up(history *run) {
     kith_err err = {0};
@@ -296,6 +303,8 @@ static void node_up(history *run) {
         if (status == KITH_CORRUPT) break;
     }
     if (status == KITH_OK) status = health_of_all(run, &err);
+    bool read_failed = run->options->fault == SIM_FAULT_FAIL && run->options->fail == SIM_FAIL_READ;
+    if (status == KITH_CORRUPT && read_failed) status = node_open_again(run, &err);
     if (status == KITH_OK) return;
     if (status == KITH_CORRUPT && run->corrupt_allowed)
         run->outcome->reported = true;

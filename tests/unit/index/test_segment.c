@@ -571,6 +571,44 @@ static void test_segment__any_flipped_byte_is_corrupt(void **state) {
     fixture_destroy(f);
 }
 
+/* A disk that cannot read the sector at `at`. A map of it would end the process at the first touch. */
+static struct {
+    const kith_env_ops *ops;
+    uint64_t at;
+} bad_sector;
+
+static kith_status bad_read_at(
+    kith_file *file, uint64_t offset, void *data, size_t bytes, size_t *read_out, kith_err *err) {
+    if (offset <= bad_sector.at && bad_sector.at - offset < bytes)
+        return kith_err_set(err, KITH_IO, "read %s: Input/output error", SEALED_PATH);
+    return bad_sector.ops->file_read_at(file, offset, data, bytes, read_out, err);
+}
+
+static void test_segment__what_the_disk_cannot_read_is_corrupt(void **state) {
+    (void)state;
+    fixture *f = fixture_create(&golden_schema);
+    size_t bytes;
+    uint8_t *golden = segment_golden_read(GOLDEN_NAME, &bytes);
+    sim_env_file_put(f->sim, SEALED_PATH, golden, bytes);
+    kith_segment *sealed;
+    kith_err err;
+    bad_sector.ops = f->env->ops;
+    kith_env_ops bad_ops = *f->env->ops;
+    bad_ops.file_read_at = bad_read_at;
+    f->env->ops = &bad_ops;
+    for (bad_sector.at = 0; bad_sector.at < bytes; bad_sector.at++) {
+        assert_int_equal(
+            kith_segment_sealed_open(f->env, SEALED_PATH, 1, &golden_schema, &sealed, &err), KITH_CORRUPT);
+        assert_non_null(strstr(err.text, SEALED_PATH));
+        assert_non_null(strstr(err.text, "Input/output error"));
+    }
+    assert_ok(kith_segment_sealed_open(f->env, SEALED_PATH, 1, &golden_schema, &sealed, &err), &err);
+    kith_segment_release(sealed);
+    f->env->ops = bad_sector.ops;
+    kith_free(golden);
+    fixture_destroy(f);
+}
+
 static void test_segment__another_schema_is_refused(void **state) {
     (void)state;
     fixture *f = fixture_create(&golden_schema);
@@ -625,6 +663,7 @@ int main(void) {
         cmocka_unit_test(test_segment__file_goes_with_the_last_reference),
         cmocka_unit_test(test_segment__golden_file_still_reads_and_is_still_written),
         cmocka_unit_test(test_segment__any_flipped_byte_is_corrupt),
+        cmocka_unit_test(test_segment__what_the_disk_cannot_read_is_corrupt),
         cmocka_unit_test(test_segment__another_schema_is_refused),
         cmocka_unit_test(test_segment__bloom_rarely_lies),
     };

@@ -454,6 +454,26 @@ static void test_corrupt__broken_segment_quarantines_the_shard_and_names_the_fil
     fixture_end(&run);
 }
 
+/* The node starts, and where the disk was only away for a moment the next start has all of it. */
+static void test_corrupt__segment_that_the_disk_cannot_read_quarantines_the_shard(void **state) {
+    (void)state;
+    fixture run;
+    kith_err err = {0};
+    fixture_begin(&run, fixture_options(SHARD_NODE_SIM), &schema);
+    upsert(&run, 1, KITH_OK);
+    assert_ok(shard_node_seal(&run.node, run.held, &err), &err);
+    fixture_close(&run);
+    sim_env_fail_next(run.node.sim, SIM_FAIL_READ, KITH_IO);
+    fixture_open(&run);
+    assert_int_equal(kith_shard_health(run.held, &err), KITH_CORRUPT);
+    assert_non_null(strstr(err.text, "7-2.seg"));
+    fixture_close(&run);
+    fixture_open(&run);
+    assert_ok(kith_shard_health(run.held, &err), &err);
+    assert_int_equal(kith_shard_count(run.held), 1);
+    fixture_end(&run);
+}
+
 static void test_corrupt__missing_segment_is_corrupt_too(void **state) {
     (void)state;
     fixture run;
@@ -571,6 +591,7 @@ int main(void) {
         cmocka_unit_test(test_seal__deletes_alone_let_the_log_go),
         cmocka_unit_test(test_merge__replaced_files_go_and_unnamed_ones_at_start),
         cmocka_unit_test(test_corrupt__broken_segment_quarantines_the_shard_and_names_the_file),
+        cmocka_unit_test(test_corrupt__segment_that_the_disk_cannot_read_quarantines_the_shard),
         cmocka_unit_test(test_corrupt__missing_segment_is_corrupt_too),
         cmocka_unit_test(test_drop__erases_keys_files_and_log_and_the_id_can_be_opened_empty),
         cmocka_unit_test(test_drop__waits_for_who_holds_the_shard),
