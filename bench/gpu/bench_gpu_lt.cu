@@ -105,9 +105,9 @@ int bench_gpu_lt_open(
     uint64_t row_count, uint32_t dim, uint32_t query_count, bench_gpu_lt **lt_out, char *error) {
     const uint32_t tile_rows_most = 1u << 16, step = 16;
     bench_gpu_lt *lt = new bench_gpu_lt();
-    lt->tile_rows =
-        row_count < tile_rows_most ? (uint32_t)(row_count + step - 1) / step * step : tile_rows_most;
-    lt->tile_count = (uint32_t)((row_count + lt->tile_rows - 1) / lt->tile_rows);
+    lt->tile_count = (uint32_t)((row_count + tile_rows_most - 1) / tile_rows_most);
+    /* As many rows in each, so that hardly more are multiplied than there are. */
+    lt->tile_rows = (uint32_t)((row_count + lt->tile_count - 1) / lt->tile_count + step - 1) / step * step;
     lt->query_count = (query_count + step - 1) / step * step;
     if (calls_find(&lt->calls, error) && shapes_make(lt, dim, error) && memory_make(lt, dim, error)) {
         *lt_out = lt;

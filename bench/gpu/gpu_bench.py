@@ -11,7 +11,8 @@ those are not, with a covariance whose eigenvalues fall as 1 / (1 + i / 8); the 
 card reaches in the same run: a device-to-device copy (batch 1, counted on bytes of codes), an int8 matmul (large batches,
 counted on two products a level); both need PyTorch. cublaslt_int8, for batches from 32 on, is what the scan alone would
 cost with cuBLASLt: the products of all codes with both planes of the queries, written to memory and read by a filter, in
-tiles of 65,536 rows (made-up codes of as many components; no scores, no selection, nothing moved to or from the host).
+tiles of up to 65,536 rows (made-up codes of as many components; no scores, no selection, nothing moved to or from the
+host).
 
     bench/run.sh gpu                         1M and 10M rows, 128-d: some ten minutes, 12 GB of memory
     bench/run.sh gpu --rows 100000 --seconds 0.2
