@@ -408,9 +408,16 @@ static void failed(replica_install *install) {
     retry(install);
 }
 
-/* With the first piece the copy is known, and others may be asked for. A source that changed has another copy. */
+/* With the first piece the copy is known, and others may be asked for. A source that changed has another copy. What a log that has stopped
+ * cannot follow up would be fetched again and again. */
 static void pieces_ask(replica_install *install) {
     const replica_node *node = source_of(install);
+    if (install->piece_count == 0)
+        install->status = kith_store_log_health(set_of(install)->options.node->log, &install->err);
+    if (install->status != KITH_OK) {
+        failed(install);
+        return;
+    }
     if (!node) {
         if (install->piece_count > 0) return;
         install->status = kith_err_set(&install->err, KITH_UNAVAILABLE, "no other node is the primary");

@@ -646,6 +646,27 @@ static void test_replica__one_that_is_corrupt_takes_itself_out_of_those_in_sync(
     bed_end(&all);
 }
 
+/* Whatever it is given, it can take no entry behind that. */
+static void test_replica__one_whose_log_has_stopped_fetches_no_copies(void **state) {
+    (void)state;
+    bed all;
+    bed_begin(&all, &usual);
+    write_all(&all, 0, 0, 20);
+    sim_env_fail_next(all.machines[1].sim, SIM_FAIL_SYNC, KITH_IO);
+    for (uint64_t i = 20; i < 60; i++) {
+        assert_int_equal(bed_write(&all, 0, i, 10, 5000), KITH_OK);
+        bed_run_ms(&all, BED_LEASE_MS);
+    }
+    assert_int_equal(all.shard.in_sync, 5);
+    assert_int_equal(bed_events("replica_replaced"), 0);
+    bed_stop(&all, 1);
+    bed_start(&all, 1);
+    bed_await_primary(&all, 0, 3);
+    bed_await_equal(&all, 5000);
+    assert_int_equal(bed_count(&all, 1), 60);
+    bed_end(&all);
+}
+
 /* What it asked for is lost: it asks again. */
 static void test_replica__one_that_is_corrupt_asks_until_it_is_out(void **state) {
     (void)state;
@@ -736,6 +757,7 @@ int main(void) {
         cmocka_unit_test(test_replica__a_follower_that_seals_slowly_slows_the_primary),
         cmocka_unit_test(test_replica__a_follower_without_room_is_asked_before_it_is_sent_more),
         cmocka_unit_test(test_replica__one_that_is_corrupt_takes_itself_out_of_those_in_sync),
+        cmocka_unit_test(test_replica__one_whose_log_has_stopped_fetches_no_copies),
         cmocka_unit_test(test_replica__one_that_is_corrupt_asks_until_it_is_out),
         cmocka_unit_test(test_replica__restarted_ones_answer_what_is_safe_while_no_coordinator_does),
     };
