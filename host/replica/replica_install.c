@@ -45,6 +45,7 @@ struct replica_install {
     kith_err err;
     bool is_busy; /* a step is under way elsewhere, which comes back */
     bool is_waiting, is_erased;
+    bool is_reserved; /* nobody else opens the shard before this is over, also where it is given anew */
     /* On a disk that fails erasing ends only as the shards close: a stop does not wait for it. */
     bool is_erasing;
     bool is_left;                     /* and one came meanwhile */
@@ -88,6 +89,7 @@ static void install_over(kith_task *task) {
     kith_replica_set *set = own->set;
     own->install = NULL;
     set->install_count--;
+    if (install->is_reserved) kith_shard_set_unreserve(set->options.shards, own->shard_id);
     for (uint32_t i = 0; i < PIECES_MAX; i++) {
         kith_buf_fini(&install->pieces[i].request);
         kith_buf_fini(&install->pieces[i].reply);
@@ -200,7 +202,7 @@ static kith_status opened_check(replica_install *install) {
 static void open_run(kith_task *task) {
     replica_install *install = of_task(task);
     kith_replica_set *set = set_of(install);
-    kith_status status = kith_shard_set_open(
+    kith_status status = kith_shard_set_open_reserved(
         set->options.shards, install->own->shard_id, &install->schema, true, &install->err);
     if (status == KITH_OK) status = kith_shard_set_start(set->options.shards, &install->err);
     if (status == KITH_OK) status = opened_check(install);
@@ -322,7 +324,8 @@ static void shard_give_up(replica_install *install) {
         kith_shard_set_release(own->set->options.shards, own->shard);
     }
     own->shard = NULL;
-    install->is_erasing = true;
+    if (!install->is_reserved) kith_shard_set_reserve(own->set->options.shards, own->shard_id);
+    install->is_reserved = install->is_erasing = true;
     go_on(install, own->set->options.life, erase_run);
 }
 

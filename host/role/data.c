@@ -6,10 +6,10 @@
 #include <string.h>
 
 #include "host/base/alloc.h"
-#include "host/base/bytes.h"
 #include "host/base/log.h"
 #include "host/role/role_folder.h"
 #include "host/role/role_latch.h"
+#include "host/shard/shard_leftover.h"
 
 #define US_NS 1000ULL
 #define MS_NS 1000000ULL
@@ -241,101 +241,16 @@ kith_status kith_role_data_health(kith_role_data *data, kith_err *err) {
 
 /* --- leftovers --- */
 
-typedef struct leftovers {
-    bool (*known)(void *ctx, uint64_t shard_id);
-    void *ctx;
-    uint64_t *shard_ids;
-    uint32_t count, capacity;
-} leftovers;
-
-static void leftover_add(leftovers *found, uint64_t shard_id) {
-    if (found->known(found->ctx, shard_id)) return;
-    for (uint32_t i = 0; i < found->count; i++) {
-        if (found->shard_ids[i] == shard_id) return;
-    }
-    if (found->count == found->capacity) {
-        found->capacity = found->capacity ? found->capacity * 2 : 16;
-        found->shard_ids = kith_realloc(found->shard_ids, found->capacity * sizeof *found->shard_ids);
-    }
-    found->shard_ids[found->count++] = shard_id;
-}
-
-/* Files are called <shard id>-<segment id>.seg; anything else is not ours to judge. */
-static void leftover_file(void *ctx, const kith_dir_entry *entry) {
-    unsigned long long shard_id, segment_id;
-    int used = 0;
-    if (entry->is_dir || sscanf(entry->name, "%llu-%llu.seg%n", &shard_id, &segment_id, &used) != 2) return;
-    if (used > 0) leftover_add(ctx, shard_id);
-}
-
-/* Keys begin with the shard id, big-endian: leap from the first key of one shard to the first of the next. */
-static kith_status leftover_keys(
-    kith_role_data *data, kith_store_family family, leftovers *found, kith_err *err) {
-    uint8_t end[9];
-    memset(end, 0xff, sizeof end);
-    for (uint64_t shard_id = 0;;) {
-        uint8_t from[8];
-        kith_store_iterator *iterator;
-        const void *key, *value;
-        size_t key_bytes, value_bytes;
-        kith_store_u64_be(from, shard_id);
-        kith_status status =
-            kith_store_iterator_open(data->store, family, from, sizeof from, end, sizeof end, &iterator, err);
-        if (status != KITH_OK) return status;
-        bool more =
-            kith_store_iterator_next(iterator, &key, &key_bytes, &value, &value_bytes) && key_bytes >= 8;
-        if (more) shard_id = kith_load_u64_be(key);
-        status = kith_store_iterator_status(iterator, err);
-        kith_store_iterator_close(iterator);
-        if (status != KITH_OK || !more) return status;
-        leftover_add(found, shard_id);
-        if (shard_id++ == UINT64_MAX) return KITH_OK;
-    }
-}
-
-/* The log's files may keep entries of dropped shards for as long as it retains anything: nobody waits for them. */
-static void streams_drop(
-    kith_role_data *data, bool (*known)(void *ctx, uint64_t shard_id), void *ctx, bool forget) {
-    size_t cursor = 0, key_bytes;
-    const void *key;
-    uint64_t unused, count = 0;
-    uint64_t *strangers = kith_alloc_array(kith_map_count(data->log_streams) + 1, sizeof *strangers);
-    while (kith_map_next(data->log_streams, &cursor, &key, &key_bytes, &unused)) {
-        memcpy(&strangers[count], key, sizeof *strangers);
-        count += !known(ctx, strangers[count]);
-    }
-    for (uint64_t i = 0; i < count; i++) {
-        kith_store_log_drop(data->log, strangers[i]);
-        if (forget) kith_map_remove(data->log_streams, &strangers[i], sizeof *strangers);
-    }
-    kith_free(strangers);
-}
-
 void kith_role_data_streams_forget(
     kith_role_data *data, bool (*known)(void *ctx, uint64_t shard_id), void *ctx) {
-    streams_drop(data, known, ctx, true);
-}
-
-static int id_compare(const void *a, const void *b) {
-    uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
-    return left < right ? -1 : left > right;
+    kith_shard_streams_drop(&data->node, data->log_streams, true, known, ctx);
 }
 
 kith_status kith_role_data_leftovers(kith_role_data *data, bool (*known)(void *ctx, uint64_t shard_id),
     void *ctx, uint64_t **shard_ids_out, uint32_t *count_out, kith_err *err) {
-    leftovers found = {.known = known, .ctx = ctx};
-    kith_status status = leftover_keys(data, KITH_STORE_POINTS, &found, err);
-    if (status == KITH_OK) status = leftover_keys(data, KITH_STORE_META, &found, err);
-    if (status == KITH_OK) status = kith_dir_list(data->env, data->segment_dir, leftover_file, &found, err);
-    if (status != KITH_OK) {
-        kith_free(found.shard_ids);
-        return status;
-    }
-    streams_drop(data, known, ctx, false);
-    if (found.count) qsort(found.shard_ids, found.count, sizeof *found.shard_ids, id_compare);
-    *shard_ids_out = found.shard_ids;
-    *count_out = found.count;
-    return KITH_OK;
+    kith_status status = kith_shard_leftovers(&data->node, known, ctx, shard_ids_out, count_out, err);
+    if (status == KITH_OK) kith_shard_streams_drop(&data->node, data->log_streams, false, known, ctx);
+    return status;
 }
 
 void kith_role_data_leftover_erase(kith_role_data *data, uint64_t shard_id) {

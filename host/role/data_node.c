@@ -46,6 +46,7 @@ typedef struct data_node {
     bool map_was_kept;   /* from an earlier start */
     bool map_is_fresh;   /* a coordinator's has been seen since the start */
     uint32_t heartbeats; /* since shards that could not be opened were last tried */
+    bool erases;         /* one of them waits for the end of what was it here before */
     kith_mutex
         unopened_mutex; /* whoever asks for health waits for the text, on a thread without messages; guards: */
     uint32_t unopened;  /* of the shards, those that could not be opened */
@@ -128,6 +129,7 @@ static void collection_open(data_node *own, const kith_meta_collection *collecti
         kith_status status =
             kith_role_data_shard_open(&own->data, shard_id, &collection->collection.schema, &err);
         if (status == KITH_OK) continue;
+        own->erases |= status == KITH_UNAVAILABLE;
         unopened_add(own, collection->collection.name, status, &err);
         kith_log_error("shard_not_opened", kith_kv_u64("shard", shard_id),
             kith_kv_text("collection", collection->collection.name), kith_kv_text("reason", err.text));
@@ -137,6 +139,7 @@ static void collection_open(data_node *own, const kith_meta_collection *collecti
 static void shards_open(data_node *own, const kith_meta_state *state, uint32_t number) {
     unopened_clear(own);
     own->heartbeats = 0;
+    own->erases = false;
     for (uint32_t i = 0; i < state->collection_count; i++)
         collection_open(own, state->collections[i], number);
 }
@@ -147,16 +150,32 @@ static void shards_drop(data_node *own, const uint64_t *before, uint32_t count) 
     }
 }
 
+typedef struct shards_known {
+    data_node *own;
+    const uint64_t *before; /* [before_count] rising: what was open */
+    uint32_t before_count;
+} shards_known;
+
+static bool shard_is_known(void *ctx, uint64_t shard_id) {
+    const shards_known *known = ctx;
+    return shard_is_given(known->own, shard_id) ||
+           (known->before_count &&
+               bsearch(&shard_id, known->before, known->before_count, sizeof shard_id, id_compare) != NULL);
+}
+
 /* What a crash left of shards that this node has no more. All shards here were given by a map that was kept (lost_map_check),
  * and so by this cluster: what its newest map does not give this node, it has taken away. */
 static void leftovers_erase(data_node *own, const uint64_t *before, uint32_t count) {
     for (uint32_t i = 0; i < count; i++) {
         if (!shard_is_given(own, before[i])) kith_log_info("shard_given_up", kith_kv_u64("shard", before[i]));
     }
+    shards_drop(own, before, count); /* also one that has nothing on the disk yet */
     kith_err err;
     uint64_t *left = NULL;
     uint32_t left_count = 0;
-    kith_status status = kith_role_data_leftovers(&own->data, shard_is_given, own, &left, &left_count, &err);
+    shards_known known = {.own = own, .before = before, .before_count = count};
+    kith_status status =
+        kith_role_data_leftovers(&own->data, shard_is_known, &known, &left, &left_count, &err);
     if (status != KITH_OK) {
         kith_log_warn("leftovers_unknown", kith_kv_text("reason", err.text));
         return;
@@ -279,7 +298,7 @@ static void heartbeat_fill(void *ctx, kith_codec_heartbeat *heartbeat) {
     if (own->replicas) stalled_fill(own, heartbeat);
     const kith_meta_state *state = kith_meta_client_state(own->cluster.client);
     const kith_node *self = kith_meta_state_node_of_id(state, &own->cluster.self.id);
-    if (own->unopened && self && ++own->heartbeats >= REOPEN_HEARTBEATS) {
+    if (own->unopened && self && (++own->heartbeats >= REOPEN_HEARTBEATS || own->erases)) {
         shards_open(own, state, self->number);
         kith_replica_set_map(own->replicas, state);
     }

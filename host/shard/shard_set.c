@@ -33,6 +33,7 @@ struct kith_shard_set {
     bool recovered;         /* a start was complete */
     kith_map *by_id;        /* shard id -> set_entry; those in the table */
     kith_map *by_shard;     /* address -> set_entry; also those held past their drop */
+    kith_map *busy;         /* shard id -> drops that have not ended, and reservations */
     uint32_t closing_count; /* shards whose close has not ended, and one while close() runs */
     void (*closed)(void *ctx);
     void *closed_ctx;
@@ -47,6 +48,7 @@ kith_shard_set *kith_shard_set_create(kith_shard_node *node) {
     kith_mutex_init(&set->mutex, KITH_RANK_SHARD_SET);
     set->by_id = kith_map_create(64);
     set->by_shard = kith_map_create(64);
+    set->busy = kith_map_create(16);
     return set;
 }
 
@@ -71,6 +73,26 @@ static set_entry *of_shard_locked(kith_shard_set *set, const kith_shard *shard) 
     return (set_entry *)(uintptr_t)found;
 }
 
+static uint64_t busy_locked(const kith_shard_set *set, uint64_t shard_id) {
+    uint64_t count;
+    return kith_map_get(set->busy, &shard_id, sizeof shard_id, &count) ? count : 0;
+}
+
+static void busy_add_locked(kith_shard_set *set, uint64_t shard_id) {
+    kith_map_put(set->busy, &shard_id, sizeof shard_id, busy_locked(set, shard_id) + 1);
+}
+
+static void busy_end(kith_shard_set *set, uint64_t shard_id) {
+    kith_mutex_lock(&set->mutex);
+    uint64_t count = busy_locked(set, shard_id);
+    kith_assert(count > 0);
+    if (count > 1)
+        kith_map_put(set->busy, &shard_id, sizeof shard_id, count - 1);
+    else
+        kith_map_remove(set->busy, &shard_id, sizeof shard_id);
+    kith_mutex_unlock(&set->mutex);
+}
+
 static void insert(kith_shard_set *set, uint64_t shard_id, kith_shard *shard) {
     set_entry *entry = kith_alloc_zero(sizeof *entry);
     *entry = (set_entry){.set = set, .shard_id = shard_id, .shard = shard, .holds = 1};
@@ -80,12 +102,17 @@ static void insert(kith_shard_set *set, uint64_t shard_id, kith_shard *shard) {
     kith_mutex_unlock(&set->mutex);
 }
 
-kith_status kith_shard_set_open(
-    kith_shard_set *set, uint64_t shard_id, const kith_schema *schema, bool replicated, kith_err *err) {
+static kith_status set_open(kith_shard_set *set, uint64_t shard_id, const kith_schema *schema,
+    bool replicated, uint64_t reservations, kith_err *err) {
     kith_shard *shard;
     kith_mutex_lock(&set->mutex);
     bool is_open = find_locked(set, shard_id) != NULL;
+    bool is_busy = busy_locked(set, shard_id) > reservations;
     kith_mutex_unlock(&set->mutex);
+    if (is_busy) {
+        return kith_err_set(err, KITH_UNAVAILABLE, "what was shard %llu here before is still being erased",
+            (unsigned long long)shard_id);
+    }
     if (is_open) return kith_err_set(err, KITH_EXISTS, "shard %llu is open", (unsigned long long)shard_id);
     kith_status status = kith_shard_open(
         &(kith_shard_options){
@@ -95,6 +122,26 @@ kith_status kith_shard_set_open(
     insert(set, shard_id, shard);
     if (set->opened) set->opened(set->opened_ctx, shard_id, shard);
     return KITH_OK;
+}
+
+kith_status kith_shard_set_open(
+    kith_shard_set *set, uint64_t shard_id, const kith_schema *schema, bool replicated, kith_err *err) {
+    return set_open(set, shard_id, schema, replicated, 0, err);
+}
+
+void kith_shard_set_reserve(kith_shard_set *set, uint64_t shard_id) {
+    kith_mutex_lock(&set->mutex);
+    busy_add_locked(set, shard_id);
+    kith_mutex_unlock(&set->mutex);
+}
+
+kith_status kith_shard_set_open_reserved(
+    kith_shard_set *set, uint64_t shard_id, const kith_schema *schema, bool replicated, kith_err *err) {
+    return set_open(set, shard_id, schema, replicated, 1, err);
+}
+
+void kith_shard_set_unreserve(kith_shard_set *set, uint64_t shard_id) {
+    busy_end(set, shard_id);
 }
 
 static kith_shard *replaying_find(kith_shard_set *set, uint64_t shard_id) {
@@ -197,6 +244,7 @@ static void closing_end(kith_shard_set *set) {
 static void erased(shard_erasure *erasure, kith_status status, const kith_err *err) {
     set_entry *entry = (set_entry *)((char *)erasure - offsetof(set_entry, erasure));
     kith_shard_set *set = entry->set;
+    busy_end(set, entry->shard_id);
     entry->dropped(entry->dropped_ctx, status, err);
     kith_free(entry);
     closing_end(set);
@@ -281,6 +329,7 @@ void kith_shard_set_drop(kith_shard_set *set, uint64_t shard_id,
     kith_mutex_lock(&set->mutex);
     set_entry *entry = find_locked(set, shard_id);
     if (entry) kith_map_remove(set->by_id, &shard_id, sizeof shard_id);
+    busy_add_locked(set, shard_id);
     set->closing_count++;
     kith_mutex_unlock(&set->mutex);
     bool was_open = entry != NULL;
@@ -334,6 +383,7 @@ void kith_shard_set_destroy(kith_shard_set *set) {
     }
     kith_map_destroy(set->by_id);
     kith_map_destroy(set->by_shard);
+    kith_map_destroy(set->busy);
     shard_eraser_destroy(set->eraser);
     shard_notes_release(set->node->notes);
     set->node->notes = NULL;

@@ -177,6 +177,56 @@ static void test_drop__that_fails_does_not_keep_the_node_from_closing(void **sta
     fixture_end(&run);
 }
 
+/* A shard that is taken away and given again at once, as by a change of the replication factor back and forth: its erasure would take the
+ * new one's rows. */
+static void test_drop__that_has_not_ended_keeps_its_shard_from_being_opened(void **state) {
+    (void)state;
+    fixture run;
+    full_store store;
+    dropping drop;
+    kith_err err;
+    begin(&run, &store);
+    points_write(&run, 20);
+    store.full = true;
+    drop_begin(&run, &drop);
+    assert_int_equal(kith_shard_set_open(run.node.set, 7, &schema, false, &err), KITH_UNAVAILABLE);
+    sim_env_run_for(run.node.sim, 5000 * MS);
+    assert_int_equal(kith_shard_set_open(run.node.set, 7, &schema, false, &err), KITH_UNAVAILABLE);
+    store.full = false;
+    sim_env_run_for(run.node.sim, 10000 * MS);
+    assert_int_equal(drop.done_count, 1);
+    assert_ok(kith_shard_set_open(run.node.set, 7, &schema, false, &err), &err);
+    assert_ok(kith_shard_set_start(run.node.set, &err), &err);
+    run.held = kith_shard_set_find(run.node.set, 7);
+    assert_non_null(run.held);
+    points_write(&run, 3);
+    kith_shard_stats stats;
+    kith_shard_stats_read(run.held, &stats);
+    assert_int_equal(stats.points, 3);
+    fixture_end(&run);
+}
+
+static void test_drop__of_a_reserved_shard_keeps_out_also_who_reserved_it(void **state) {
+    (void)state;
+    fixture run;
+    full_store store;
+    dropping drop;
+    kith_err err;
+    begin(&run, &store);
+    kith_shard_set_reserve(run.node.set, 7);
+    drop_begin(&run, &drop);
+    assert_int_equal(kith_shard_set_open_reserved(run.node.set, 7, &schema, false, &err), KITH_UNAVAILABLE);
+    sim_env_run_for(run.node.sim, 1000 * MS);
+    assert_int_equal(drop.done_count, 1);
+    assert_int_equal(kith_shard_set_open(run.node.set, 7, &schema, false, &err), KITH_UNAVAILABLE);
+    assert_ok(kith_shard_set_open_reserved(run.node.set, 7, &schema, false, &err), &err);
+    kith_shard_set_unreserve(run.node.set, 7);
+    assert_int_equal(kith_shard_set_open(run.node.set, 7, &schema, false, &err), KITH_EXISTS);
+    assert_ok(kith_shard_set_start(run.node.set, &err), &err);
+    run.held = kith_shard_set_find(run.node.set, 7);
+    fixture_end(&run);
+}
+
 static void test_drop__of_many_shards_shares_flushes(void **state) {
     (void)state;
     fixture run;
@@ -211,6 +261,8 @@ int main(void) {
         cmocka_unit_test(test_drop__that_fails_is_tried_again_and_frees_the_log_at_once),
         cmocka_unit_test(test_drop__whose_files_stay_does_not_erase_the_keys_again),
         cmocka_unit_test(test_drop__that_fails_does_not_keep_the_node_from_closing),
+        cmocka_unit_test(test_drop__that_has_not_ended_keeps_its_shard_from_being_opened),
+        cmocka_unit_test(test_drop__of_a_reserved_shard_keeps_out_also_who_reserved_it),
         cmocka_unit_test(test_drop__of_many_shards_shares_flushes),
     };
     kith_log_configure(KITH_LOG_ERROR, KITH_LOG_LOGFMT, NULL, NULL);
