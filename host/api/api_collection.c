@@ -164,8 +164,10 @@ kith_status kith_api_collection_create(kith_api *api, kith_api_collection_call *
     const kith_meta_entry *known = kith_meta_map_find(run->run.map, call->name, call->name_bytes);
     /* No shard_count is whatever there is, so that the same call can be repeated after the default has changed. */
     uint32_t shard_count = call->shard_count ? call->shard_count : known ? known->collection.shard_count : 1;
-    bool same = known && kith_meta_serves_all(api->options.meta) &&
-                known->collection.shard_count == shard_count && replicas_are(&known->collection, call) &&
+    /* In a cluster the leader says so: this node's map may be older than a change that another one has answered. */
+    bool is_certain = !api->options.meta->is_remote && kith_meta_serves_all(api->options.meta);
+    bool same = known && is_certain && known->collection.shard_count == shard_count &&
+                replicas_are(&known->collection, call) &&
                 kith_meta_schema_equal(&known->collection.schema, &call->schema);
     if (same) { /* and its shards are open: no command needed, so it works on a full disk too */
         call->existed = true;
@@ -217,7 +219,7 @@ kith_status kith_api_collection_update(kith_api *api, kith_api_collection_call *
     }
     call->changed = false;
     const kith_collection *known = &run->run.entry->collection;
-    if (replicas_are(known, call)) {
+    if (replicas_are(known, call) && !api->options.meta->is_remote) {
         infos_prepare(run, 1);
         run->entries[0] = run->run.entry;
         info_next(run);

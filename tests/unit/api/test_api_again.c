@@ -33,7 +33,7 @@ typedef struct fixture {
     uint64_t version;
     kith_status says[NODES]; /* OK: it answers */
     bool is_frozen[NODES];
-    uint32_t asked[NODES], written[SHARDS], refreshed, dropped;
+    uint32_t asked[NODES], written[SHARDS], refreshed, proposed;
     play_call calls[CALLS_MAX];
     uint32_t call_count;
     kith_api_write_call write;
@@ -142,13 +142,20 @@ static void played_wait(kith_meta *meta, kith_meta_wait *wait) {
 }
 
 static void played_propose(kith_meta *meta, kith_meta_proposal *proposal) {
-    assert_int_equal(proposal->command.kind, KITH_CODEC_META_DROP_COLLECTION);
-    assert_int_equal(proposal->command.collection.id, 1);
-    of_meta(meta)->dropped++;
-    proposal->done(proposal, KITH_OK, NULL, true, NULL);
+    static const kith_collection collection = {.id = 1, .name = "c"};
+    bool is_drop = proposal->command.kind == KITH_CODEC_META_DROP_COLLECTION;
+    if (is_drop) assert_int_equal(proposal->command.collection.id, 1);
+    of_meta(meta)->proposed++;
+    proposal->done(proposal, KITH_OK, &collection, is_drop, NULL);
 }
 
-static const kith_meta_ops played_meta = {.wait = played_wait, .propose = played_propose};
+static bool played_serves_all(const kith_meta *meta) {
+    (void)meta;
+    return true;
+}
+
+static const kith_meta_ops played_meta = {
+    .wait = played_wait, .propose = played_propose, .serves_all = played_serves_all};
 
 static void map_destroy(void *map) {
     kith_meta_map_release(map);
@@ -442,8 +449,8 @@ static void test_api_again__results_of_a_try_go_with_it(void **state) {
 
 /* --- collections --- */
 
-static void deleted(kith_api_collection_call *call, kith_status status, const kith_api_collection_info *infos,
-    uint32_t count, const kith_err *err) {
+static void collection_done(kith_api_collection_call *call, kith_status status,
+    const kith_api_collection_info *infos, uint32_t count, const kith_err *err) {
     fixture *own = (fixture *)(void *)((char *)call - offsetof(fixture, collection));
     (void)infos;
     (void)err;
@@ -453,12 +460,21 @@ static void deleted(kith_api_collection_call *call, kith_status status, const ki
     own->changed = count;
 }
 
-static void delete_begin(fixture *own) {
+static void collection_begin(
+    fixture *own, kith_status (*start)(kith_api *api, kith_api_collection_call *call, kith_err *err)) {
     kith_err err;
     own->done = false;
-    own->collection = (kith_api_collection_call){
-        .call.arena = &own->arena, .name = "c", .name_bytes = 1, .missing_ok = true, .done = deleted};
-    assert_ok(kith_api_collection_delete(own->api, &own->collection, &err), &err);
+    own->collection = (kith_api_collection_call){.call.arena = &own->arena,
+        .name = "c",
+        .name_bytes = 1,
+        .missing_ok = true,
+        .replication_factor = 2,
+        .shard_count = SHARDS,
+        .done = collection_done};
+    own->collection.schema.field_count = 1;
+    own->collection.schema.fields[0] =
+        (kith_field){.dim = 2, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F32};
+    assert_ok(start(own->api, &own->collection, &err), &err);
 }
 
 /* Another query node has created it a moment ago. */
@@ -466,18 +482,36 @@ static void test_api_again__a_collection_is_missing_only_where_the_newest_map_la
     fixture *own = *state;
     const kith_node node = {.number = 1, .role = KITH_NODE_DATA};
     kith_hazard_publish(own->meta.maps, kith_meta_map_create(++own->version, &node, 1, NULL, 0, NULL));
-    delete_begin(own);
+    collection_begin(own, kith_api_collection_delete);
     sim_env_run_for(own->sim, 100 * MS_NS);
     assert_true(own->done);
     assert_int_equal(own->status, KITH_OK);
     assert_int_equal(own->changed, 0);
-    delete_begin(own);
+    collection_begin(own, kith_api_collection_delete);
     map_change(own, 1, 2);
     sim_env_run_for(own->sim, 100 * MS_NS);
     assert_true(own->done);
     assert_int_equal(own->status, KITH_OK);
-    assert_int_equal(own->dropped, 1);
+    assert_int_equal(own->proposed, 1);
     assert_int_equal(own->changed, 1);
+}
+
+/* This node's map may be older than a change that another one was told is made. */
+static void test_api_again__whether_a_change_is_needed_is_the_leaders_to_say(void **state) {
+    fixture *own = *state;
+    own->says[0] = own->says[1] = own->says[2] = KITH_UNAVAILABLE; /* statistics */
+    collection_begin(own, kith_api_collection_create);
+    sim_env_run_for(own->sim, 1000 * MS_NS);
+    assert_true(own->done);
+    assert_int_equal(own->status, KITH_OK);
+    assert_true(own->collection.existed);
+    assert_int_equal(own->proposed, 1);
+    collection_begin(own, kith_api_collection_update);
+    sim_env_run_for(own->sim, 1000 * MS_NS);
+    assert_true(own->done);
+    assert_int_equal(own->status, KITH_OK);
+    assert_false(own->collection.changed);
+    assert_int_equal(own->proposed, 2);
 }
 
 int main(void) {
@@ -493,6 +527,7 @@ int main(void) {
         CASE(a_search_during_a_hand_over_is_whole),
         CASE(a_search_is_answered_without_a_shard_that_stays_away),
         CASE(results_of_a_try_go_with_it),
+        CASE(whether_a_change_is_needed_is_the_leaders_to_say),
         CASE(a_collection_is_missing_only_where_the_newest_map_lacks_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
