@@ -89,6 +89,7 @@ typedef struct replica_peer {
     bool snapshot;    /* what it lacks is no more in the log */
     bool needs_epoch; /* it can be installed in a later epoch only */
     bool full;        /* it said last that it has no room for entries */
+    bool silent;      /* it did not answer what it was sent last */
     uint64_t matched, applied;
     uint64_t base; /* a new attempt begins behind it: what is known to match, else what may */
     uint64_t next;

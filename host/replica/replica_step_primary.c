@@ -1,7 +1,8 @@
 /* Leading: taking over, sending, committing. Appends to one replica are pipelined, in order; when one was not answered or did not match,
  * all under way to that replica are forgotten and it begins again behind what is known to match (go-back-N). While it is not known what
  * matches there is one under way: of several, which all do not match, the answer to the last, which knows least, could come first each time.
- * One that has no room for entries is sent none, but asked for room, one question at a time; without an answer it is tried again. */
+ * One that has no room for entries is sent none, but asked for room, one question at a time. One that did not answer is sent an empty
+ * append, until it answers something: entries that go to nobody are read back from the log files, again and again. */
 #include "host/base/assert.h"
 #include "host/replica/replica_step_internal.h"
 
@@ -171,7 +172,7 @@ static bool is_window_full(const kith_replica_step *step, const replica_peer *pe
 
 static bool peer_is_due(const kith_replica_step *step, const replica_peer *peer, uint64_t now_ns) {
     if (now_ns < peer->retry_ns || is_window_full(step, peer)) return false;
-    if (peer->full) return peer->flight_count == 0;
+    if (peer->full || peer->silent) return peer->flight_count == 0;
     if (!peer->snapshot && peer->next <= step->log.end.sequence) return true;
     if (peer->flight_count > 0) return false;
     if (!peer->sent || now_ns - peer->sent_ns >= idle_ns(step)) return true;
@@ -203,7 +204,7 @@ static void action_fill(
     action->asks_room = peer->full && !peer->snapshot;
     if (peer->snapshot)
         action->position = (kith_replica_position){.sequence = step->log.first - 1};
-    else if (!peer->full && peer->next <= step->log.end.sequence)
+    else if (!peer->full && !peer->silent && peer->next <= step->log.end.sequence)
         action->last = batch_last(step, peer->next);
 }
 
@@ -238,10 +239,11 @@ uint64_t kith_replica_step_send_due_ns(const kith_replica_step *step) {
     for (uint32_t i = 1; i < step->config.replica_count; i++) {
         const replica_peer *peer = &step->peers[i];
         bool rests = peer->snapshot || peer->next > step->log.end.sequence;
-        bool waits = is_window_full(step, peer) || (peer->flight_count > 0 && (rests || peer->full));
+        bool asks = peer->full || peer->silent;
+        bool waits = is_window_full(step, peer) || (peer->flight_count > 0 && (rests || asks));
         if (waits) continue;
         uint64_t at_ns = peer->sent ? peer->sent_ns + idle_ns(step) : step->now_ns;
-        at_ns = !rests || peer->full ? peer->retry_ns : kith_replica_later(at_ns, peer->retry_ns);
+        at_ns = !rests || asks ? peer->retry_ns : kith_replica_later(at_ns, peer->retry_ns);
         due_ns = kith_replica_earlier(due_ns, at_ns);
     }
     return due_ns;
@@ -325,6 +327,7 @@ static void answered_take(kith_replica_step *step, replica_peer *peer, const rep
     const kith_replica_reply *reply, uint64_t now_ns) {
     uint64_t lease_ns = step->options.lease_ns;
     peer->full = reply && reply->full;
+    peer->silent = !reply;
     if (!reply) {
         answered_late(peer, now_ns + lease_ns / 8);
     } else if (reply->outcome == KITH_REPLICA_OLD_EPOCH && MUTANT(PRIMARY_ANY_EPOCH)) {

@@ -250,9 +250,10 @@ static void test_replica__pieces_are_asked_for_before_they_are_needed(void **sta
     assert_int_equal(pieces_waiting(&all), AHEAD);
     bed_run_ms(&all, 1000); /* bounded, however long the source takes */
     assert_int_equal(pieces_waiting(&all), AHEAD);
-    assert_true(bed_background_step(&all, 0));
+    for (uint32_t i = 0; i < AHEAD; i++) /* the first of them may have come last */
+        assert_true(bed_background_step(&all, 0));
     bed_run_ms(&all, 100);
-    assert_int_equal(pieces_waiting(&all), AHEAD); /* another was asked for in its place */
+    assert_int_equal(pieces_waiting(&all), AHEAD); /* others were asked for in their places */
     bed_background_hold(&all, 0, false);
     bed_await_primary(&all, 0, 3);
     bed_await_equal(&all, 5000);
