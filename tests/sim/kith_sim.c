@@ -25,6 +25,7 @@ typedef struct settings {
     bool one; /* only the history that --fault and --at name */
     bool node, cluster, data;
     bool first; /* the first violation ends it */
+    bool moves;
     bool trace_network;
     uint64_t fault, at, crash_mode, again, fail, mutant, replicas, protocol_mutant;
 } settings;
@@ -125,6 +126,8 @@ static void counts_sum(sim_world_counts *sum, const sim_world_counts *one) {
     sum->memberships += one->memberships;
     sum->jumps += one->jumps;
     sum->flips += one->flips;
+    sum->changes += one->changes;
+    sum->burnt += one->burnt;
     sum->messages += one->messages;
     sum->lost += one->lost;
 }
@@ -172,6 +175,7 @@ static void data_seed_do(uint64_t seed, const settings *set, totals *sum) {
         .trace = set->trace,
         .trace_network = set->trace_network,
         .replicas = (uint32_t)set->replicas,
+        .moves = set->moves,
         .mutant = (sim_mutant)set->mutant};
     sim_data_history_outcome outcome;
     sim_data_history_run(&options, &outcome);
@@ -181,9 +185,9 @@ static void data_seed_do(uint64_t seed, const settings *set, totals *sum) {
     sum->data_reported += outcome.reported;
     data_sum(&sum->data, &outcome);
     if (!outcome.violated) return;
-    printf("seed %llu (--mode data --from %llu --replicas %llu%s%s): %s\n", (unsigned long long)seed,
-        (unsigned long long)seed, (unsigned long long)set->replicas, set->mutant ? " --mutant " : "",
-        set->mutant ? sim_mutant_name(options.mutant) : "", outcome.text);
+    printf("seed %llu (--mode data --from %llu --replicas %llu%s%s%s): %s\n", (unsigned long long)seed,
+        (unsigned long long)seed, (unsigned long long)set->replicas, set->moves ? " --moves" : "",
+        set->mutant ? " --mutant " : "", set->mutant ? sim_mutant_name(options.mutant) : "", outcome.text);
     fflush(stdout);
 }
 
@@ -207,7 +211,8 @@ static void one_do(const settings *set, totals *sum) {
 
 static const char usage[] =
     "kith_sim --from SEED --seeds N [--mode node|cluster|data] [--first] [--trace] [--trace-network]\n"
-    "         node: [--ops N] [--crashes N]   cluster: [--mutant N]   data: [--replicas N] [--mutant N]\n"
+    "         node: [--ops N] [--crashes N]   cluster: [--mutant N]   data: [--replicas N] [--moves] "
+    "[--mutant N]\n"
     "         kith_sim_mutants, data: [--protocol-mutant N]\n"
     "kith_sim --mode node --from SEED --ops N --fault N --at N [--crash-mode N] [--again N] [--fail N] "
     "[--trace]\n";
@@ -250,6 +255,8 @@ static bool options_read(settings *set, int count, char **arguments) {
             set->trace = set->trace_network = true;
         else if (strcmp(arguments[i], "--first") == 0)
             set->first = true;
+        else if (strcmp(arguments[i], "--moves") == 0)
+            set->moves = true;
         else if (!option_read(set, arguments[i], i + 1 < count ? arguments[i + 1] : NULL))
             return false;
         else
@@ -291,14 +298,15 @@ static void data_print(const totals *sum) {
            "failed; %llu "
            "points seen, %llu undecided; %llu of %llu flipped bits reported; %llu deaths, %llu stops, %llu "
            "cuts, %llu "
-           "transfers; %llu messages, %llu lost\n",
+           "transfers, %llu changes, %llu burnt; %llu messages, %llu lost\n",
         (unsigned long long)sum->datas, (unsigned long long)all->virtual_ms / 1000,
         (unsigned long long)all->writes, (unsigned long long)all->acknowledged,
         (unsigned long long)all->requests, (unsigned long long)all->failures, (unsigned long long)all->seen,
         (unsigned long long)all->undecided, (unsigned long long)sum->data_reported,
         (unsigned long long)all->counts.flips, (unsigned long long)all->counts.crashes,
         (unsigned long long)all->counts.stops, (unsigned long long)all->counts.cuts,
-        (unsigned long long)all->counts.transfers, (unsigned long long)all->counts.messages,
+        (unsigned long long)all->counts.transfers, (unsigned long long)all->counts.changes,
+        (unsigned long long)all->counts.burnt, (unsigned long long)all->counts.messages,
         (unsigned long long)all->counts.lost);
 }
 

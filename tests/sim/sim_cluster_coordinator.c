@@ -88,6 +88,8 @@ static void coordinator_make(sim_node *node) {
         .transport = node->transport,
         .self = member_of(node->options.number),
         .heartbeat_timeout_ms = SIM_TIMEOUT_MS,
+        .replica_replace_after_ms = node->options.replace_after_ms,
+        .rebalance_moves_max = node->options.moves_max,
         .fsm = &node->fsm,
         .log = node->log,
         .raft = {.status = kith_meta_log_raft_status,

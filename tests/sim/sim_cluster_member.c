@@ -24,6 +24,7 @@ static void heartbeat_fill(void *ctx, kith_codec_heartbeat *heartbeat_out) {
     snprintf(
         heartbeat.node.address, sizeof heartbeat.node.address, "%s", sim_node_address(node->options.number));
     if (node->data) sim_data_part_heartbeat(node->data, &heartbeat);
+    if (node->data) sim_data_part_reopen(node->data, kith_meta_client_state(node->client));
     *heartbeat_out = heartbeat;
 }
 

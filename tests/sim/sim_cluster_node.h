@@ -37,6 +37,7 @@ typedef struct sim_data_options {
     uint32_t request_window;
     uint64_t log_file_bytes, log_retain_bytes;
     uint64_t sync_us_max;        /* that the log's disk takes */
+    uint64_t background_us_max;  /* that a task of the background executor waits */
     uint64_t digest_interval_ms; /* between two comparisons of a shard with its replicas */
     double flush_chance;         /* that a write to the store also flushes it */
 } sim_data_options;
@@ -51,6 +52,8 @@ typedef struct sim_node_options {
     uint32_t coordinator_count; /* the first ones */
     uint32_t listed_count;      /* so many coordinators a member has in its configuration */
     uint32_t snapshot_threshold;
+    uint32_t moves_max;           /* of a coordinator: shards that move at once; 0: none */
+    uint64_t replace_after_ms;    /* and how long a node is waited for */
     bool one_executor;            /* everything on one thread, or the disk apart */
     const sim_data_options *data; /* members are data nodes; NULL: they have only heartbeats and the map */
     sim_mutant mutant;

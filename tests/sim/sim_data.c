@@ -7,6 +7,7 @@
 #include "host/meta/meta_state.h"
 #include "tests/sim/sim_data_check.h"
 #include "tests/sim/sim_data_client.h"
+#include "tests/sim/sim_data_operator.h"
 #include "tests/sim/sim_data_value.h"
 
 #define READY_MS  20000ULL /* from the first start to all collections, at most */
@@ -15,6 +16,8 @@
 #define WHOLE_MS  60000ULL /* to all copies in sync: a piece of a copy is given 30 s */
 #define IDLE_MS   10000ULL /* for the clients' last requests */
 #define AUDIT_MS  20000ULL
+#define WISHES_MS 20000ULL /* for an operator's last ones */
+#define LATE_MS   5000ULL  /* a machine that is added starts within */
 
 typedef struct sim_data_history {
     const sim_data_history_options *options;
@@ -22,6 +25,8 @@ typedef struct sim_data_history {
     sim_data_options node_options;
     sim_data_check *check;
     sim_data_client *client;
+    sim_data_operator *operator; /* NULL: nothing moves */
+    uint32_t collection_count;
     bool reported;
 } sim_data_history;
 
@@ -88,13 +93,14 @@ static sim_node *node_of(const sim_world *world, const kith_meta_state *state, u
     return NULL;
 }
 
-/* Every replica that is wanted is there, in sync, and has the same points. */
+/* Every replica that is wanted is there, in sync, not on a node that is to be empty, and has the same points. */
 static bool shard_is_whole(const sim_data_history *history, const kith_meta_state *state,
-    const kith_meta_shard *shard, uint64_t shard_id) {
-    uint32_t wanted = history->options->replicas ? history->options->replicas : 1;
+    const kith_meta_collection *collection, const kith_meta_shard *shard, uint64_t shard_id) {
+    uint32_t wanted = collection->collection.replication_factor;
     uint64_t digest = 0, first = 0;
     if (shard->replica_count != wanted || shard->in_sync != (1u << wanted) - 1) return false;
     for (uint32_t i = 0; i < shard->replica_count; i++) {
+        if (kith_meta_state_node(state, shard->replicas[i])->draining) return false;
         sim_node *node = node_of(&history->world, state, shard->replicas[i]);
         if (!node || !sim_node_shard_digest(node, shard_id, &digest)) return false;
         if (i == 0) first = digest;
@@ -111,7 +117,7 @@ static bool shards_are_whole(const sim_data_history *history) {
         const kith_meta_collection *collection = state->collections[i];
         for (uint32_t j = 0; j < collection->collection.shard_count; j++) {
             uint64_t shard_id = collection->collection.shard_id_first + j;
-            if (!shard_is_whole(history, state, &collection->shards[j], shard_id)) return false;
+            if (!shard_is_whole(history, state, collection, &collection->shards[j], shard_id)) return false;
         }
     }
     return true;
@@ -158,12 +164,6 @@ static void served_await(sim_data_history *history) {
     }
 }
 
-static void recovery(sim_data_history *history) {
-    if (history->world.over) return;
-    sim_world_heal(&history->world);
-    served_await(history);
-}
-
 /* All replicas that are wanted are in sync, and equal. */
 static void whole_await(sim_data_history *history) {
     sim_world *world = &history->world;
@@ -173,6 +173,81 @@ static void whole_await(sim_data_history *history) {
             not_whole(history, "not every copy of every shard was in sync, with the same points,", WHOLE_MS);
         sim_world_run_for(world, 20 * SIM_MS);
     }
+}
+
+/* --- what an operator wants --- */
+
+static uint32_t member_draw(sim_world *world) {
+    uint32_t first = sim_world_member_first(world);
+    return first + (uint32_t)sim_world_below(world, world->node_count - first);
+}
+
+/* One more or one less than there are, where that leaves two of those that had more than one. */
+static void factor_wish(sim_data_history *history) {
+    sim_world *world = &history->world;
+    uint32_t least = history->options->replicas > 1 ? 2 : 1;
+    uint32_t factor = least + (uint32_t)sim_world_below(world, 2);
+    uint32_t min_in_sync = factor > 1 ? 1 + (uint32_t)sim_world_below(world, 2) : 1;
+    uint32_t collection = (uint32_t)sim_world_below(world, history->collection_count);
+    sim_data_operator_factor(history->operator, collection, factor, min_in_sync);
+}
+
+static void change(void *ctx) {
+    sim_data_history *history = ctx;
+    uint32_t number = member_draw(&history->world);
+    if (sim_world_below(&history->world, 2))
+        factor_wish(history);
+    else
+        sim_data_operator_drain(
+            history->operator, number, !sim_data_operator_drains(history->operator, number));
+}
+
+static bool wishes_are_done(const sim_data_history *history) {
+    return sim_data_operator_is_idle(history->operator);
+}
+
+/* One node may stay empty, and one burn, where enough are left for all copies. */
+static void last_wishes(sim_data_history *history) {
+    sim_world *world = &history->world;
+    uint32_t first = sim_world_member_first(world), spare = world->node_count - first;
+    spare = spare > 4 ? 1 : 0;
+    for (uint32_t i = first; i < world->node_count; i++) {
+        if (!sim_data_operator_drains(history->operator, i)) continue;
+        if (spare > 0 && sim_world_below(world, 2))
+            spare--;
+        else
+            sim_data_operator_drain(history->operator, i, false);
+    }
+    await(history, wishes_are_done, WISHES_MS, "what the operator wants was not acknowledged");
+}
+
+/* All its copies are in sync, so that one may be lost; but not the only one, and not beside one that a flipped bit spoils. */
+static bool may_burn(const sim_data_history *history) {
+    const sim_world *world = &history->world;
+    uint32_t members = world->node_count - sim_world_member_first(world);
+    return history->options->replicas > 1 && world->counts.flips == 0 && world->flip_number == 0 &&
+           members > 3;
+}
+
+static void burning(sim_data_history *history) {
+    sim_world *world = &history->world;
+    if (world->over || !may_burn(history) || sim_world_below(world, 2)) return;
+    whole_await(history);
+    uint32_t number = member_draw(world);
+    if (world->over || sim_node_state_of(world->nodes[number]) != SIM_NODE_RUNNING) return;
+    sim_world_burn(world, number);
+    served_await(history);
+}
+
+/* --- after the faults --- */
+
+static void recovery(sim_data_history *history) {
+    if (history->world.over) return;
+    sim_world_heal(&history->world);
+    served_await(history);
+    if (!history->operator) return;
+    last_wishes(history);
+    burning(history);
 }
 
 static void settling(sim_data_history *history) {
@@ -201,11 +276,17 @@ static void node_options_draw(sim_data_history *history) {
         .sync_us_max = 20ULL << sim_world_below(world, 10),
         .digest_interval_ms = 500,
         .flush_chance = sim_world_below(world, 2) ? 0.05 : 0};
+    if (history->options->moves)
+        history->node_options.background_us_max = 1000ULL << sim_world_below(world, 9);
 }
 
 static void node_create(sim_data_history *history, uint32_t number, bool one_executor) {
     sim_node_options options = sim_world_node_options(&history->world, history->options->seed, number);
     options.snapshot_threshold = 64;
+    if (history->options->moves) {
+        options.moves_max = 1 + (uint32_t)sim_world_below(&history->world, 3);
+        options.replace_after_ms = 500ULL << sim_world_below(&history->world, 4);
+    }
     options.one_executor = one_executor;
     options.mutant = history->options->mutant;
     options.data = &history->node_options;
@@ -233,7 +314,14 @@ static void client_create(sim_data_history *history) {
         .ctx = world};
     history->check = sim_data_check_create(options.collection_count, options.point_count);
     options.check = history->check;
+    history->collection_count = options.collection_count;
     history->client = sim_data_client_create(&options);
+    if (!history->options->moves) return;
+    history->operator= sim_data_operator_create(&(sim_data_operator_options){.env = world->env,
+        .api = sim_data_client_api(history->client),
+        .executor = sim_data_client_executor(history->client),
+        .tell = options.tell,
+        .ctx = world});
 }
 
 static void setup(sim_data_history *history) {
@@ -245,6 +333,10 @@ static void setup(sim_data_history *history) {
     world->has_data = true;
     world->coordinator_count = sim_world_below(world, 4) ? 3 : 1;
     world->node_count = world->coordinator_count + 3 + (uint32_t)sim_world_below(world, 2);
+    world->has_moves = history->options->moves;
+    world->change = change;
+    bool is_late = world->has_moves && sim_world_below(world, 2);
+    world->node_count += is_late;
     bool one_executor = sim_world_below(world, 2);
     sim_world_weights_draw(world);
     node_options_draw(history);
@@ -252,8 +344,11 @@ static void setup(sim_data_history *history) {
     client_create(history);
     for (uint32_t i = 0; i < world->node_count; i++)
         node_create(history, i, one_executor);
-    for (uint32_t i = 0; i < world->node_count; i++)
+    for (uint32_t i = 0; i < world->node_count - is_late; i++)
         sim_world_node_start(world, i);
+    if (is_late)
+        world->wake_ns[world->node_count - 1] =
+            kith_env_now_ns(world->env) + sim_world_below(world, LATE_MS) * SIM_MS;
 }
 
 /* --- the end --- */
@@ -269,11 +364,13 @@ static void outcome_fill(const sim_data_history *history, sim_data_history_outco
 }
 
 static bool client_is_idle(void *ctx) {
-    return is_idle(ctx);
+    const sim_data_history *history = ctx;
+    return is_idle(history) && (!history->operator|| sim_data_operator_is_idle(history->operator));
 }
 
 static void teardown(sim_data_history *history, sim_data_history_outcome *outcome) {
     sim_data_client_stop(history->client);
+    if (history->operator) sim_data_operator_stop(history->operator);
     sim_data_client_disconnect(history->client);
     bool closed = sim_world_close(&history->world, client_is_idle, history);
     outcome->counts = history->world.counts;
@@ -281,6 +378,7 @@ static void teardown(sim_data_history *history, sim_data_history_outcome *outcom
     outcome->reported = history->reported && !outcome->violated;
     snprintf(outcome->text, sizeof outcome->text, "%s", history->world.text);
     if (!closed) return; /* it is left as it is: the violation says so */
+    sim_data_operator_destroy(history->operator);
     sim_data_client_destroy(history->client);
     sim_world_fini(&history->world);
     sim_data_check_destroy(history->check);
@@ -292,7 +390,9 @@ void sim_data_history_run(const sim_data_history_options *options, sim_data_hist
     setup(&history);
     sim_world_run_for(&history.world, 300 * SIM_MS);
     preparation(&history);
-    sim_world_trouble(&history.world, 800 + sim_world_below(&history.world, 2500));
+    uint64_t trouble_ms = 800 + sim_world_below(&history.world, 2500);
+    if (options->moves) trouble_ms *= 3; /* a leader moves something once a second */
+    sim_world_trouble(&history.world, trouble_ms);
     recovery(&history);
     settling(&history);
     outcome_fill(&history, outcome_out);

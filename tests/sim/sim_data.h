@@ -13,7 +13,8 @@ typedef struct sim_data_history_options {
     bool trace;
     bool trace_network; /* every message too */
     uint32_t replicas;  /* of each shard; 0: as the seed has it */
-    sim_mutant mutant;  /* a fault built into the nodes, which must be found */
+    bool moves; /* an operator drains nodes and changes replication factors; machines come late, and burn */
+    sim_mutant mutant; /* a fault built into the nodes, which must be found */
 } sim_data_history_options;
 
 typedef struct sim_data_history_outcome {

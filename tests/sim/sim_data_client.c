@@ -317,6 +317,14 @@ void sim_data_client_destroy(sim_data_client *client) {
     kith_free(client);
 }
 
+struct kith_api *sim_data_client_api(const sim_data_client *client) {
+    return client->api;
+}
+
+kith_executor *sim_data_client_executor(const sim_data_client *client) {
+    return client->executor;
+}
+
 /* --- what came of it --- */
 
 const char *sim_data_client_violation(const sim_data_client *client) {

@@ -50,6 +50,10 @@ const char *sim_data_client_violation(const sim_data_client *client);
 void sim_data_client_disconnect(sim_data_client *client);
 void sim_data_client_destroy(sim_data_client *client);
 
+/* Of its machine, for who operates the cluster. */
+struct kith_api *sim_data_client_api(const sim_data_client *client);
+kith_executor *sim_data_client_executor(const sim_data_client *client);
+
 /* An answer was CORRUPT; NULL: none was. */
 const char *sim_data_client_corruption(const sim_data_client *client);
 uint64_t sim_data_client_request_count(const sim_data_client *client);

@@ -8,6 +8,7 @@
 #include "host/base/map.h"
 #include "host/query/query_serve.h"
 #include "host/replica/replica.h"
+#include "host/shard/shard_leftover.h"
 #include "tests/sim/sim_cluster_internal.h"
 
 #define DIR_LOG      "/data/log"
@@ -34,6 +35,9 @@ struct sim_data_part {
     void *handed_over_ctx;
     kith_map *log_streams; /* those that the log had entries of when it was opened */
     bool recovered;
+    bool map_was_kept; /* from an earlier start */
+    bool map_is_fresh; /* a coordinator's has been seen since the start */
+    bool erases;       /* a shard waits for the end of what was it here before */
 };
 
 /* Every flush fails on a machine that is dead: what it wrote last is lost. */
@@ -65,6 +69,7 @@ void sim_data_part_destroy(sim_data_part *part) {
 static kith_status executors_create(sim_data_part *part, kith_err *err) {
     kith_env *env = part->node->env;
     sim_env_slow(part->node->machine, "log", part->options.sync_us_max * 1000);
+    sim_env_slow(part->node->machine, "background", part->options.background_us_max * 1000);
     kith_status status = kith_executor_create(env, "owner", 1, &part->owner, err);
     if (status == KITH_OK) status = kith_executor_create(env, "search", SEARCHES, &part->search, err);
     if (status == KITH_OK) status = kith_executor_create(env, "background", 1, &part->background, err);
@@ -99,7 +104,7 @@ kith_status sim_data_part_open(sim_data_part *part, kith_err *err) {
     part->shards = kith_shard_set_create(&part->shared);
     part->log_streams = kith_map_create(16);
     part->given_count = 0;
-    part->recovered = false;
+    part->recovered = part->map_was_kept = part->map_is_fresh = part->erases = false;
     return KITH_OK;
 }
 
@@ -123,6 +128,18 @@ void sim_data_part_replicate(sim_data_part *part) {
     kith_shard_set_on_open(part->shards, shard_opened, part);
 }
 
+static bool is_given(const uint64_t *given, uint32_t count, uint64_t shard_id) {
+    for (uint32_t i = 0; i < count; i++) {
+        if (given[i] == shard_id) return true;
+    }
+    return false;
+}
+
+static bool shard_is_given(void *ctx, uint64_t shard_id) {
+    const sim_data_part *part = ctx;
+    return is_given(part->given, part->given_count, shard_id);
+}
+
 static kith_status entry_replay(void *ctx, const kith_log_entry *entry, kith_err *err) {
     sim_data_part *part = ctx;
     if (entry->stream != KITH_LOG_STREAM_NOTES)
@@ -144,6 +161,8 @@ kith_status sim_data_part_recover(sim_data_part *part, kith_err *err) {
     part->shared.log = part->log;
     status = kith_shard_set_start(part->shards, err);
     part->recovered = status == KITH_OK;
+    if (status == KITH_OK && part->map_was_kept)
+        kith_shard_streams_drop(&part->shared, part->log_streams, true, shard_is_given, part);
     return status;
 }
 
@@ -169,13 +188,6 @@ static bool shard_is_on(const kith_meta_shard *shard, uint32_t number) {
     return false;
 }
 
-static bool is_given(const uint64_t *given, uint32_t count, uint64_t shard_id) {
-    for (uint32_t i = 0; i < count; i++) {
-        if (given[i] == shard_id) return true;
-    }
-    return false;
-}
-
 /* Entries of a shard that was not open when the log was read went by. */
 static bool replay_was_missed(const sim_data_part *part, uint64_t shard_id) {
     uint64_t unused;
@@ -196,7 +208,9 @@ static void shard_open(sim_data_part *part, uint64_t shard_id, const kith_schema
     }
     kith_status status = kith_shard_set_open(part->shards, shard_id, schema, true, &err);
     if (status == KITH_OK && part->recovered) status = kith_shard_set_start(part->shards, &err);
-    if (status == KITH_OK || status == KITH_EXISTS || sim_env_crashed(part->node->machine)) return;
+    part->erases |= status == KITH_UNAVAILABLE;
+    if (status == KITH_OK || status == KITH_EXISTS || status == KITH_UNAVAILABLE) return;
+    if (sim_env_crashed(part->node->machine)) return;
     sim_node_failed(part->node, &err, "a shard does not open");
 }
 
@@ -215,28 +229,78 @@ static void dropped(void *ctx, kith_status status, const kith_err *err) {
     (void)ctx, (void)status, (void)err;
 }
 
+static void shard_drop(sim_data_part *part, uint64_t shard_id) {
+    kith_map_remove(part->log_streams, &shard_id, sizeof shard_id);
+    kith_shard_set_drop(part->shards, shard_id, dropped, NULL);
+}
+
 static void shards_drop(sim_data_part *part, const uint64_t *before, uint32_t before_count) {
     for (uint32_t i = 0; i < before_count; i++) {
-        if (is_given(part->given, part->given_count, before[i])) continue;
-        kith_map_remove(part->log_streams, &before[i], sizeof before[i]);
-        kith_shard_set_drop(part->shards, before[i], dropped, NULL);
+        if (!shard_is_given(part, before[i])) shard_drop(part, before[i]);
     }
+}
+
+typedef struct shards_known {
+    sim_data_part *part;
+    const uint64_t *before; /* [before_count] */
+    uint32_t before_count;
+} shards_known;
+
+static bool shard_is_known(void *ctx, uint64_t shard_id) {
+    const shards_known *known = ctx;
+    return shard_is_given(known->part, shard_id) || is_given(known->before, known->before_count, shard_id);
+}
+
+/* With the first map of this start: what a crash left of shards that are this node's no more. */
+static void leftovers_erase(sim_data_part *part, const uint64_t *before, uint32_t before_count) {
+    kith_err err;
+    uint64_t *left = NULL;
+    uint32_t left_count = 0;
+    shards_known known = {.part = part, .before = before, .before_count = before_count};
+    shards_drop(part, before, before_count);
+    kith_status status =
+        kith_shard_leftovers(&part->shared, shard_is_known, &known, &left, &left_count, &err);
+    if (status != KITH_OK) return; /* the next start */
+    kith_shard_streams_drop(&part->shared, part->log_streams, false, shard_is_known, &known);
+    for (uint32_t i = 0; i < left_count; i++)
+        shard_drop(part, left[i]);
+    kith_free(left);
+}
+
+static void shards_open(
+    sim_data_part *part, const kith_meta_state *state, uint32_t number, uint64_t *given, uint32_t *count) {
+    part->erases = false;
+    for (uint32_t i = 0; i < state->collection_count; i++)
+        collection_open(part, state->collections[i], number, given, count);
 }
 
 void sim_data_part_map(sim_data_part *part, const kith_meta_state *state, bool from_file) {
     const kith_node *self = kith_meta_state_node_of_id(state, &part->node->id);
+    part->map_was_kept |= from_file;
     if (!self) return; /* not registered yet: nothing is said of this node's shards */
     uint64_t *before = part->given;
     uint32_t before_count = part->given_count;
     part->given = kith_alloc_array(SIM_DATA_SHARDS_MAX, sizeof *part->given);
     part->given_count = 0;
-    for (uint32_t i = 0; i < state->collection_count; i++)
-        collection_open(part, state->collections[i], self->number, part->given, &part->given_count);
+    shards_open(part, state, self->number, part->given, &part->given_count);
     if (!from_file) {
         kith_replica_set_map(part->replicas, state); /* lets go of shards before they are dropped */
-        shards_drop(part, before, before_count);
+        if (part->map_is_fresh)
+            shards_drop(part, before, before_count);
+        else
+            leftovers_erase(part, before, before_count);
+        part->map_is_fresh = true;
     }
     kith_free(before);
+}
+
+void sim_data_part_reopen(sim_data_part *part, const kith_meta_state *state) {
+    const kith_node *self = kith_meta_state_node_of_id(state, &part->node->id);
+    uint64_t given[SIM_DATA_SHARDS_MAX];
+    uint32_t count = 0;
+    if (!part->erases || !self) return;
+    shards_open(part, state, self->number, given, &count);
+    kith_replica_set_map(part->replicas, state);
 }
 
 /* --- what others see of it --- */

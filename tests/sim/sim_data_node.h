@@ -23,6 +23,8 @@ kith_status sim_data_part_open(sim_data_part *part, kith_err *err);
 void sim_data_part_replicate(sim_data_part *part);
 /* The node goes by this map. */
 void sim_data_part_map(sim_data_part *part, const kith_meta_state *state, bool from_file);
+/* With a heartbeat: shards that had to wait for the end of what they were here before. */
+void sim_data_part_reopen(sim_data_part *part, const kith_meta_state *state);
 kith_status sim_data_part_recover(sim_data_part *part, kith_err *err);
 void sim_data_part_serve(sim_data_part *part);
 void sim_data_part_heartbeat(const sim_data_part *part, kith_codec_heartbeat *heartbeat);

@@ -129,7 +129,9 @@ static kith_status executor_create(kith_env *env, const char *name, uint32_t thr
     executor->sim = sim;
     executor->thread_count = thread_count;
     executor->last = &executor->first;
-    if (sim->slow_name && strcmp(sim->slow_name, name) == 0) executor->slow_ns_max = sim->slow_ns_max;
+    for (uint32_t i = 0; i < SIM_SLOW_MAX && sim->slow[i].name; i++) {
+        if (strcmp(sim->slow[i].name, name) == 0) executor->slow_ns_max = sim->slow[i].ns_max;
+    }
     executor_add(sim->world, executor);
     *executor_out = &executor->executor;
     return KITH_OK;
@@ -317,8 +319,11 @@ uint64_t sim_env_timer_next_ns(sim_env *sim) {
 }
 
 void sim_env_slow(sim_env *sim, const char *name, uint64_t ns_max) {
-    sim->slow_name = name;
-    sim->slow_ns_max = ns_max;
+    uint32_t i = 0;
+    while (i < SIM_SLOW_MAX && sim->slow[i].name && strcmp(sim->slow[i].name, name) != 0)
+        i++;
+    kith_assert(i < SIM_SLOW_MAX);
+    sim->slow[i] = (struct sim_slow){.name = name, .ns_max = ns_max};
 }
 
 void sim_env_pause(sim_env *sim, bool paused) {

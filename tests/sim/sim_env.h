@@ -43,7 +43,8 @@ uint64_t sim_env_timer_next_ns(sim_env *sim);
 void sim_env_pause(sim_env *sim, bool paused);
 
 /* Each task of this machine's executors of this name that are made from now on takes up to so long before it runs, as a disk does;
- * they keep their order. `name` is borrowed. */
+ * they keep their order. `name` is borrowed. At most SIM_SLOW_MAX names. */
+#define SIM_SLOW_MAX 2u
 void sim_env_slow(sim_env *sim, const char *name, uint64_t ns_max);
 
 /* --- faults --- */

@@ -25,8 +25,10 @@ struct sim_env {
     sim_timer *timers; /* a heap: the one due next is first */
     uint32_t timer_count, timer_capacity;
     bool paused;
-    const char *slow_name; /* of executors; NULL: none is slow */
-    uint64_t slow_ns_max;
+    struct sim_slow {
+        const char *name; /* of executors; NULL: none */
+        uint64_t ns_max;
+    } slow[SIM_SLOW_MAX];
     int64_t wall_ahead_ms;
 };
 

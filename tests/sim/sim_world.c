@@ -94,6 +94,7 @@ static void wakes_do(sim_world *world) {
 static void dead_notice(sim_world *world) {
     for (uint32_t i = 0; i < world->node_count; i++) {
         if (sim_node_state_of(world->nodes[i]) != SIM_NODE_OFF || world->wake_ns[i]) continue;
+        if (i && i == world->burnt) continue;
         world->wake_ns[i] = kith_env_now_ns(world->env) + (50 + sim_world_below(world, 1500)) * SIM_MS;
     }
 }
@@ -121,6 +122,7 @@ void sim_world_run_for(sim_world *world, uint64_t ns) {
 
 static void all_wake(sim_world *world) {
     for (uint32_t i = 0; i < world->node_count; i++) {
+        if (i && i == world->burnt) continue;
         if (sim_node_state_of(world->nodes[i]) != SIM_NODE_STOPPING) {
             world->wake_ns[i] = 0;
             node_wake(world, i);
@@ -141,6 +143,7 @@ void sim_world_heal(sim_world *world) {
 /* Who does not vote is not told of anything: a spare, a coordinator that left. */
 static bool is_outside(const sim_world *world, uint32_t leader, uint32_t number) {
     if (sim_node_state_of(world->nodes[number]) == SIM_NODE_GONE) return true;
+    if (number && number == world->burnt) return true;
     return number < sim_world_member_first(world) && !sim_node_has_voter(world->nodes[leader], number);
 }
 

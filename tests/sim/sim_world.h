@@ -34,7 +34,7 @@ typedef enum sim_world_fault {
 } sim_world_fault;
 
 typedef struct sim_world_counts {
-    uint64_t crashes, stops, cuts, transfers, memberships, jumps, flips;
+    uint64_t crashes, stops, cuts, transfers, memberships, jumps, flips, changes, burnt;
     uint64_t messages, lost;
 } sim_world_counts;
 
@@ -45,7 +45,9 @@ typedef struct sim_world {
     kith_transport_sim_network *network;
     uint32_t coordinator_count; /* the first nodes; a spare one may follow them */
     bool has_spare;
-    bool has_data; /* members are data nodes */
+    bool has_data;  /* members are data nodes */
+    bool has_moves; /* and shards move between them */
+    uint32_t burnt; /* the machine that is gone for good; 0: none */
     uint32_t node_count;
     sim_node *nodes[SIM_WORLD_NODES_MAX];
     uint64_t wake_ns
@@ -58,6 +60,7 @@ typedef struct sim_world {
     char text[SIM_WORLD_TEXT_BYTES]; /* of the first one */
     /* Looks for violations, between two slices of time. */
     void (*look)(void *ctx);
+    void (*change)(void *ctx); /* has_moves: an operator wants something else, beside every other fault */
     void *ctx;
 } sim_world;
 
@@ -83,6 +86,8 @@ void sim_world_fault_do(sim_world *world);
 /* Faults for `ms`. */
 void sim_world_trouble(sim_world *world, uint64_t ms);
 void sim_world_weights_draw(sim_world *world);
+/* The machine dies, with its disk, and never comes back. */
+void sim_world_burn(sim_world *world, uint32_t number);
 /* All faults end; machines that were off come back. */
 void sim_world_heal(sim_world *world);
 /* Waits until all nodes go by the leader's map; that they do not within `ms` is a violation. */

@@ -176,6 +176,14 @@ static void flip_do(sim_world *world) {
     crash_do(world, number);
 }
 
+void sim_world_burn(sim_world *world, uint32_t number) {
+    sim_world_tell(world, "%s dies, and its disk with it", sim_node_address(number));
+    sim_node_crash(world->nodes[number], SIM_CRASH_LOSE_ALL, KITH_TRANSPORT_SIM_SILENT);
+    world->wake_ns[number] = 0;
+    world->burnt = number;
+    world->counts.burnt++;
+}
+
 static sim_world_fault fault_draw(sim_world *world) {
     uint32_t sum = 0;
     for (uint32_t i = 0; i < SIM_WORLD_FAULTS; i++)
@@ -250,6 +258,10 @@ void sim_world_trouble(sim_world *world, uint64_t ms) {
     uint64_t end_ms = sim_world_now_ms(world) + ms;
     while (sim_world_now_ms(world) < end_ms && !world->over) {
         sim_world_run_for(world, (20 + sim_world_below(world, 500)) * SIM_MS);
-        if (!world->over) sim_world_fault_do(world);
+        if (world->over) return;
+        sim_world_fault_do(world);
+        if (!world->has_moves || sim_world_below(world, 2)) continue;
+        world->counts.changes++;
+        world->change(world->ctx);
     }
 }
