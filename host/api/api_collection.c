@@ -200,12 +200,12 @@ static void updated(kith_meta_proposal *proposal, kith_status status, const kith
     proposed_answer(run, collection);
 }
 
+/* What is not said is for the leader to fit: fewer copies lower min_in_sync. */
 static kith_status update_check(const collection_run *run, kith_err *err) {
     const kith_api_collection_call *call = run->call;
-    const kith_collection *known = &run->run.entry->collection;
-    uint32_t factor = call->replication_factor ? call->replication_factor : known->replication_factor;
-    uint32_t least = call->min_in_sync ? call->min_in_sync : known->min_in_sync;
-    return replicas_check(run->run.api, factor, least, err);
+    uint32_t factor_most = run->run.api->options.meta->is_remote ? KITH_REPLICAS_MAX : 1;
+    uint32_t factor = call->replication_factor ? call->replication_factor : factor_most;
+    return replicas_check(run->run.api, factor, call->min_in_sync, err);
 }
 
 kith_status kith_api_collection_update(kith_api *api, kith_api_collection_call *call, kith_err *err) {

@@ -176,7 +176,8 @@ static kith_meta_map *map_make(fixture *own, uint32_t primary, uint32_t copies) 
                                            .name = "c",
                                            .shard_id_first = SHARD_FIRST,
                                            .shard_count = SHARDS,
-                                           .replication_factor = copies},
+                                           .replication_factor = copies,
+                                           .min_in_sync = copies},
         .shards = shards};
     collection.collection.schema.field_count = 1;
     collection.collection.schema.fields[0] =
@@ -514,6 +515,31 @@ static void test_api_again__whether_a_change_is_needed_is_the_leaders_to_say(voi
     assert_int_equal(own->proposed, 2);
 }
 
+static void update_begin(fixture *own, uint32_t replication_factor, uint32_t min_in_sync) {
+    kith_err err;
+    own->done = false;
+    own->collection = (kith_api_collection_call){.call.arena = &own->arena,
+        .name = "c",
+        .name_bytes = 1,
+        .replication_factor = replication_factor,
+        .min_in_sync = min_in_sync,
+        .done = collection_done};
+    assert_ok(kith_api_collection_update(own->api, &own->collection, &err), &err);
+}
+
+/* What is not said is as the leader knows it; it lowers min_in_sync to fewer copies. */
+static void test_api_again__an_update_is_judged_by_what_it_says(void **state) {
+    fixture *own = *state;
+    own->says[0] = own->says[1] = own->says[2] = KITH_UNAVAILABLE; /* statistics */
+    update_begin(own, 1, 0);
+    sim_env_run_for(own->sim, 1000 * MS_NS);
+    assert_true(own->done);
+    update_begin(own, 0, 3);
+    sim_env_run_for(own->sim, 1000 * MS_NS);
+    assert_true(own->done);
+    assert_int_equal(own->proposed, 2);
+}
+
 int main(void) {
 #define CASE(name) cmocka_unit_test_setup_teardown(test_api_again__##name, setup, teardown)
     const struct CMUnitTest tests[] = {
@@ -528,6 +554,7 @@ int main(void) {
         CASE(a_search_is_answered_without_a_shard_that_stays_away),
         CASE(results_of_a_try_go_with_it),
         CASE(whether_a_change_is_needed_is_the_leaders_to_say),
+        CASE(an_update_is_judged_by_what_it_says),
         CASE(a_collection_is_missing_only_where_the_newest_map_lacks_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
