@@ -368,15 +368,21 @@ static bool replica_begin(replica *own) {
     return true;
 }
 
-static void replica_let_go(replica *own) {
+void replica_forget(replica *own) {
     kith_replica_set *set = own->set;
-    if (own->let_go) return;
-    own->let_go = true;
     kith_mutex_lock(&set->mutex);
     own->shown.is_open = false;
     if (find_locked(set, own->shard_id) == own)
         kith_map_remove(set->by_id, &own->shard_id, sizeof own->shard_id);
     kith_mutex_unlock(&set->mutex);
+}
+
+/* What it installs may be opened just now, and is its own until it is given up. */
+static void replica_let_go(replica *own) {
+    kith_replica_set *set = own->set;
+    if (own->let_go) return;
+    own->let_go = true;
+    if (!own->install) replica_forget(own);
     replica_receipts_refuse(own);
     replica_waits_end(own, KITH_STALE_MAP, "is on this node no more");
     replica_propose_forget(own);
@@ -432,7 +438,7 @@ void kith_replica_set_attach(kith_replica_set *set, uint64_t shard_id, kith_shar
 bool kith_replica_set_installs(kith_replica_set *set, uint64_t shard_id) {
     kith_mutex_lock(&set->mutex);
     replica *own = find_locked(set, shard_id);
-    bool installs = own && own->shown.is_installing;
+    bool installs = own && own->shown.is_installing && !own->shown.is_gone;
     kith_mutex_unlock(&set->mutex);
     return installs;
 }
@@ -530,6 +536,21 @@ static void map_take(kith_task *task) {
     kith_free(news);
 }
 
+/* At once: a map that gives it again may come before it is let go. */
+static void gone_show(kith_replica_set *set, const map_news *news) {
+    size_t cursor = 0, key_bytes;
+    const void *id;
+    uint64_t value;
+    kith_mutex_lock(&set->mutex);
+    while (kith_map_next(set->by_id, &cursor, &id, &key_bytes, &value)) {
+        replica *own = (replica *)(uintptr_t)value;
+        map_shard key = {.shard_id = own->shard_id};
+        if (!bsearch(&key, news->shards, news->shard_count, sizeof key, shard_compare))
+            own->shown.is_gone = true;
+    }
+    kith_mutex_unlock(&set->mutex);
+}
+
 void kith_replica_set_map(kith_replica_set *set, const kith_meta_state *state) {
     const kith_node *self = kith_meta_state_node_of_id(state, &set->options.self);
     if (!self) return;
@@ -539,13 +560,14 @@ void kith_replica_set_map(kith_replica_set *set, const kith_meta_state *state) {
     news->self = self->number;
     nodes_copy(news, state);
     shards_copy(news, state);
+    gone_show(set, news);
     kith_executor_post(set->owner, &news->task);
 }
 
 bool kith_replica_set_status(kith_replica_set *set, uint64_t shard_id, kith_replica_status *status_out) {
     kith_mutex_lock(&set->mutex);
     const replica *own = find_locked(set, shard_id);
-    bool found = own && own->shown.status.epoch > 0;
+    bool found = own && !own->shown.is_gone && own->shown.status.epoch > 0;
     if (found) *status_out = own->shown.status;
     kith_mutex_unlock(&set->mutex);
     return found;

@@ -41,7 +41,8 @@ kith_replica_set *kith_replica_set_create(const kith_replica_set_options *option
 /* The gate of a shard that is being opened as replicated: between its open and its start (kith_shard_set_on_open). Any thread that opens shards. Nobody
  * leads in epoch 1, in which shards are made: it is that of entries without a gate. */
 void kith_replica_set_attach(kith_replica_set *set, uint64_t shard_id, kith_shard *shard);
-/* The shard is being replaced by a copy: it is not open, and nobody else is to open it. On `life`. */
+/* The shard is being replaced by a copy: it is not open, and nobody else is to open it. Not of one that a map has taken away since: where it
+ * is given again, it is opened once it was given up, until when that is refused (kith_shard_set_open). On `life`. */
 bool kith_replica_set_installs(kith_replica_set *set, uint64_t shard_id);
 /* What the newest map says of all shards of this node; shards that it has no more are let go (before they are dropped). Any thread, one at a
  * time; copies what it needs. */

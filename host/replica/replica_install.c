@@ -89,6 +89,7 @@ static void install_over(kith_task *task) {
     kith_replica_set *set = own->set;
     own->install = NULL;
     set->install_count--;
+    if (own->let_go) replica_forget(own);
     if (install->is_reserved) kith_shard_set_unreserve(set->options.shards, own->shard_id);
     for (uint32_t i = 0; i < PIECES_MAX; i++) {
         kith_buf_fini(&install->pieces[i].request);

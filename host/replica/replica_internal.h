@@ -31,6 +31,8 @@ typedef struct replica_compare replica_compare;
 typedef struct replica_shown {
     bool is_open; /* and whole */
     bool is_installing;
+    bool
+        is_gone; /* a map did not give it to this node: it is let go soon, or was, and what is installed is given up */
     kith_replica_status status;
     uint64_t needed; /* a read that sees all up to it sees all that was acknowledged before */
     uint64_t applied;
@@ -178,6 +180,8 @@ void replica_unuse(kith_replica_set *set, replica *own);
 void replica_timer_want(kith_replica_set *set, uint64_t due_ns);
 /* It may lack what it acknowledged. */
 void replica_fail(replica *own);
+/* One that was let go is found no more. */
+void replica_forget(replica *own);
 /* Shows what any thread may see. */
 void replica_show(replica *own);
 /* Tells the step machine the newest configuration. */

@@ -144,6 +144,22 @@ void bed_take_away(bed *all, uint32_t index) {
     kith_shard_set_drop(all->machines[index].shards, BED_SHARD, dropped, NULL);
 }
 
+kith_status bed_give_again(bed *all, uint32_t index) {
+    bed_machine *machine = &all->machines[index];
+    kith_meta_shard *shard = &all->shard;
+    kith_err err;
+    if (shard->replicas[shard->replica_count - 1u] != index + 1) {
+        shard->replicas[shard->replica_count++] = index + 1;
+        shard->epoch++;
+    }
+    kith_status status = kith_replica_set_installs(machine->replicas, BED_SHARD)
+                             ? KITH_OK
+                             : kith_shard_set_open(machine->shards, BED_SHARD, &schema, true, &err);
+    if (status == KITH_OK) status = kith_shard_set_start(machine->shards, &err);
+    map_push(all);
+    return status;
+}
+
 uint32_t bed_in_sync_count(const bed *all) {
     return (uint32_t)__builtin_popcount(all->shard.in_sync);
 }

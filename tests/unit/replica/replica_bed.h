@@ -84,6 +84,8 @@ void bed_cut(bed *all, uint32_t a, uint32_t b, bool cut); /* both ways */
 void bed_promote(bed *all, uint32_t index);
 /* As they do when another node is to have it: the last of the replicas, which is not in sync, goes. */
 void bed_take_away(bed *all, uint32_t index);
+/* It is to have it again; not OK: not opened yet. */
+kith_status bed_give_again(bed *all, uint32_t index);
 kith_replica_status bed_status(bed *all, uint32_t index);
 /* Runs until the replica leads and has so many in sync. */
 void bed_await_primary(bed *all, uint32_t index, uint32_t in_sync_count);

@@ -359,6 +359,24 @@ static void test_replica__a_copy_may_be_taken_away_as_it_opens(void **state) {
     bed_end(&all);
 }
 
+/* Before its replica here has heard that it was taken away. */
+static void test_replica__one_that_is_taken_away_amid_its_copy_may_be_given_again_at_once(void **state) {
+    (void)state;
+    bed all;
+    bed_begin(&all, &forgetful);
+    copy_until(&all, copy_is_written);
+    bed_take_away(&all, 2);
+    assert_int_equal(bed_give_again(&all, 2), KITH_UNAVAILABLE);
+    bed_run_ms(&all, 1000);
+    assert_int_equal(bed_give_again(&all, 2), KITH_OK);
+    bed_await_primary(&all, 0, 3);
+    bed_await_equal(&all, 5000);
+    assert_int_equal(bed_count(&all, 2), 15);
+    write_all(&all, 0, 200, 5);
+    bed_await_equal(&all, 1000);
+    bed_end(&all);
+}
+
 /* A source that restarts has the copy no more: another is taken, from its beginning. */
 static void test_replica__a_copy_whose_source_restarts_begins_anew(void **state) {
     (void)state;
@@ -747,6 +765,7 @@ int main(void) {
         cmocka_unit_test(test_replica__a_copy_that_was_cut_off_goes_on_where_it_was),
         cmocka_unit_test(test_replica__a_copy_that_opens_corrupt_is_fetched_anew),
         cmocka_unit_test(test_replica__a_copy_may_be_taken_away_as_it_opens),
+        cmocka_unit_test(test_replica__one_that_is_taken_away_amid_its_copy_may_be_given_again_at_once),
         cmocka_unit_test(test_replica__a_copy_whose_source_restarts_begins_anew),
         cmocka_unit_test(test_replica__a_stop_amid_pieces_ends),
         cmocka_unit_test(test_replica__reads_promise_what_leases_allow),
