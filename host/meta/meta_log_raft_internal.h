@@ -58,6 +58,8 @@ struct raft_meta_log {
     uint64_t member_index; /* of the last committed configuration that has this node */
     kith_err ended;        /* why it stopped by itself; status OK: it did not */
     kith_task end_task;
+    struct raft_transfer room_transfer; /* because the disk is full */
+    uint64_t room_transfer_due_ns;      /* not again before */
 
     /* The end. */
     bool closing; /* raft_close was called */
@@ -93,6 +95,7 @@ kith_status raft_meta_status(const raft_meta_log *log, int result, const char *w
 void raft_meta_watch(void *ctx);
 void raft_meta_removed(void *ctx);
 void raft_meta_end_run(kith_task *task);
+uint32_t raft_meta_voters_count(const raft_meta_log *log);
 /* The last word, when it stops. */
 void raft_meta_leadership_over(raft_meta_log *log);
 

@@ -226,11 +226,7 @@ void kith_meta_log_raft_transfer(
 /* --- leave --- */
 
 static kith_status leave_check(const raft_meta_log *log, const struct raft_server *server, kith_err *err) {
-    const struct raft_configuration *configuration = &log->raft.configuration;
-    uint32_t voters = 0;
-    for (unsigned i = 0; i < configuration->n; i++)
-        voters += configuration->servers[i].role == RAFT_VOTER;
-    if (server->role != RAFT_VOTER || voters > 1) return KITH_OK;
+    if (server->role != RAFT_VOTER || raft_meta_voters_count(log) > 1) return KITH_OK;
     return kith_err_set(err, KITH_PRECONDITION, "the last coordinator cannot leave");
 }
 

@@ -9,6 +9,8 @@
 
 #include "host/base/log.h"
 
+#define ROOM_TRANSFER_PAUSE_NS 5000000000ULL /* a guess: the others may be full too */
+
 /* --- what ends it --- */
 
 static void end(raft_meta_log *log, const kith_err *err) {
@@ -39,6 +41,26 @@ static void check_faults(raft_meta_log *log) {
     if (err.status == KITH_OK && log->raft.state == RAFT_UNAVAILABLE)
         kith_err_set(&err, KITH_INTERNAL, "the consensus core stopped: %s", log->raft.errmsg);
     if (err.status != KITH_OK) end(log, &err);
+}
+
+uint32_t raft_meta_voters_count(const raft_meta_log *log) {
+    const struct raft_configuration *configuration = &log->raft.configuration;
+    uint32_t count = 0;
+    for (unsigned i = 0; i < configuration->n; i++)
+        count += configuration->servers[i].role == RAFT_VOTER;
+    return count;
+}
+
+/* A leader whose disk is full takes no command, but goes on leading: no node could be taken for down until somebody made room. The
+ * others may have some, and can elect one of them without its vote if there are two. */
+static void check_room(raft_meta_log *log) {
+    uint64_t now_ns = kith_env_now_ns(log->options.env);
+    if (!raft_meta_leads(log) || now_ns < log->room_transfer_due_ns) return;
+    if (kith_raft_storage_health(log->storage, NULL) != KITH_NO_SPACE) return;
+    log->room_transfer_due_ns = now_ns + ROOM_TRANSFER_PAUSE_NS;
+    if (raft_meta_voters_count(log) < 3) return;
+    if (raft_transfer(&log->raft, &log->room_transfer, 0, NULL) == 0)
+        kith_log_warn("raft_leader_full", kith_kv_text("effect", "leadership is handed over"));
 }
 
 static void end_removed(raft_meta_log *log) {
@@ -133,6 +155,7 @@ void raft_meta_watch(void *ctx) {
     if (!log->started || log->closing || log->ended.status != KITH_OK) return;
     check_faults(log);
     if (log->ended.status != KITH_OK) return;
+    check_room(log);
     check_leadership(log);
     check_membership(log);
 }

@@ -186,8 +186,11 @@ static void all_well(chaos *run) {
     kith_transport_sim_heal(run->all->network);
     kith_transport_sim_links_set(
         run->all->network, &(kith_transport_sim_link){.delay_ns_min = 100000, .delay_ns_max = 1000000});
-    for (uint32_t i = 0; i < run->all->node_count; i++)
+    for (uint32_t i = 0; i < run->all->node_count; i++) {
         sim_env_space_set(run->all->nodes[i].sim, UINT64_MAX);
+        /* Of a snapshot: the next attempt comes after half a minute. */
+        sim_env_fail_next(run->all->nodes[i].sim, SIM_FAIL_READ, KITH_OK);
+    }
     for (uint32_t round = 0; round < 20; round++) { /* failures that were injected are used up */
         for (uint32_t i = 0; i < run->all->node_count; i++) {
             cluster_node *node = &run->all->nodes[i];

@@ -427,6 +427,33 @@ static void test_raft_cluster__full_disk_stalls_and_goes_on(void **unused) {
     cluster_destroy(all);
 }
 
+/* A leader that can write nothing would refuse every command, also that a node is down, until somebody made room for it. */
+static void test_raft_cluster__leader_without_room_hands_over(void **unused) {
+    (void)unused;
+    cluster *all = cluster_create(test_seed(1), 3, 3, 0, 0);
+    cluster_node *old = cluster_leader(all, 3000);
+    assert_int_equal(cluster_propose(old, "a"), KITH_OK);
+    sim_env_space_set(old->sim, 1);
+    cluster_proposal held;
+    cluster_propose_start(old, "b", &held);
+    for (uint32_t waited = 0; old->is_leader && waited < 1000; waited += 5)
+        cluster_run_ms(all, 5);
+    assert_false(old->is_leader);
+    cluster_node *next = cluster_leader(all, 1000);
+    assert_non_null(next);
+    assert_ptr_not_equal(next, old);
+    assert_int_equal(cluster_propose(next, "c"), KITH_OK);
+    cluster_run_ms(all, 20000);
+    assert_true(next->is_leader);
+    sim_env_space_set(old->sim, UINT64_MAX);
+    cluster_run_ms(all, 1000);
+    assert_true(held.done);
+    assert_true(cluster_node_has(old, "b"));
+    assert_true(cluster_node_has(old, "c"));
+    kith_buf_fini(&held.bytes);
+    cluster_destroy(all);
+}
+
 static void test_raft_cluster__failed_sync_ends_the_member_and_not_the_cluster(void **unused) {
     (void)unused;
     cluster *all = cluster_create(test_seed(1), 3, 3, 0, 0);
@@ -469,6 +496,7 @@ int main(void) {
         cmocka_unit_test(test_raft_cluster__leadership_is_handed_over),
         cmocka_unit_test(test_raft_cluster__metadata_of_a_standalone_node_becomes_the_clusters),
         cmocka_unit_test(test_raft_cluster__full_disk_stalls_and_goes_on),
+        cmocka_unit_test(test_raft_cluster__leader_without_room_hands_over),
         cmocka_unit_test(test_raft_cluster__failed_sync_ends_the_member_and_not_the_cluster),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
