@@ -260,23 +260,44 @@ kith_status kith_api_collection_list(kith_api *api, kith_api_collection_call *ca
     return KITH_OK;
 }
 
+static void drop_refreshed(kith_api_refresh *refresh);
+
+/* True: the newest map is looked at, once. This node's may lack a collection that another one has created a moment ago, or have an
+ * older one of that name. */
+static bool drop_refreshes(collection_run *run) {
+    if (run->refresh.done) return false;
+    run->refresh = (kith_api_refresh){.deadline_ns = run->call->call.deadline_ns, .done = drop_refreshed};
+    return kith_api_refresh_start(run->run.api, &run->refresh);
+}
+
+static void drop_not_found(collection_run *run) {
+    kith_err err;
+    if (run->call->missing_ok) {
+        collection_answer(run, KITH_OK, 0, NULL);
+        return;
+    }
+    kith_status status =
+        kith_err_set(&err, KITH_NOT_FOUND, "collection \"%s\" does not exist", run->call->name);
+    collection_answer(run, status, 0, &err);
+}
+
 static void dropped(kith_meta_proposal *proposal, kith_status status, const kith_collection *collection,
     bool changed, const kith_err *err) {
     (void)collection;
     (void)changed;
     collection_run *run = (collection_run *)(void *)((char *)proposal - offsetof(collection_run, proposal));
-    if (status == KITH_NOT_FOUND && run->call->missing_ok)
-        collection_answer(run, KITH_OK, 0, NULL);
-    else
+    if (status != KITH_NOT_FOUND)
         collection_answer(run, status, 1, err);
+    else if (!drop_refreshes(run))
+        drop_not_found(run);
 }
 
 static void drop_start(collection_run *run, const kith_meta_entry *known) {
-    run->proposal.command.kind = KITH_CODEC_META_DROP_COLLECTION;
-    run->proposal.command.collection.id = known->collection.id;
+    run->proposal = (kith_meta_proposal){.command.kind = KITH_CODEC_META_DROP_COLLECTION,
+        .command.collection.id = known->collection.id,
+        .deadline_ns = run->call->call.deadline_ns,
+        .done = dropped};
     command_name_set(&run->proposal.command, run->call->name, run->call->name_bytes);
-    run->proposal.deadline_ns = run->call->call.deadline_ns;
-    run->proposal.done = dropped;
     kith_meta_propose(run->run.api->options.meta, &run->proposal);
 }
 
@@ -288,7 +309,7 @@ static void drop_refreshed(kith_api_refresh *refresh) {
     if (known)
         drop_start(run, known);
     else
-        empty_answer(run);
+        drop_not_found(run);
 }
 
 kith_status kith_api_collection_delete(kith_api *api, kith_api_collection_call *call, kith_err *err) {
@@ -297,12 +318,9 @@ kith_status kith_api_collection_delete(kith_api *api, kith_api_collection_call *
     if (status == KITH_OK) status = enter(api, call, KITH_API_WRITE, !call->missing_ok, &run, err);
     if (status != KITH_OK) return status;
     const kith_meta_entry *known = kith_meta_map_find(run->run.map, call->name, call->name_bytes);
-    if (known) {
+    if (known)
         drop_start(run, known);
-        return KITH_OK;
-    }
-    /* Another node may have created it a moment ago: that it is not there is said by the newest map alone. */
-    run->refresh = (kith_api_refresh){.deadline_ns = call->call.deadline_ns, .done = drop_refreshed};
-    if (!kith_api_refresh_start(api, &run->refresh)) empty_answer(run);
+    else if (!drop_refreshes(run))
+        empty_answer(run);
     return KITH_OK;
 }

@@ -33,7 +33,7 @@ typedef struct fixture {
     uint64_t version;
     kith_status says[NODES]; /* OK: it answers */
     bool is_frozen[NODES];
-    uint32_t asked[NODES], written[SHARDS], refreshed, proposed;
+    uint32_t asked[NODES], written[SHARDS], refreshed, proposed, not_found;
     play_call calls[CALLS_MAX];
     uint32_t call_count;
     kith_api_write_call write;
@@ -146,6 +146,12 @@ static void played_propose(kith_meta *meta, kith_meta_proposal *proposal) {
     bool is_drop = proposal->command.kind == KITH_CODEC_META_DROP_COLLECTION;
     if (is_drop) assert_int_equal(proposal->command.collection.id, 1);
     of_meta(meta)->proposed++;
+    if (of_meta(meta)->not_found > 0) {
+        kith_err err;
+        of_meta(meta)->not_found--;
+        proposal->done(proposal, kith_err_set(&err, KITH_NOT_FOUND, "not that one"), NULL, false, &err);
+        return;
+    }
     proposal->done(proposal, KITH_OK, &collection, is_drop, NULL);
 }
 
@@ -497,6 +503,25 @@ static void test_api_again__a_collection_is_missing_only_where_the_newest_map_la
     assert_int_equal(own->changed, 1);
 }
 
+/* It was dropped and created again elsewhere. */
+static void test_api_again__a_collection_of_the_same_name_is_dropped(void **state) {
+    fixture *own = *state;
+    own->not_found = 1;
+    collection_begin(own, kith_api_collection_delete);
+    sim_env_run_for(own->sim, 100 * MS_NS);
+    assert_true(own->done);
+    assert_int_equal(own->status, KITH_OK);
+    assert_int_equal(own->changed, 1);
+    assert_int_equal(own->proposed, 2);
+    own->not_found = 2; /* once is enough */
+    collection_begin(own, kith_api_collection_delete);
+    own->collection.missing_ok = false;
+    sim_env_run_for(own->sim, 100 * MS_NS);
+    assert_true(own->done);
+    assert_int_equal(own->status, KITH_NOT_FOUND);
+    assert_int_equal(own->proposed, 4);
+}
+
 /* This node's map may be older than a change that another one was told is made. */
 static void test_api_again__whether_a_change_is_needed_is_the_leaders_to_say(void **state) {
     fixture *own = *state;
@@ -554,6 +579,7 @@ int main(void) {
         CASE(a_search_is_answered_without_a_shard_that_stays_away),
         CASE(results_of_a_try_go_with_it),
         CASE(whether_a_change_is_needed_is_the_leaders_to_say),
+        CASE(a_collection_of_the_same_name_is_dropped),
         CASE(an_update_is_judged_by_what_it_says),
         CASE(a_collection_is_missing_only_where_the_newest_map_lacks_it),
     };
