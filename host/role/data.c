@@ -115,6 +115,22 @@ static kith_status replay_entry(void *ctx, const kith_log_entry *entry, kith_err
     return kith_shard_set_replay(own->data->shards, entry, err);
 }
 
+static void log_file_seen(void *ctx, const kith_dir_entry *entry) {
+    *(bool *)ctx |= !entry->is_dir;
+}
+
+/* Who has shards has had a log, and of what was acknowledged it may have held the only copy. */
+static kith_status log_expect(kith_role_data *data, kith_err *err) {
+    bool seen = false;
+    uint32_t shard_count = kith_shard_set_count(data->shards);
+    if (shard_count == 0) return KITH_OK;
+    kith_status status = kith_dir_list(data->env, data->log_dir, log_file_seen, &seen, err);
+    if (seen || (status != KITH_OK && status != KITH_NOT_FOUND)) return status;
+    return kith_err_set(err, KITH_CORRUPT,
+        "there are no files in %s although there are %u shards: restore them, or use another data_dir",
+        data->log_dir, shard_count);
+}
+
 kith_status kith_role_data_recover(
     kith_role_data *data, const kith_role_data_options *options, kith_err *err) {
     replay own = {.data = data, .options = options};
@@ -132,7 +148,8 @@ kith_status kith_role_data_recover(
         .synced_ctx = options->ctx,
     };
     data->log_streams = kith_map_create(64);
-    kith_status status = kith_store_log_open(&log_options, &data->log, err);
+    kith_status status = log_expect(data, err);
+    if (status == KITH_OK) status = kith_store_log_open(&log_options, &data->log, err);
     if (status != KITH_OK) return status;
     data->node.log = data->log;
     status = kith_shard_set_start(data->shards, err);

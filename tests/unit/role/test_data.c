@@ -1,5 +1,6 @@
 /* The data side of a node by itself. */
 #include <stdio.h>
+#include <string.h>
 
 #include "host/base/log.h"
 #include "host/role/data.h"
@@ -102,10 +103,44 @@ static void test_data__shard_that_moved_away_may_come_back(void **state) {
     fixture_end(&f);
 }
 
+static kith_status start_again(fixture *f, kith_err *err) {
+    kith_role_data_options options = {.env = f->env, .config = &f->config, .replay_meta = no_metadata};
+    assert_ok(kith_role_data_open(&options, &f->data, err), err);
+    assert_ok(kith_role_data_shards_open(&f->data, &f->collection, err), err);
+    return kith_role_data_recover(&f->data, &options, err);
+}
+
+/* A part of a backup that was put back, for one. */
+static void test_data__log_that_is_gone_is_missed(void **state) {
+    (void)state;
+    fixture f;
+    kith_err err;
+    char log_dir[1100], away_dir[1100];
+    fixture_begin(&f);
+    snprintf(log_dir, sizeof log_dir, "%s/log", f.config.data_dir);
+    snprintf(away_dir, sizeof away_dir, "%s/away", f.dir);
+    f.collection.shard_count = 1;
+    assert_ok(kith_role_data_shards_open(&f.data, &f.collection, &err), &err);
+    kith_role_data_close(&f.data, NULL, NULL);
+    assert_ok(kith_path_rename(f.env, log_dir, away_dir, &err), &err);
+    for (uint32_t i = 0; i < 2; i++) { /* without the folder, then with an empty one */
+        assert_int_equal(start_again(&f, &err), KITH_CORRUPT);
+        assert_non_null(strstr(err.text, log_dir));
+        kith_role_data_close(&f.data, NULL, NULL);
+        assert_ok(kith_dir_make(f.env, log_dir, &err), &err);
+    }
+    assert_ok(kith_path_remove(f.env, log_dir, &err), &err);
+    assert_ok(kith_path_rename(f.env, away_dir, log_dir, &err), &err);
+    assert_ok(start_again(&f, &err), &err);
+    assert_true(is_served(&f, 5));
+    fixture_end(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_data__opening_shards_again_opens_those_that_are_missing),
         cmocka_unit_test(test_data__shard_that_moved_away_may_come_back),
+        cmocka_unit_test(test_data__log_that_is_gone_is_missed),
     };
     return cmocka_run_group_tests_name("data", tests, NULL, NULL);
 }
