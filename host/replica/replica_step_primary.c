@@ -313,7 +313,7 @@ static void answered_mismatch(kith_replica_step *step, replica_peer *peer, const
     peer_rewind(peer, hint);
     peer->probing = true;
     peer->matched = kith_replica_earlier(peer->matched, hint);
-    bool leads_on = hint < send->previous || peer->snapshot;
+    bool leads_on = peer->snapshot ? hint + 1 >= step->log.first : hint < send->previous;
     peer->snapshot = false;
     if (!leads_on) peer->retry_ns = now_ns + step->options.lease_ns / 8;
 }

@@ -386,6 +386,11 @@ static void test_send__follows_the_hint_and_asks_for_a_snapshot_where_the_log_is
     assert_true(send.snapshot_needed);
     assert_true(send.last < send.first);
     assert_int_equal(send.position.sequence, 5);
+    /* It may not be replaced yet: its map is older, and no coordinator gives it another. It is asked now and then. */
+    answer(&at, &send, KITH_REPLICA_MISMATCH, 0, 4);
+    assert_null(action_find(&at, KITH_REPLICA_SEND, 3));
+    pass(&at, 20);
+    assert_true(action_of(&at, KITH_REPLICA_SEND, 3)->snapshot_needed);
     bench_end(&at);
 }
 
