@@ -388,6 +388,7 @@ static void replica_let_go(replica *own) {
     replica_propose_forget(own);
     replica_sendings_cancel(own);
     replica_compare_stop(own);
+    replica_install_let_go(own);
     if (own->shard) {
         kith_shard_gate_set(own->shard, NULL); /* it ends what it has begun; nobody listens */
         kith_shard_set_release(set->options.shards, own->shard);

@@ -507,9 +507,18 @@ void replica_install_next(kith_replica_set *set) {
     }
 }
 
-static void install_stop(replica_install *install) {
+/* Nothing more is waited for: what is under way ends, and then it is given up. */
+static void install_hurry(replica_install *install) {
     calls_cancel(install);
     if (install->is_waiting && kith_timer_cancel(&install->timer)) retry_run(&install->timer.task);
+}
+
+void replica_install_let_go(replica *own) {
+    if (own->install) install_hurry(own->install);
+}
+
+static void install_stop(replica_install *install) {
+    install_hurry(install);
     if (!install->is_erasing) return;
     install->is_left = true;
     set_of(install)->under_way--; /* the caller counts as one: the stop is looked at by it */

@@ -249,6 +249,9 @@ void replica_sources_end(kith_replica_set *set);
 void replica_install_want(replica *own, uint32_t peer);
 /* Another may begin. */
 void replica_install_next(kith_replica_set *set);
+/* The shard is this node's no more: what it waits for from others, up to the deadline of a piece, it waits for no longer, for another
+ * shard may want its place. */
+void replica_install_let_go(replica *own);
 void replica_install_stop(kith_replica_set *set);
 
 /* --- replica_hand_over.c --- */

@@ -277,7 +277,7 @@ static void node_options_draw(sim_data_history *history) {
         .digest_interval_ms = 500,
         .flush_chance = sim_world_below(world, 2) ? 0.05 : 0};
     if (history->options->moves)
-        history->node_options.background_us_max = 1000ULL << sim_world_below(world, 9);
+        history->node_options.background_us_max = 1000ULL << sim_world_below(world, 6);
 }
 
 static void node_create(sim_data_history *history, uint32_t number, bool one_executor) {

@@ -377,6 +377,22 @@ static void test_replica__one_that_is_taken_away_amid_its_copy_may_be_given_agai
     bed_end(&all);
 }
 
+/* However long its source takes: another shard may want the place among the copies that are fetched at once. */
+static void test_replica__one_that_is_taken_away_waits_for_no_piece(void **state) {
+    (void)state;
+    bed all;
+    bed_begin(&all, &forgetful);
+    pieces_begin(&all);
+    bed_take_away(&all, 2);
+    bed_run_ms(&all, 1000);
+    assert_int_equal(bed_give_again(&all, 2), KITH_OK);
+    bed_background_hold(&all, 0, false);
+    bed_await_primary(&all, 0, 3);
+    bed_await_equal(&all, 5000);
+    assert_int_equal(bed_count(&all, 2), 15);
+    bed_end(&all);
+}
+
 /* A source that restarts has the copy no more: another is taken, from its beginning. */
 static void test_replica__a_copy_whose_source_restarts_begins_anew(void **state) {
     (void)state;
@@ -766,6 +782,7 @@ int main(void) {
         cmocka_unit_test(test_replica__a_copy_that_opens_corrupt_is_fetched_anew),
         cmocka_unit_test(test_replica__a_copy_may_be_taken_away_as_it_opens),
         cmocka_unit_test(test_replica__one_that_is_taken_away_amid_its_copy_may_be_given_again_at_once),
+        cmocka_unit_test(test_replica__one_that_is_taken_away_waits_for_no_piece),
         cmocka_unit_test(test_replica__a_copy_whose_source_restarts_begins_anew),
         cmocka_unit_test(test_replica__a_stop_amid_pieces_ends),
         cmocka_unit_test(test_replica__reads_promise_what_leases_allow),
