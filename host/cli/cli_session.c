@@ -25,10 +25,11 @@ int kith_cli_connect(kith_cli *cli, uint32_t connections) {
         cli->err.text);
 }
 
-static const char *advice_for(int grpc_code) {
+static const char *advice_for(int grpc_code, const char *message) {
     switch (grpc_code) {
     case KITH_GRPC_NOT_FOUND:
-        return "kith list shows the collections";
+        return strncmp(message, "node", 4) == 0 ? "kith cluster nodes shows them"
+                                                : "kith list shows the collections";
     case KITH_GRPC_DEADLINE_EXCEEDED:
         return "ask for less at once, or raise --timeout";
     case KITH_GRPC_RESOURCE_EXHAUSTED:
@@ -43,7 +44,7 @@ static const char *advice_for(int grpc_code) {
 }
 
 void kith_cli_explain(kith_buf *text, int grpc_code, const char *message) {
-    const char *advice = advice_for(grpc_code);
+    const char *advice = advice_for(grpc_code, message);
     if (*message)
         kith_buf_append_text(text, message);
     else

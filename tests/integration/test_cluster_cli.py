@@ -279,6 +279,7 @@ def test_refusals_say_why(cluster, folder, name):
     for arguments, says in ((("leave", "data-1"), "still holds 2 shards"),
                             (("leave", "nobody"), 'there is none called "nobody"'),
                             (("drain", "nobody"), 'there is none called "nobody"'),
+                            (("drain", "nobody"), "kith cluster nodes shows them"),
                             (("drain", "query-1"), "data nodes can be drained"),
                             (("join", "127.0.0.1"), "is not HOST:PORT"),
                             (("join", f"127.0.0.1:{free_port()}"), "no coordinator answers at 127.0.0.1:"),
