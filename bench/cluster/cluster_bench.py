@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "integration"))
 from kithd import Kithd, free_port  # noqa: E402: after its folder is known
 
-DATASETS = pathlib.Path(os.environ.get("KITH_DATA_DIR", pathlib.Path.home() / ".cache" / "kith-datasets"))
+DATASETS = pathlib.Path(os.environ.get("KITH_DATASETS_DIR", pathlib.Path.home() / ".cache" / "kith-datasets"))
 DIM = 128
 SHARDS = 8
 SEALED_SECONDS = 300

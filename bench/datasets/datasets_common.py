@@ -48,8 +48,8 @@ def run_main(main):
 
 
 def data_dir():
-    """KITH_DATA_DIR, or ~/.cache/kith-datasets."""
-    named = os.environ.get("KITH_DATA_DIR")
+    """KITH_DATASETS_DIR, or ~/.cache/kith-datasets."""
+    named = os.environ.get("KITH_DATASETS_DIR")
     return pathlib.Path(named).expanduser().absolute() if named else pathlib.Path.home() / ".cache" / "kith-datasets"
 
 
@@ -64,7 +64,7 @@ def require_space(path, bytes_needed):
     free = shutil.disk_usage(path).free
     if free < bytes_needed:
         raise DatasetError(f"{path} has {free / 1e9:.1f} GB free and this needs {bytes_needed / 1e9:.1f} GB; "
-                           "set KITH_DATA_DIR to a larger disk")
+                           "set KITH_DATASETS_DIR to a larger disk")
 
 
 def command_output(arguments, what, cwd=None):

@@ -12,7 +12,7 @@ each embedded as '<name>: <one-line description>'.
   meta.json      Debian release, model, settings, sha256 of these
 
 With --all: every one-line description and every sentence and list item of the extended descriptions, for
-benchmarks, in $KITH_DATA_DIR/debian-text-384 (default ~/.cache/kith-datasets/debian-text-384):
+benchmarks, in $KITH_DATASETS_DIR/debian-text-384 (default ~/.cache/kith-datasets/debian-text-384):
 
   base.npy         N x 384 float32, N at least 150,000
   queries.npy      1,000 x 384 float32, held out of the same texts

@@ -6,7 +6,7 @@ unpacked in the cache; nothing is installed on the system. Drawings, renderings 
 packages are left out: the table PHOTOGRAPHS below was made by looking at every image. OpenCV finds SIFT
 features at full size on the grey image. Base and query rows come from different photographs.
 
-Written to $KITH_DATA_DIR/sift-1m (default ~/.cache/kith-datasets/sift-1m):
+Written to $KITH_DATASETS_DIR/sift-1m (default ~/.cache/kith-datasets/sift-1m):
 
   base.fvecs         1,000,000 x 128 float32, each value a whole number in 0..255, no two rows equal
   queries.fvecs      10,000 x 128, from photographs that gave no base row

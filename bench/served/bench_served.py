@@ -18,7 +18,7 @@ import urllib.error
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-DATASETS = pathlib.Path(os.environ.get("KITH_DATA_DIR", pathlib.Path.home() / ".cache" / "kith-datasets"))
+DATASETS = pathlib.Path(os.environ.get("KITH_DATASETS_DIR", pathlib.Path.home() / ".cache" / "kith-datasets"))
 DIM = 128
 READY_SECONDS = 120
 SEALED_SECONDS = 300

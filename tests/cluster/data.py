@@ -8,7 +8,7 @@ import numpy as np
 from cluster import retrying
 
 DATASETS = pathlib.Path(__file__).resolve().parents[2] / "bench" / "datasets"
-CACHE = pathlib.Path(os.environ.get("KITH_DATA_DIR", pathlib.Path.home() / ".cache" / "kith-datasets"))
+CACHE = pathlib.Path(os.environ.get("KITH_DATASETS_DIR", pathlib.Path.home() / ".cache" / "kith-datasets"))
 BATCH = 1000
 
 
