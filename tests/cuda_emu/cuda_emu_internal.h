@@ -11,7 +11,8 @@ enum {
     EMU_THREADS_MAX = 1024, /* of a block */
     EMU_STACK_BYTES = 64 << 10,
     EMU_DEVICE_BYTES = 256 << 20,
-    EMU_SHARED_BYTES = 228 << 10,      /* as sm_90 */
+    EMU_SHARED_BYTES = 227 << 10,      /* of a block that asked, as sm_90 */
+    EMU_SHARED_SPACE = 256 << 10,      /* with red zones */
     EMU_SHARED_PLAIN_BYTES = 48 << 10, /* what a launch may have without asking first */
 };
 

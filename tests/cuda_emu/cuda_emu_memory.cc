@@ -31,7 +31,7 @@ struct granule {
 };
 
 /* Device memory, then the shared memory of the running block. */
-const size_t arena_bytes = EMU_DEVICE_BYTES + EMU_SHARED_BYTES + REDZONE;
+const size_t arena_bytes = EMU_DEVICE_BYTES + EMU_SHARED_SPACE + REDZONE;
 uint8_t *arena, *states;
 granule *granules;
 size_t limit = EMU_DEVICE_BYTES, used;
@@ -240,7 +240,7 @@ void cuda_emu_memory_limit(size_t bytes) {
 }
 
 unsigned char *emu_shared_begin(size_t bytes) {
-    memset(states + EMU_DEVICE_BYTES, NOWHERE, EMU_SHARED_BYTES + REDZONE);
+    memset(states + EMU_DEVICE_BYTES, NOWHERE, EMU_SHARED_SPACE + REDZONE);
     memset(states + EMU_DEVICE_BYTES, UNWRITTEN, bytes);
     memset(arena + EMU_DEVICE_BYTES, PATTERN, bytes);
     shared_now = bytes;

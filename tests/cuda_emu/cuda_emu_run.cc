@@ -61,7 +61,7 @@ char *stacks;
 uint32_t thread_count, launch_number, block_number;
 uint32_t warp_epochs[EMU_THREADS_MAX / 32];
 unsigned char *shared_base;
-size_t shared_used;
+size_t shared_used, shared_asked; /* with red zones, and without */
 std::vector<shared_object> shared_objects;
 std::vector<uint32_t> ready; /* threads that can run */
 bool aborted;
@@ -316,6 +316,7 @@ void block_begin(dim3 block) {
     ready.clear();
     shared_objects.clear();
     shared_used = (kernel->shared_bytes + 255) / 256 * 256;
+    shared_asked = kernel->shared_bytes;
     shared_base = emu_shared_begin(kernel->shared_bytes);
     memset(warp_epochs, 0, sizeof warp_epochs);
     for (uint32_t i = 0; i < thread_count; i++) {
@@ -449,8 +450,10 @@ void *cuda_emu_shared_dynamic(void) {
 void *cuda_emu_shared_object(size_t bytes) {
     uint32_t number = current->objects++;
     if (number == shared_objects.size()) {
-        if (shared_used + bytes > EMU_SHARED_BYTES) {
-            emu_report("%s: %zu bytes of shared memory", kernel->name, shared_used + bytes);
+        shared_asked += bytes;
+        if (shared_asked > kernel->shared_most || shared_used + bytes > EMU_SHARED_SPACE) {
+            emu_report("%s: %zu bytes of shared memory, its launch may have %zu", kernel->name, shared_asked,
+                kernel->shared_most);
             emu_kernel_abort();
         }
         shared_objects.push_back({shared_used, bytes});

@@ -414,16 +414,17 @@ cudaError_t cuda_emu_shared_allow(const void *kernel, int bytes) {
 
 static bool launch_valid(const cuda_emu_kernel &kernel) {
     uint64_t threads = (uint64_t)kernel.block.x * kernel.block.y * kernel.block.z;
-    size_t shared = EMU_SHARED_PLAIN_BYTES;
     auto allowed = shared_allowed.find(kernel.code);
-    if (allowed != shared_allowed.end() && allowed->second > shared) shared = allowed->second;
+    size_t shared = allowed == shared_allowed.end() ? kernel.shared_most : allowed->second;
     return threads >= 1 && threads <= EMU_THREADS_MAX && kernel.grid.x >= 1 && kernel.grid.y >= 1 &&
            kernel.grid.y <= 65535 && kernel.grid.z >= 1 && kernel.grid.z <= 65535 &&
            kernel.shared_bytes <= shared;
 }
 
-void cuda_emu_launch(const cuda_emu_kernel &kernel, cudaStream_t stream) {
+void cuda_emu_launch(const cuda_emu_kernel &asked, cudaStream_t stream) {
     guard held(lock);
+    cuda_emu_kernel kernel = asked;
+    kernel.shared_most = shared_allowed.count(kernel.code) ? EMU_SHARED_BYTES : EMU_SHARED_PLAIN_BYTES;
     cudaError_t error = enter(kernel.name, cudaErrorInvalidConfiguration);
     if (error == cudaSuccess && !is_stream(stream)) error = fail(cudaErrorInvalidResourceHandle);
     if (error == cudaSuccess && !launch_valid(kernel)) error = fail(cudaErrorInvalidConfiguration);

@@ -139,6 +139,9 @@ void emu_faults_run(
     case EMU_UNWRITTEN:
         KITH_LAUNCH(unwritten_kernel, 1, THREADS, THREADS * 4, stream, device, argument);
         break;
+    case EMU_SHARED:
+        KITH_LAUNCH(reverse_kernel, 1, THREADS, argument, stream, device, 1u);
+        break;
     case EMU_DIVERGENT:
         KITH_LAUNCH(divergent_kernel, 1, THREADS, 0, stream, device, argument);
         break;

@@ -10,7 +10,7 @@ extern "C" {
 #endif
 
 /* The argument, where there is one: nonzero is right (EMU_REVERSE, EMU_WARP_REVERSE, EMU_COUNT_BLOCKS,
- * EMU_DIVERGENT_WARP); an index; threads that write; 1 or 2: the kind of fault (EMU_DIVERGENT); k (EMU_MMA); one of
+ * EMU_DIVERGENT_WARP); an index; bytes of shared memory beside 256; threads that write; 1 or 2: the kind of fault (EMU_DIVERGENT); k (EMU_MMA); one of
  * emu_faults_wgmma. */
 typedef enum emu_faults_kernel {
     EMU_REVERSE,
@@ -19,6 +19,7 @@ typedef enum emu_faults_kernel {
     EMU_OUT_OF_BOUNDS,
     EMU_HOST_MEMORY,
     EMU_UNWRITTEN,
+    EMU_SHARED,
     EMU_DIVERGENT,
     EMU_DIVERGENT_WARP,
     EMU_SHUFFLE,

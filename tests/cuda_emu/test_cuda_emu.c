@@ -102,6 +102,14 @@ static void test_cuda_emu__shared_memory_is_not_read_before_it_is_written(void *
     is_found(EMU_UNWRITTEN, COUNT - 1, "shared bytes: never written");
 }
 
+/* What a launch asks for and the kernel's own objects, together. */
+static void test_cuda_emu__too_much_shared_memory_is_found(void **state) {
+    (void)state;
+    fixture f;
+    passes(EMU_SHARED, (48 << 10) - 256, &f, 1);
+    is_found(EMU_SHARED, (48 << 10) - 240, "49168 bytes of shared memory, its launch may have 49152");
+}
+
 static void test_cuda_emu__threads_that_do_not_come_to_a_barrier_are_found(void **state) {
     (void)state;
     fixture f;
@@ -303,6 +311,7 @@ int main(void) {
         cmocka_unit_test(test_cuda_emu__a_write_out_of_bounds_is_found),
         cmocka_unit_test(test_cuda_emu__host_memory_is_not_for_kernels),
         cmocka_unit_test(test_cuda_emu__shared_memory_is_not_read_before_it_is_written),
+        cmocka_unit_test(test_cuda_emu__too_much_shared_memory_is_found),
         cmocka_unit_test(test_cuda_emu__threads_that_do_not_come_to_a_barrier_are_found),
         cmocka_unit_test(test_cuda_emu__shuffles),
         cmocka_unit_test(test_cuda_emu__matrix_products),

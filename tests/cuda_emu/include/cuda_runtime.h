@@ -285,6 +285,7 @@ struct cuda_emu_kernel {
     const void *code;
     dim3 grid, block;
     size_t shared_bytes;
+    size_t shared_most;  /* with its objects; the launch fills it in */
     const void *closure; /* what the threads may read of the host: the kernel's arguments */
     size_t closure_bytes;
     void (*run)(const void *closure);
@@ -302,7 +303,7 @@ template <typename... Parameters, typename... Arguments>
 static inline void cuda_emu_launch_of(const char *name, void (*code)(Parameters...), dim3 grid, dim3 block,
     size_t shared_bytes, cudaStream_t stream, Arguments... arguments) {
     typedef cuda_emu_closure<Parameters...> closure;
-    cuda_emu_kernel kernel = {name, (const void *)code, grid, block, shared_bytes,
+    cuda_emu_kernel kernel = {name, (const void *)code, grid, block, shared_bytes, 0,
         new closure{code, std::tuple<Parameters...>(arguments...)}, sizeof(closure),
         [](const void *at) { std::apply(((const closure *)at)->code, ((const closure *)at)->arguments); },
         [](const void *at) { delete (const closure *)at; }};
