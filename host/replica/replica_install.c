@@ -100,12 +100,18 @@ static void install_over(kith_task *task) {
     replica_unuse(set, own);
 }
 
+static void given_up_run(kith_task *task) {
+    replica_install *install = of_task(task);
+    if (install->is_left) set_of(install)->under_way++; /* it was not counted while the shards closed */
+    install_over(task);
+}
+
 /* On the background executor. */
 static void given_up_erased(void *ctx, kith_status status, const kith_err *err) {
     replica_install *install = ctx;
     (void)status; /* the next start finds what is left */
     (void)err;
-    go_on(install, set_of(install)->owner, install_over);
+    go_on(install, set_of(install)->owner, given_up_run);
 }
 
 static void given_up_erase(kith_task *task) {
@@ -120,7 +126,7 @@ static void give_up_run(kith_task *task) {
     kith_replica_set *set = set_of(install);
     kith_shard_install_destroy(install->install);
     install->install = NULL;
-    if (install->own->let_go && install->is_erased)
+    if (install->is_erasing)
         go_on(install, set->options.life, given_up_erase);
     else
         go_on(install, set->owner, install_over);
@@ -128,6 +134,7 @@ static void give_up_run(kith_task *task) {
 
 static void give_up(replica_install *install) {
     install->is_busy = true;
+    install->is_erasing = install->own->let_go && install->is_erased && !set_of(install)->stopped;
     go_on(install, set_of(install)->options.node->background, give_up_run);
 }
 

@@ -129,8 +129,7 @@ void bed_promote(bed *all, uint32_t index) {
 }
 
 static void dropped(void *ctx, kith_status status, const kith_err *err) {
-    (void)ctx;
-    assert_ok(status, err);
+    if (!sim_env_crashed(((const bed_machine *)ctx)->sim)) assert_ok(status, err);
 }
 
 void bed_take_away(bed *all, uint32_t index) {
@@ -141,7 +140,7 @@ void bed_take_away(bed *all, uint32_t index) {
     shard->replica_count--;
     shard->epoch++;
     map_push(all);
-    kith_shard_set_drop(all->machines[index].shards, BED_SHARD, dropped, NULL);
+    kith_shard_set_drop(all->machines[index].shards, BED_SHARD, dropped, &all->machines[index]);
 }
 
 kith_status bed_give_again(bed *all, uint32_t index) {

@@ -393,6 +393,23 @@ static void test_replica__one_that_is_taken_away_waits_for_no_piece(void **state
     bed_end(&all);
 }
 
+/* On a disk that fails what it left is erased only at the next start. */
+static void test_replica__one_that_is_taken_away_on_a_dead_disk_lets_its_node_stop(void **state) {
+    (void)state;
+    bed all;
+    bed_begin(&all, &forgetful);
+    pieces_begin(&all);
+    for (uint32_t i = 0; i < 2; i++)
+        assert_true(bed_background_step(&all, 0));
+    bed_run_ms(&all, 100);
+    sim_env_crash(all.machines[2].sim, SIM_CRASH_LOSE_ALL);
+    bed_take_away(&all, 2);
+    bed_run_ms(&all, 1000);
+    bed_stop(&all, 2);
+    bed_background_hold(&all, 0, false);
+    bed_end(&all);
+}
+
 /* A source that restarts has the copy no more: another is taken, from its beginning. */
 static void test_replica__a_copy_whose_source_restarts_begins_anew(void **state) {
     (void)state;
@@ -783,6 +800,7 @@ int main(void) {
         cmocka_unit_test(test_replica__a_copy_may_be_taken_away_as_it_opens),
         cmocka_unit_test(test_replica__one_that_is_taken_away_amid_its_copy_may_be_given_again_at_once),
         cmocka_unit_test(test_replica__one_that_is_taken_away_waits_for_no_piece),
+        cmocka_unit_test(test_replica__one_that_is_taken_away_on_a_dead_disk_lets_its_node_stop),
         cmocka_unit_test(test_replica__a_copy_whose_source_restarts_begins_anew),
         cmocka_unit_test(test_replica__a_stop_amid_pieces_ends),
         cmocka_unit_test(test_replica__reads_promise_what_leases_allow),
