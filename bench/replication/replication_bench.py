@@ -25,6 +25,7 @@ import grpc  # noqa: E402
 FAST = {"heartbeat_ms": 100, "heartbeat_timeout_ms": 400}
 DIM = 128
 BATCH = 500
+WARMING = 20  # searches that touch the pages of segments for the first time
 KILLS_A_CLUSTER = 10  # a node that keeps going down is believed up later and later, up to a minute: that is not what is measured
 
 
@@ -285,8 +286,8 @@ def copied_bytes(node):
 
 def catchup(options):
     """The disk is measured right before, while the one that is away is away, and right after."""
-    latencies = {"before": [], "during": [], "after": []}
-    phase = ["before"]
+    latencies = {"warming": [], "before": [], "during": [], "after": []}
+    phase = ["warming"]
     with Setting(options) as made:
         made.create("c", 3, shards=3, dim=DIM)
         victim, sources = made.cluster.data[-1], made.cluster.data[:-1]
@@ -299,6 +300,8 @@ def catchup(options):
         laps = int(30 * options.search_rate) if options.search_rate else 400
         say(f"{missed_points} points were missed")
         with Loop(search_step(options, searcher, latencies, phase)) as searching:
+            searching.wait_laps(WARMING)
+            phase[0] = "before"
             searching.wait_laps(laps)
             phase[0] = "during"
             sources_before = [cpu_seconds(node.process.pid) for node in sources]
