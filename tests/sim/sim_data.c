@@ -12,6 +12,7 @@
 
 #define READY_MS  20000ULL /* from the first start to all collections, at most */
 #define LIVE_MS   15000ULL /* from healing to an acknowledged write of every shard, at most */
+#define PIECE_MS  30000ULL /* and where that may wait for a new copy: for a piece that was lost before */
 #define SETTLE_MS 40000ULL /* to one map everywhere: as in sim_cluster.c */
 #define WHOLE_MS  60000ULL /* to all copies in sync: a piece of a copy is given 30 s */
 #define IDLE_MS   10000ULL /* for the clients' last requests */
@@ -142,11 +143,13 @@ static void shards_tell(sim_data_history *history) {
     }
 }
 
-/* A violation, unless a shard says that it is CORRUPT and may. Of a single copy that must be what clients are answered. */
+/* A violation, unless a shard says that it is CORRUPT and may. Of a single copy that must be what clients are answered, but where
+ * it shall have a second: that is missing then, and a client's write is refused for it. */
 static void not_whole(sim_data_history *history, const char *what, uint64_t ms) {
     sim_world *world = &history->world;
     shards_tell(history);
-    for (uint32_t i = 0; i < world->node_count && history->options->replicas > 1; i++)
+    bool is_single = history->options->replicas <= 1 && !history->options->moves;
+    for (uint32_t i = 0; i < world->node_count && !is_single; i++)
         sim_node_health_look(world->nodes[i]);
     look(history);
     if (!history->reported)
@@ -156,10 +159,11 @@ static void not_whole(sim_data_history *history, const char *what, uint64_t ms) 
 /* Where a flipped bit is in the only copy that is in sync, nothing can mend it; then it must be said. */
 static void served_await(sim_data_history *history) {
     sim_world *world = &history->world;
-    uint64_t healed_ns = kith_env_now_ns(world->env), end_ms = sim_world_now_ms(world) + LIVE_MS;
+    uint64_t live_ms = LIVE_MS + (history->options->moves ? PIECE_MS : 0);
+    uint64_t healed_ns = kith_env_now_ns(world->env), end_ms = sim_world_now_ms(world) + live_ms;
     while (!world->over && !sim_data_client_is_served(history->client, healed_ns)) {
         if (sim_world_now_ms(world) > end_ms)
-            not_whole(history, "not every shard was written and searched", LIVE_MS);
+            not_whole(history, "not every shard was written and searched", live_ms);
         sim_world_run_for(world, 20 * SIM_MS);
     }
 }
@@ -244,10 +248,9 @@ static void burning(sim_data_history *history) {
 static void recovery(sim_data_history *history) {
     if (history->world.over) return;
     sim_world_heal(&history->world);
+    if (history->operator) last_wishes(history);
     served_await(history);
-    if (!history->operator) return;
-    last_wishes(history);
-    burning(history);
+    if (history->operator) burning(history);
 }
 
 static void settling(sim_data_history *history) {
