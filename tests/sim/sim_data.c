@@ -159,7 +159,8 @@ static void not_whole(sim_data_history *history, const char *what, uint64_t ms) 
 /* Where a flipped bit is in the only copy that is in sync, nothing can mend it; then it must be said. */
 static void served_await(sim_data_history *history) {
     sim_world *world = &history->world;
-    uint64_t live_ms = LIVE_MS + (history->options->moves ? PIECE_MS : 0);
+    bool may_need_copy = history->options->moves || world->counts.flips > 0;
+    uint64_t live_ms = LIVE_MS + (may_need_copy ? PIECE_MS : 0);
     uint64_t healed_ns = kith_env_now_ns(world->env), end_ms = sim_world_now_ms(world) + live_ms;
     while (!world->over && !sim_data_client_is_served(history->client, healed_ns)) {
         if (sim_world_now_ms(world) > end_ms)
