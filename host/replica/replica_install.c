@@ -89,6 +89,7 @@ static void install_over(kith_task *task) {
     kith_replica_set *set = own->set;
     own->install = NULL;
     set->install_count--;
+    if (install->is_left) set->under_way++; /* it was not counted while the shards closed */
     if (own->let_go) replica_forget(own);
     if (install->is_reserved) kith_shard_set_unreserve(set->options.shards, own->shard_id);
     for (uint32_t i = 0; i < PIECES_MAX; i++) {
@@ -100,18 +101,12 @@ static void install_over(kith_task *task) {
     replica_unuse(set, own);
 }
 
-static void given_up_run(kith_task *task) {
-    replica_install *install = of_task(task);
-    if (install->is_left) set_of(install)->under_way++; /* it was not counted while the shards closed */
-    install_over(task);
-}
-
 /* On the background executor. */
 static void given_up_erased(void *ctx, kith_status status, const kith_err *err) {
     replica_install *install = ctx;
     (void)status; /* the next start finds what is left */
     (void)err;
-    go_on(install, set_of(install)->owner, given_up_run);
+    go_on(install, set_of(install)->owner, install_over);
 }
 
 static void given_up_erase(kith_task *task) {
@@ -299,7 +294,6 @@ static void erased_run(kith_task *task) {
     replica_install *install = of_task(task);
     install->is_erasing = false;
     if (install->is_left) {
-        set_of(install)->under_way++; /* it was not counted while the shards closed */
         install_over(task);
         return;
     }
