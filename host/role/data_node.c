@@ -150,17 +150,10 @@ static void shards_drop(data_node *own, const uint64_t *before, uint32_t count) 
     }
 }
 
-typedef struct shards_known {
-    data_node *own;
-    const uint64_t *before; /* [before_count] rising: what was open */
-    uint32_t before_count;
-} shards_known;
-
-static bool shard_is_known(void *ctx, uint64_t shard_id) {
-    const shards_known *known = ctx;
-    return shard_is_given(known->own, shard_id) ||
-           (known->before_count &&
-               bsearch(&shard_id, known->before, known->before_count, sizeof shard_id, id_compare) != NULL);
+/* Given, or erased already. */
+static bool shard_is_seen_to(void *ctx, uint64_t shard_id) {
+    const data_node *own = ctx;
+    return shard_is_given(ctx, shard_id) || kith_shard_set_is_busy(own->data.shards, shard_id);
 }
 
 /* What a crash left of shards that this node has no more. All shards here were given by a map that was kept (lost_map_check),
@@ -173,9 +166,8 @@ static void leftovers_erase(data_node *own, const uint64_t *before, uint32_t cou
     kith_err err;
     uint64_t *left = NULL;
     uint32_t left_count = 0;
-    shards_known known = {.own = own, .before = before, .before_count = count};
     kith_status status =
-        kith_role_data_leftovers(&own->data, shard_is_known, &known, &left, &left_count, &err);
+        kith_role_data_leftovers(&own->data, shard_is_seen_to, own, &left, &left_count, &err);
     if (status != KITH_OK) {
         kith_log_warn("leftovers_unknown", kith_kv_text("reason", err.text));
         return;

@@ -129,6 +129,13 @@ kith_status kith_shard_set_open(
     return set_open(set, shard_id, schema, replicated, 0, err);
 }
 
+bool kith_shard_set_is_busy(kith_shard_set *set, uint64_t shard_id) {
+    kith_mutex_lock(&set->mutex);
+    bool is_busy = busy_locked(set, shard_id) > 0;
+    kith_mutex_unlock(&set->mutex);
+    return is_busy;
+}
+
 void kith_shard_set_reserve(kith_shard_set *set, uint64_t shard_id) {
     kith_mutex_lock(&set->mutex);
     busy_add_locked(set, shard_id);

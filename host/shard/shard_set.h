@@ -20,6 +20,8 @@ void kith_shard_set_on_open(
  * underneath. It cannot be found until it is started. `replicated`: as in kith_shard_options. */
 KITH_CHECK kith_status kith_shard_set_open(
     kith_shard_set *set, uint64_t shard_id, const kith_schema *schema, bool replicated, kith_err *err);
+/* A drop of the id has not ended, or it is reserved. Any thread. */
+bool kith_shard_set_is_busy(kith_shard_set *set, uint64_t shard_id);
 /* Nobody else opens the id until it is unreserved, once for each time: something writes what it will be. */
 void kith_shard_set_reserve(kith_shard_set *set, uint64_t shard_id);
 /* For who reserved it: as kith_shard_set_open. */

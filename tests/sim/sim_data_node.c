@@ -240,15 +240,9 @@ static void shards_drop(sim_data_part *part, const uint64_t *before, uint32_t be
     }
 }
 
-typedef struct shards_known {
-    sim_data_part *part;
-    const uint64_t *before; /* [before_count] */
-    uint32_t before_count;
-} shards_known;
-
-static bool shard_is_known(void *ctx, uint64_t shard_id) {
-    const shards_known *known = ctx;
-    return shard_is_given(known->part, shard_id) || is_given(known->before, known->before_count, shard_id);
+static bool shard_is_seen_to(void *ctx, uint64_t shard_id) {
+    const sim_data_part *part = ctx;
+    return shard_is_given(ctx, shard_id) || kith_shard_set_is_busy(part->shards, shard_id);
 }
 
 /* With the first map of this start: what a crash left of shards that are this node's no more. */
@@ -256,12 +250,11 @@ static void leftovers_erase(sim_data_part *part, const uint64_t *before, uint32_
     kith_err err;
     uint64_t *left = NULL;
     uint32_t left_count = 0;
-    shards_known known = {.part = part, .before = before, .before_count = before_count};
     shards_drop(part, before, before_count);
     kith_status status =
-        kith_shard_leftovers(&part->shared, shard_is_known, &known, &left, &left_count, &err);
+        kith_shard_leftovers(&part->shared, shard_is_seen_to, part, &left, &left_count, &err);
     if (status != KITH_OK) return; /* the next start */
-    kith_shard_streams_drop(&part->shared, part->log_streams, false, shard_is_known, &known);
+    kith_shard_streams_drop(&part->shared, part->log_streams, false, shard_is_seen_to, part);
     for (uint32_t i = 0; i < left_count; i++)
         shard_drop(part, left[i]);
     kith_free(left);
