@@ -46,6 +46,7 @@ struct kith_api_collection_call {
     uint32_t shard_count;        /* create; 0: default */
     uint32_t replication_factor; /* create, update; 0: default, as it is */
     uint32_t min_in_sync;        /* as replication_factor */
+    kith_durability durability;  /* create, update; unchecked */
     bool missing_ok;             /* delete */
     bool existed;                /* create: answered with OK, and it was there before */
     bool changed;                /* update: answered with OK, and it was not so before */

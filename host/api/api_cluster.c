@@ -200,7 +200,7 @@ static kith_codec_cluster_replica replica_of(const kith_node *node, bool in_sync
         .id = node->id, .name = node->name, .up = !node->down, .in_sync = in_sync};
 }
 
-static kith_codec_cluster_shard shard_of(
+kith_codec_cluster_shard cluster_shard_of(
     const kith_meta_map *map, const kith_meta_entry *entry, uint32_t index, kith_arena *arena) {
     uint32_t width = entry->replica_width, count = 0;
     const uint16_t *places = entry->shard_replicas + (size_t)index * width;
@@ -221,7 +221,7 @@ static kith_codec_cluster_collection collection_of(
     uint32_t shard_count = entry->collection.shard_count;
     kith_codec_cluster_shard *shards = kith_arena_array(arena, shard_count, sizeof *shards);
     for (uint32_t i = 0; i < shard_count; i++)
-        shards[i] = shard_of(map, entry, i, arena);
+        shards[i] = cluster_shard_of(map, entry, i, arena);
     return (kith_codec_cluster_collection){
         .name = entry->collection.name, .shard_count = shard_count, .shards = shards};
 }

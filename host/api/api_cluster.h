@@ -13,14 +13,17 @@ typedef struct kith_api_cluster_answer {
     const kith_codec_cluster_shards *shards; /* of shards */
     const kith_codec_cluster_join *join;     /* of join */
     const kith_codec_coordinator_node *node; /* of leave: who is gone; of drain: as it is now */
+    const kith_codec_cluster_shard *shard;   /* of accept-loss: as it is now */
 } kith_api_cluster_answer;
 
 typedef struct kith_api_cluster_call kith_api_cluster_call;
 struct kith_api_cluster_call {
     kith_api_call call;
-    /* shards: a collection, "" for all; join: host:port; leave, drain: a node by id, beginning of an id, or name. Unchecked. */
+    /* shards: a collection, "" for all; accept-loss: a collection; join: host:port; leave, drain: a node by id, beginning of an id, or name. Unchecked. */
     const char *text;
-    bool draining; /* drain */
+    bool draining;    /* drain */
+    uint32_t shard;   /* accept-loss: index in the collection. Unchecked. */
+    const char *node; /* accept-loss: as for leave */
     void (*done)(kith_api_cluster_call *call, kith_status status, const kith_api_cluster_answer *answer,
         const kith_err *err);
 };
@@ -30,5 +33,7 @@ KITH_CHECK kith_status kith_api_cluster_shards(kith_api *api, kith_api_cluster_c
 KITH_CHECK kith_status kith_api_cluster_join(kith_api *api, kith_api_cluster_call *call, kith_err *err);
 KITH_CHECK kith_status kith_api_cluster_leave(kith_api *api, kith_api_cluster_call *call, kith_err *err);
 KITH_CHECK kith_status kith_api_cluster_drain(kith_api *api, kith_api_cluster_call *call, kith_err *err);
+KITH_CHECK kith_status kith_api_cluster_accept_loss(
+    kith_api *api, kith_api_cluster_call *call, kith_err *err);
 
 #endif

@@ -1,4 +1,4 @@
-/* Join, leave and drain. */
+/* Join, leave, drain and accept-loss. */
 #include <stdio.h>
 #include <string.h>
 
@@ -234,5 +234,52 @@ kith_status kith_api_cluster_drain(kith_api *api, kith_api_cluster_call *call, k
     }
     run->node = *found;
     propose(run, KITH_CODEC_META_DRAIN_NODE, drained);
+    return KITH_OK;
+}
+
+/* --- accept-loss --- */
+
+static void loss_accepted(kith_meta_proposal *proposal, kith_status status, const kith_collection *collection,
+    bool changed, const kith_err *err) {
+    (void)collection;
+    (void)changed;
+    cluster_run *run = (cluster_run *)(void *)((char *)proposal - offsetof(cluster_run, proposal));
+    const kith_api_cluster_call *call = run->call;
+    kith_err own;
+    if (status != KITH_OK) {
+        fail(run, status, err);
+        return;
+    }
+    cluster_map_renew(run); /* the map that shows it was published before this */
+    const kith_meta_entry *entry = kith_meta_map_find(run->run.map, call->text, strlen(call->text));
+    if (!entry || call->shard >= entry->collection.shard_count) {
+        status = kith_err_set(&own, KITH_NOT_FOUND, "collection \"%s\" was dropped meanwhile", call->text);
+        fail(run, status, &own);
+        return;
+    }
+    kith_codec_cluster_shard shard =
+        cluster_shard_of(run->run.map, entry, call->shard, run->call->call.arena);
+    kith_api_cluster_answer answer = {.shard = &shard};
+    cluster_answer(run, KITH_OK, &answer, NULL);
+}
+
+/* Whether the node has a copy, and is up, is for the state to say. */
+kith_status kith_api_cluster_accept_loss(kith_api *api, kith_api_cluster_call *call, kith_err *err) {
+    cluster_run *run;
+    uint32_t count;
+    const kith_codec_coordinator_node *found;
+    kith_status status = cluster_is_remote_check(api, "it has one copy of everything", err);
+    if (status == KITH_OK) status = cluster_enter(api, call, call->text, &run, err);
+    if (status != KITH_OK) return status;
+    const kith_codec_coordinator_node *nodes = cluster_nodes_of_map(run->run.map, call->call.arena, &count);
+    status = cluster_node_find(nodes, count, call->node, &found, err);
+    if (status != KITH_OK) {
+        kith_api_leave(&run->run);
+        return status;
+    }
+    run->node = *found;
+    run->proposal.command.collection = run->run.entry->collection;
+    run->proposal.command.shard_index = call->shard;
+    propose(run, KITH_CODEC_META_ACCEPT_LOSS, loss_accepted);
     return KITH_OK;
 }

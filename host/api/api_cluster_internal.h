@@ -69,6 +69,9 @@ static inline cluster_run *cluster_run_of(cluster_ask *ask) {
 /* The nodes that `map` knows, with the shards it puts on them and nothing of what they say. */
 kith_codec_coordinator_node *cluster_nodes_of_map(
     const kith_meta_map *map, kith_arena *arena, uint32_t *count_out);
+/* What `map` says of one shard, in `arena`. */
+kith_codec_cluster_shard cluster_shard_of(
+    const kith_meta_map *map, const kith_meta_entry *entry, uint32_t index, kith_arena *arena);
 /* Takes the newest map, so that the answer shows what was done. */
 void cluster_map_renew(cluster_run *run);
 /* INVALID: several are meant. NOT_FOUND names what was asked for. */

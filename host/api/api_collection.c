@@ -123,11 +123,26 @@ static kith_status replicas_check(
         min_in_sync, replication_factor);
 }
 
+static kith_status durability_check(const kith_api *api, kith_durability durability, kith_err *err) {
+    if (durability == KITH_DURABILITY_UNSAID) return KITH_OK;
+    if (!kith_durability_name(durability)) {
+        return kith_err_set(err, KITH_INVALID,
+            "durability %d is unknown; sync (%d) and async (%d) are allowed", (int)durability,
+            KITH_DURABILITY_SYNC, KITH_DURABILITY_ASYNC);
+    }
+    if (durability != KITH_DURABILITY_ASYNC || api->options.meta->is_remote) return KITH_OK;
+    return kith_err_set(err, KITH_INVALID,
+        "durability async is not sync: on a standalone server there is no other copy to have a write before "
+        "the disk has it; say sync, or use a cluster");
+}
+
 /* Wanted and known agree where something is wanted. */
 static bool replicas_are(const kith_collection *known, const kith_api_collection_call *call) {
     uint32_t least = known->min_in_sync ? known->min_in_sync : min_in_sync_usual(known->replication_factor);
     return (call->replication_factor == 0 || call->replication_factor == known->replication_factor) &&
-           (call->min_in_sync == 0 || call->min_in_sync == least);
+           (call->min_in_sync == 0 || call->min_in_sync == least) &&
+           (call->durability == KITH_DURABILITY_UNSAID ||
+               (call->durability == KITH_DURABILITY_ASYNC) == (known->durability == KITH_DURABILITY_ASYNC));
 }
 
 static kith_status create_check(const kith_api *api, const kith_api_collection_call *call, kith_err *err) {
@@ -135,6 +150,7 @@ static kith_status create_check(const kith_api *api, const kith_api_collection_c
     if (status == KITH_OK) status = kith_schema_check(&call->schema, err);
     uint32_t replication_factor = call->replication_factor ? call->replication_factor : 1;
     if (status == KITH_OK) status = replicas_check(api, replication_factor, call->min_in_sync, err);
+    if (status == KITH_OK) status = durability_check(api, call->durability, err);
     if (status != KITH_OK) return status;
     if (call->shard_count <= KITH_SHARDS_MAX) return KITH_OK;
     return kith_err_set(
@@ -182,6 +198,7 @@ kith_status kith_api_collection_create(kith_api *api, kith_api_collection_call *
     run->proposal.command.collection.shard_count = shard_count;
     run->proposal.command.collection.replication_factor = call->replication_factor;
     run->proposal.command.collection.min_in_sync = call->min_in_sync;
+    run->proposal.command.collection.durability = call->durability;
     run->proposal.command.collection.created_wall_ms = kith_env_wall_ms(api->options.env);
     run->proposal.deadline_ns = call->call.deadline_ns;
     run->proposal.done = created;
@@ -205,7 +222,8 @@ static kith_status update_check(const collection_run *run, kith_err *err) {
     const kith_api_collection_call *call = run->call;
     uint32_t factor_most = run->run.api->options.meta->is_remote ? KITH_REPLICAS_MAX : 1;
     uint32_t factor = call->replication_factor ? call->replication_factor : factor_most;
-    return replicas_check(run->run.api, factor, call->min_in_sync, err);
+    kith_status status = replicas_check(run->run.api, factor, call->min_in_sync, err);
+    return status == KITH_OK ? durability_check(run->run.api, call->durability, err) : status;
 }
 
 kith_status kith_api_collection_update(kith_api *api, kith_api_collection_call *call, kith_err *err) {
@@ -230,6 +248,7 @@ kith_status kith_api_collection_update(kith_api *api, kith_api_collection_call *
     command_name_set(&run->proposal.command, call->name, call->name_bytes);
     run->proposal.command.collection.replication_factor = call->replication_factor;
     run->proposal.command.collection.min_in_sync = call->min_in_sync;
+    run->proposal.command.collection.durability = call->durability;
     run->proposal.deadline_ns = call->call.deadline_ns;
     run->proposal.done = updated;
     kith_meta_propose(api->options.meta, &run->proposal);

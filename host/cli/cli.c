@@ -19,12 +19,15 @@ static const kith_cli_option create_options[] = {
     {"--replicas", "N", "copies of each shard, 1..7 (default 1)"},
     {"--min-in-sync", "M",
         "copies in sync without which no write begins, 1..N (default: half of N, rounded up)"},
+    {"--durability", "KIND",
+        "a write is acknowledged once its copies are on disk: sync (default), or received: async"},
     {NULL, NULL, NULL},
 };
 
 static const kith_cli_option update_options[] = {
     {"--replicas", "N", "copies of each shard, 1..7"},
     {"--min-in-sync", "M", "copies in sync without which no write begins, 1..N"},
+    {"--durability", "KIND", "a write is acknowledged once its copies are on disk: sync, or received: async"},
     {NULL, NULL, NULL},
 };
 
@@ -86,6 +89,12 @@ static const kith_cli_option drain_options[] = {
     {NULL, NULL, NULL},
 };
 
+static const kith_cli_option accept_loss_options[] = {
+    {"--node", "NODE", "whose copy counts from now on: a name, an id, or the beginning of one"},
+    {"--yes", NULL, "do it; without it, say what would happen and exit 2"},
+    {NULL, NULL, NULL},
+};
+
 static const kith_cli_option up_options[] = {
     {"--nodes", "N", "data nodes, 1..16 (default: those of the last start, else 3)"},
     {"--dir", "DIR", "folder of the cluster (default ./kith-cluster)"},
@@ -130,9 +139,10 @@ static const kith_cli_command commands[] = {
         kith_cli_list},
     {"describe", "NAME", 1, 1, "show one collection", no_options, "  kith describe photos\n",
         kith_cli_describe_run},
-    {"update", "NAME", 1, 1, "change how many copies a collection has", update_options,
+    {"update", "NAME", 1, 1, "change how a collection is replicated", update_options,
         "Copies are made and dropped in the background; kith cluster shards shows them.\n\n"
-        "  kith update photos --replicas 3\n  kith update photos --min-in-sync 2\n",
+        "  kith update photos --replicas 3\n  kith update photos --min-in-sync 2\n"
+        "  kith update photos --durability async\n",
         kith_cli_update},
     {"drop", "NAME", 1, 1, "delete a collection with all its points", drop_options,
         "Asks nothing. The name may be used again.\n\n  kith drop photos\n", kith_cli_drop},
@@ -211,6 +221,27 @@ static const kith_cli_command commands[] = {
         "are none. Then kith cluster leave takes it out. A shard stays where no other node may hold it.\n\n"
         "  kith cluster drain data-3\n  kith cluster drain data-3 --off\n",
         kith_cli_cluster_drain},
+    {"cluster accept-loss", "COLLECTION SHARD", 2, 2, "go on with a copy of a shard that may lack writes",
+        accept_loss_options,
+        "The last resort for a shard that nobody leads any more: every copy in sync is gone (a burnt disk), "
+        "or all of\n"
+        "them stopped without warning and the durability is async. Writes to it answer UNAVAILABLE for good; "
+        "kith\n"
+        "cluster shards shows that no copy in sync is up, or the answer to a write says that one may lack "
+        "writes.\n"
+        "While a node with a copy in sync can still be brought back, do that instead.\n"
+        "\n"
+        "The copy on NODE becomes the primary and the only one in sync; the others, also those that come "
+        "back later,\n"
+        "are overwritten by it. Acknowledged writes that only they had are lost for good. NODE must be up. "
+        "Choose the\n"
+        "one that was primary last, else the one that was in sync longest: it has the most. Whether the "
+        "shard has a\n"
+        "primary that leads is not checked: never use this on one that can be written.\n"
+        "\n"
+        "  kith cluster accept-loss photos 3 --node data-2\n"
+        "  kith cluster accept-loss photos 3 --node data-2 --yes\n",
+        kith_cli_cluster_accept_loss},
     {"cluster up", "", 0, 0, "start a cluster on this machine, for trying it out", up_options,
         "Starts three coordinators, N data nodes and a query node, each a process with a folder of its own "
         "under\n"

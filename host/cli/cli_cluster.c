@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "host/cli/cli_internal.h"
-#include "host/codec/codec_cluster_api.h"
 
 #define ID_SHOWN 8 /* characters of an id in tables: enough to name a node by */
 
@@ -204,6 +203,23 @@ int kith_cli_cluster_nodes(kith_cli *cli) {
 
 /* --- shards --- */
 
+bool kith_cli_shard_is_lost(const kith_codec_cluster_shard *shard) {
+    for (uint32_t i = 0; i < shard->replica_count; i++) {
+        if (shard->replicas[i].in_sync && shard->replicas[i].up) return false;
+    }
+    return true;
+}
+
+void kith_cli_append_replicas(kith_buf *out, const kith_codec_cluster_shard *shard) {
+    /* Without a primary nobody catches up. */
+    const char *behind = kith_cli_shard_is_lost(shard) ? " (not in sync)" : " (catching up)";
+    for (uint32_t i = 0; i < shard->replica_count; i++) {
+        const kith_codec_cluster_replica *replica = &shard->replicas[i];
+        const char *state = !replica->up ? " (DOWN)" : !replica->in_sync ? behind : "";
+        kith_buf_append_format(out, "%s%s%s", i ? ", " : "", replica->name, state);
+    }
+}
+
 static void shard_row(kith_cli_table *table, const char *collection, const kith_codec_cluster_shard *shard) {
     kith_buf text;
     kith_buf_init(&text);
@@ -211,27 +227,36 @@ static void shard_row(kith_cli_table *table, const char *collection, const kith_
     kith_cli_table_cell(table, "%u", shard->index);
     kith_cli_table_cell(table, "%llu", (unsigned long long)shard->id);
     kith_cli_table_cell(table, "%llu", (unsigned long long)shard->epoch);
-    for (uint32_t i = 0; i < shard->replica_count; i++) {
-        const kith_codec_cluster_replica *replica = &shard->replicas[i];
-        const char *state = !replica->up ? " (DOWN)" : !replica->in_sync ? " (catching up)" : "";
-        kith_buf_append_format(&text, "%s%s%s", i ? ", " : "", replica->name, state);
-    }
+    kith_cli_append_replicas(&text, shard);
+    if (kith_cli_shard_is_lost(shard)) kith_buf_append_text(&text, ": NO COPY IN SYNC IS UP");
     cell_of_buf(table, &text);
     kith_buf_fini(&text);
 }
 
+static void append_lost(kith_buf *out, uint32_t count) {
+    if (count == 0) return;
+    append_count(out, count, "shard");
+    kith_buf_append_format(out, " cannot be written until a node with a copy in sync is back; where none "
+                                "ever comes back, see kith cluster "
+                                "accept-loss --help\n");
+}
+
 static void append_shards(kith_buf *out, const kith_codec_cluster_shards *shards) {
     static const char *const heads[] = {"COLLECTION", "SHARD", "ID", "EPOCH", "NODES, PRIMARY FIRST"};
+    uint32_t lost_count = 0;
     kith_cli_table table;
     kith_cli_table_init(&table, "<>>><");
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
         kith_cli_table_cell(&table, "%s", heads[i]);
     for (uint32_t i = 0; i < shards->collection_count; i++) {
         const kith_codec_cluster_collection *collection = &shards->collections[i];
-        for (uint32_t s = 0; s < collection->shard_count; s++)
+        for (uint32_t s = 0; s < collection->shard_count; s++) {
             shard_row(&table, collection->name, &collection->shards[s]);
+            lost_count += kith_cli_shard_is_lost(&collection->shards[s]);
+        }
     }
     kith_cli_table_fini(&table, out);
+    append_lost(out, lost_count);
 }
 
 int kith_cli_cluster_shards(kith_cli *cli) {

@@ -81,6 +81,8 @@ static void print_collection(kith_cli *cli, const char *deed, const kith_codec_c
         kith_buf_append_format(&cli->out, ", %u copies of each, %u in sync to write",
             collection->replication_factor, collection->min_in_sync);
     }
+    if (collection->durability == KITH_DURABILITY_ASYNC)
+        kith_buf_append_text(&cli->out, ", durability async");
     kith_buf_append_text(&cli->out, "\n");
 }
 
@@ -92,6 +94,13 @@ static void append_json_deed(
     kith_buf_append_text(out, "}\n");
 }
 
+static bool durability_of_options(const kith_cli_args *args, kith_collection *wish) {
+    const char *value = kith_cli_args_text(args, "--durability", NULL);
+    if (!value || kith_durability_parse(value, &wish->durability)) return true;
+    kith_cli_fail(KITH_CLI_USAGE, "--durability %s is neither sync nor async", value);
+    return false;
+}
+
 /* Zero where one is not given. */
 static bool replicas_of_options(const kith_cli_args *args, kith_collection *wish) {
     uint64_t replicas, least;
@@ -100,7 +109,7 @@ static bool replicas_of_options(const kith_cli_args *args, kith_collection *wish
     if (!kith_cli_args_u64(args, "--min-in-sync", 0, 1, most, &least)) return false;
     wish->replication_factor = (uint32_t)replicas;
     wish->min_in_sync = (uint32_t)least;
-    return true;
+    return durability_of_options(args, wish);
 }
 
 int kith_cli_create(kith_cli *cli) {
@@ -222,12 +231,13 @@ int kith_cli_update(kith_cli *cli) {
     kith_codec_client_collection info;
     bool changed;
     if (!replicas_of_options(&cli->args, &wish)) return KITH_CLI_USAGE;
-    if (wish.replication_factor == 0 && wish.min_in_sync == 0)
-        return kith_cli_fail(KITH_CLI_USAGE, "kith update needs --replicas N, --min-in-sync M, or both");
+    if (wish.replication_factor == 0 && wish.min_in_sync == 0 && wish.durability == KITH_DURABILITY_UNSAID) {
+        return kith_cli_fail(KITH_CLI_USAGE, "kith update needs --replicas N, --min-in-sync M or "
+                                             "--durability sync|async, one or more of them");
+    }
     int status = kith_cli_connect(cli, 1);
     if (status != KITH_CLI_OK) return status;
-    kith_codec_client_update_encode(
-        cli->args.arguments[0], wish.replication_factor, wish.min_in_sync, &cli->request);
+    kith_codec_client_update_encode(cli->args.arguments[0], &wish, &cli->request);
     status = kith_cli_call(cli, "/kith.v1.Collections/Update");
     if (status != KITH_CLI_OK) return status;
     kith_status decoded = kith_codec_client_update_decode(

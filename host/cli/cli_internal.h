@@ -13,6 +13,7 @@
 #include "host/base/err.h"
 #include "host/cli/cli.h"
 #include "host/codec/codec_client.h"
+#include "host/codec/codec_cluster_api.h"
 #include "host/env/env.h"
 #include "host/grpc/grpc_client.h"
 
@@ -136,6 +137,11 @@ void kith_cli_append_grouped(kith_buf *out, uint64_t value);
 /* "12.3 MiB". */
 void kith_cli_append_size(kith_buf *out, uint64_t bytes);
 
+/* No copy of it that is in sync is on a node that is up: nobody leads it. */
+bool kith_cli_shard_is_lost(const kith_codec_cluster_shard *shard);
+/* "data-1, data-2 (DOWN)": who has it, and what is wrong with each. */
+void kith_cli_append_replicas(kith_buf *out, const kith_codec_cluster_shard *shard);
+
 /* A table whose columns are as wide as their widest cell; numbers (right-aligned columns) are marked '>'. */
 typedef struct kith_cli_table {
     const char *alignment; /* one of '<' and '>' a column */
@@ -183,6 +189,7 @@ int kith_cli_cluster_shards(kith_cli *cli);
 int kith_cli_cluster_join(kith_cli *cli);
 int kith_cli_cluster_leave(kith_cli *cli);
 int kith_cli_cluster_drain(kith_cli *cli);
+int kith_cli_cluster_accept_loss(kith_cli *cli);
 int kith_cli_cluster_up(kith_cli *cli);
 int kith_cli_cluster_certs(kith_cli *cli);
 

@@ -83,6 +83,7 @@ void kith_cli_json_collection_members(kith_buf *out, const kith_codec_client_col
     kith_cli_json_u64(out, "shards", collection->shard_count);
     kith_cli_json_u64(out, "replicas", collection->replication_factor);
     kith_cli_json_u64(out, "min_in_sync", collection->min_in_sync);
+    kith_cli_json_text(out, "durability", kith_durability_name(collection->durability));
     kith_cli_json_u64(out, "points", info->points);
     kith_cli_json_u64(out, "segments", info->segments);
     kith_cli_json_u64(out, "segments_sealed", info->segments_sealed);

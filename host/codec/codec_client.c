@@ -84,13 +84,14 @@ void kith_codec_client_create_encode(const char *name, const kith_collection *wi
     kith_wire_u64(buf, 3, wish->shard_count);
     kith_wire_u64(buf, 4, wish->replication_factor);
     kith_wire_u64(buf, 5, wish->min_in_sync);
+    kith_wire_u64(buf, 6, (uint64_t)wish->durability);
 }
 
-void kith_codec_client_update_encode(
-    const char *name, uint32_t replication_factor, uint32_t min_in_sync, kith_buf *buf) {
+void kith_codec_client_update_encode(const char *name, const kith_collection *wish, kith_buf *buf) {
     kith_wire_text(buf, 1, name);
-    kith_wire_u64(buf, 2, replication_factor);
-    kith_wire_u64(buf, 3, min_in_sync);
+    kith_wire_u64(buf, 2, wish->replication_factor);
+    kith_wire_u64(buf, 3, wish->min_in_sync);
+    kith_wire_u64(buf, 4, (uint64_t)wish->durability);
 }
 
 void kith_codec_client_describe_encode(const char *name, kith_buf *buf) {
@@ -117,6 +118,15 @@ static kith_status field_from(
     return known ? KITH_OK : answer_fault(err, "a metric or type that this client does not know");
 }
 
+/* A server from before there was a choice says nothing. */
+static kith_status durability_from(
+    Kith__V1__Durability message, kith_durability *durability_out, kith_err *err) {
+    *durability_out = message ? (kith_durability)message : KITH_DURABILITY_SYNC;
+    return kith_durability_name(*durability_out)
+               ? KITH_OK
+               : answer_fault(err, "a durability that this client does not know");
+}
+
 static kith_status collection_from(const Kith__V1__CollectionInfo *info, kith_arena *arena,
     kith_codec_client_collection *collection_out, kith_err *err) {
     if (!info) return answer_fault(err, "no collection in it");
@@ -127,6 +137,7 @@ static kith_status collection_from(const Kith__V1__CollectionInfo *info, kith_ar
     for (size_t i = 0; i < info->n_fields && status == KITH_OK; i++)
         status = field_from(info->fields[i], arena, &collection->schema.fields[i], err);
     if (status == KITH_OK) status = text_from(info->health, "health", arena, &collection_out->health, err);
+    if (status == KITH_OK) status = durability_from(info->durability, &collection->durability, err);
     if (status != KITH_OK) return status;
     collection->schema.field_count = (uint32_t)info->n_fields;
     collection->id = info->id;

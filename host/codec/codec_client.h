@@ -25,10 +25,9 @@ typedef struct kith_codec_client_collection {
     const char *health;
 } kith_codec_client_collection;
 
-/* Of `wish` count the schema, shard_count, replication_factor and min_in_sync. */
+/* Of `wish` count the schema, shard_count, replication_factor, min_in_sync and durability; in an update the last three. */
 void kith_codec_client_create_encode(const char *name, const kith_collection *wish, kith_buf *buf);
-void kith_codec_client_update_encode(
-    const char *name, uint32_t replication_factor, uint32_t min_in_sync, kith_buf *buf);
+void kith_codec_client_update_encode(const char *name, const kith_collection *wish, kith_buf *buf);
 /* CollectionInfo of `name`. */
 void kith_codec_client_describe_encode(const char *name, kith_buf *buf);
 void kith_codec_client_list_encode(kith_buf *buf);

@@ -177,18 +177,41 @@ void kith_codec_cluster_request_encode(const kith_codec_cluster_request *request
     kith_wire_u64(buf, 2, request->draining);
 }
 
-/* They are all the same bytes: field 1 a text, where there is one; field 2 of drain. */
+static kith_status request_text_decode(
+    ProtobufCBinaryData from, const char *what, kith_arena *arena, const char **text_out, kith_err *err) {
+    if (from.len > KITH_CODEC_CLUSTER_TEXT_BYTES_MAX) {
+        return kith_err_set(err, KITH_INVALID, "%s: %zu bytes; at most %u are allowed", what, from.len,
+            KITH_CODEC_CLUSTER_TEXT_BYTES_MAX);
+    }
+    return kith_codec_text(from, what, arena, text_out, err);
+}
+
+/* All but that of accept-loss are the same bytes: field 1 a text, where there is one; field 2 of drain. */
 kith_status kith_codec_cluster_request_decode(const void *data, size_t bytes, const char *what,
     kith_arena *arena, kith_codec_cluster_request *request_out, kith_err *err) {
     const Kith__V1__ClusterDrainRequest *message = kith_codec_unpack(
         &kith__v1__cluster_drain_request__descriptor, data, bytes, arena, KITH_INVALID, err);
     if (!message) return KITH_INVALID;
-    if (message->node.len > KITH_CODEC_CLUSTER_TEXT_BYTES_MAX) {
-        return kith_err_set(err, KITH_INVALID, "%s: %zu bytes; at most %u are allowed", what,
-            message->node.len, KITH_CODEC_CLUSTER_TEXT_BYTES_MAX);
-    }
     request_out->draining = message->draining;
-    return kith_codec_text(message->node, what, arena, &request_out->text, err);
+    return request_text_decode(message->node, what, arena, &request_out->text, err);
+}
+
+void kith_codec_cluster_loss_request_encode(const kith_codec_cluster_request *request, kith_buf *buf) {
+    kith_wire_text(buf, 1, request->text);
+    kith_wire_u64(buf, 2, request->shard);
+    kith_wire_text(buf, 3, request->node);
+}
+
+kith_status kith_codec_cluster_loss_request_decode(const void *data, size_t bytes, kith_arena *arena,
+    kith_codec_cluster_request *request_out, kith_err *err) {
+    const Kith__V1__ClusterAcceptLossRequest *message = kith_codec_unpack(
+        &kith__v1__cluster_accept_loss_request__descriptor, data, bytes, arena, KITH_INVALID, err);
+    if (!message) return KITH_INVALID;
+    kith_codec_cluster_request request = {.shard = message->shard};
+    kith_status status = request_text_decode(message->collection, "collection", arena, &request.text, err);
+    if (status == KITH_OK) status = request_text_decode(message->node, "node", arena, &request.node, err);
+    if (status == KITH_OK) *request_out = request;
+    return status;
 }
 
 /* --- status --- */
@@ -247,8 +270,8 @@ kith_status kith_codec_cluster_status_decode(
 
 /* --- shards --- */
 
-static void shard_encode(const kith_codec_cluster_shard *shard, kith_buf *buf) {
-    size_t mark = kith_wire_open(buf, 2);
+static void shard_encode(const kith_codec_cluster_shard *shard, uint32_t field, kith_buf *buf) {
+    size_t mark = kith_wire_open(buf, field);
     kith_wire_u64(buf, 1, shard->id);
     kith_wire_u64(buf, 2, shard->index);
     kith_wire_u64(buf, 3, shard->epoch);
@@ -270,7 +293,7 @@ void kith_codec_cluster_shards_encode(const kith_codec_cluster_shards *shards, k
         size_t mark = kith_wire_open(buf, 2);
         kith_wire_text(buf, 1, collection->name);
         for (uint32_t s = 0; s < collection->shard_count; s++)
-            shard_encode(&collection->shards[s], buf);
+            shard_encode(&collection->shards[s], 2, buf);
         kith_wire_close(buf, mark);
     }
 }
@@ -357,4 +380,18 @@ kith_status kith_codec_cluster_node_decode(
         answer_unpack(&kith__v1__cluster_drain_response__descriptor, data, bytes, arena, err);
     if (!message) return KITH_INTERNAL;
     return node_decode(message->node, arena, node_out, err);
+}
+
+void kith_codec_cluster_shard_encode(const kith_codec_cluster_shard *shard, kith_buf *buf) {
+    shard_encode(shard, 1, buf);
+}
+
+kith_status kith_codec_cluster_shard_decode(
+    const void *data, size_t bytes, kith_arena *arena, kith_codec_cluster_shard *shard_out, kith_err *err) {
+    const Kith__V1__ClusterAcceptLossResponse *message =
+        answer_unpack(&kith__v1__cluster_accept_loss_response__descriptor, data, bytes, arena, err);
+    if (!message) return KITH_INTERNAL;
+    if (!message->shard)
+        return kith_err_set(err, KITH_INTERNAL, "the server's answer is broken: no shard in it");
+    return shard_decode(message->shard, arena, shard_out, err);
 }

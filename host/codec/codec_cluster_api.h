@@ -66,12 +66,18 @@ const kith_codec_coordinator_node *kith_codec_cluster_node_find(
 typedef struct kith_codec_cluster_request {
     const char *text;
     bool draining;
+    uint32_t shard;   /* accept-loss: of the collection */
+    const char *node; /* accept-loss */
 } kith_codec_cluster_request;
 #define KITH_CODEC_CLUSTER_TEXT_BYTES_MAX 512u /* above every name and address */
 
 void kith_codec_cluster_request_encode(const kith_codec_cluster_request *request, kith_buf *buf);
 /* `what` the text is, for messages. */
 KITH_CHECK kith_status kith_codec_cluster_request_decode(const void *data, size_t bytes, const char *what,
+    kith_arena *arena, kith_codec_cluster_request *request_out, kith_err *err);
+
+void kith_codec_cluster_loss_request_encode(const kith_codec_cluster_request *request, kith_buf *buf);
+KITH_CHECK kith_status kith_codec_cluster_loss_request_decode(const void *data, size_t bytes,
     kith_arena *arena, kith_codec_cluster_request *request_out, kith_err *err);
 
 /* --- answers --- */
@@ -89,6 +95,10 @@ KITH_CHECK kith_status kith_codec_cluster_join_decode(
 void kith_codec_cluster_node_encode(const kith_codec_coordinator_node *node, kith_buf *buf);
 KITH_CHECK kith_status kith_codec_cluster_node_decode(
     const void *data, size_t bytes, kith_arena *arena, kith_codec_coordinator_node *node_out, kith_err *err);
+/* The answer to accept-loss: a shard. */
+void kith_codec_cluster_shard_encode(const kith_codec_cluster_shard *shard, kith_buf *buf);
+KITH_CHECK kith_status kith_codec_cluster_shard_decode(
+    const void *data, size_t bytes, kith_arena *arena, kith_codec_cluster_shard *shard_out, kith_err *err);
 
 /* --- as JSON, with the names of the .proto file; each one object, without a line end (codec_cluster_json.c) --- */
 
@@ -96,6 +106,7 @@ void kith_codec_cluster_status_json(const kith_codec_cluster_status *status, kit
 /* Of a status the map version, the problem and the nodes. */
 void kith_codec_cluster_nodes_json(const kith_codec_cluster_status *status, kith_buf *buf);
 void kith_codec_cluster_shards_json(const kith_codec_cluster_shards *shards, kith_buf *buf);
+void kith_codec_cluster_shard_json(const kith_codec_cluster_shard *shard, kith_buf *buf);
 void kith_codec_cluster_join_json(const kith_codec_cluster_join *join, kith_buf *buf);
 void kith_codec_cluster_node_json(const kith_codec_coordinator_node *node, kith_buf *buf);
 

@@ -124,9 +124,9 @@ void kith_codec_cluster_nodes_json(const kith_codec_cluster_status *status, kith
 }
 
 /* The primary and whether it is up beside the list, because that is what most ask for. */
-static void shard_append(const kith_codec_cluster_shard *shard, kith_buf *buf) {
+void kith_codec_cluster_shard_json(const kith_codec_cluster_shard *shard, kith_buf *buf) {
     const kith_codec_cluster_replica *primary = shard->replica_count ? &shard->replicas[0] : NULL;
-    open_append(buf, NULL, "{");
+    kith_buf_append_text(buf, "{");
     u64_append(buf, "id", shard->id);
     u64_append(buf, "index", shard->index);
     u64_append(buf, "epoch", shard->epoch);
@@ -153,8 +153,10 @@ void kith_codec_cluster_shards_json(const kith_codec_cluster_shards *shards, kit
         open_append(buf, NULL, "{");
         text_append(buf, "collection", collection->name);
         open_append(buf, "shards", "[");
-        for (uint32_t s = 0; s < collection->shard_count; s++)
-            shard_append(&collection->shards[s], buf);
+        for (uint32_t s = 0; s < collection->shard_count; s++) {
+            key_append(buf, NULL);
+            kith_codec_cluster_shard_json(&collection->shards[s], buf);
+        }
         kith_buf_append_text(buf, "]}");
     }
     kith_buf_append_text(buf, "]}");

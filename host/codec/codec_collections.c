@@ -13,8 +13,26 @@ _Static_assert(
     (int)KITH_TYPE_F32 == KITH__V1__VECTOR_TYPE__VECTOR_TYPE_F32, "types have the same numbers everywhere");
 _Static_assert(
     (int)KITH_TYPE_I8 == KITH__V1__VECTOR_TYPE__VECTOR_TYPE_I8, "types have the same numbers everywhere");
+_Static_assert((int)KITH_DURABILITY_UNSAID == KITH__V1__DURABILITY__DURABILITY_UNSPECIFIED,
+    "durabilities have the same numbers everywhere");
+_Static_assert((int)KITH_DURABILITY_SYNC == KITH__V1__DURABILITY__DURABILITY_SYNC,
+    "durabilities have the same numbers everywhere");
+_Static_assert((int)KITH_DURABILITY_ASYNC == KITH__V1__DURABILITY__DURABILITY_ASYNC,
+    "durabilities have the same numbers everywhere");
 
 /* protobuf-c keeps enum numbers that it does not know. */
+static kith_status durability_decode(
+    Kith__V1__Durability message, kith_durability *durability_out, kith_err *err) {
+    int durability = (int)message;
+    if (durability < 0 || durability > KITH_DURABILITY_ASYNC) {
+        return kith_err_set(err, KITH_INVALID,
+            "durability: %d is not DURABILITY_UNSPECIFIED (0), DURABILITY_SYNC (1) or DURABILITY_ASYNC (2)",
+            durability);
+    }
+    *durability_out = (kith_durability)durability;
+    return KITH_OK;
+}
+
 static kith_status enums_check(const Kith__V1__VectorField *message, kith_err *err) {
     int metric = (int)message->metric, type = (int)message->type;
     if (metric < KITH_METRIC_L2 || metric > KITH_METRIC_L1) {
@@ -55,6 +73,7 @@ kith_status kith_codec_create_request_decode(const void *data, size_t bytes, kit
         .replication_factor = message->replication_factor,
         .min_in_sync = message->min_in_sync};
     kith_status status = kith_codec_text(message->name, "name", arena, &request.name, err);
+    if (status == KITH_OK) status = durability_decode(message->durability, &request.durability, err);
     if (status != KITH_OK) return status;
     if (message->n_fields > KITH_FIELDS_MAX) {
         return kith_err_set(
@@ -74,9 +93,12 @@ kith_status kith_codec_update_request_decode(const void *data, size_t bytes, kit
     const Kith__V1__UpdateCollectionRequest *message = kith_codec_unpack(
         &kith__v1__update_collection_request__descriptor, data, bytes, arena, KITH_INVALID, err);
     if (!message) return KITH_INVALID;
-    request_out->replication_factor = message->replication_factor;
-    request_out->min_in_sync = message->min_in_sync;
-    return kith_codec_text(message->name, "name", arena, &request_out->name, err);
+    kith_codec_update_request request = {
+        .replication_factor = message->replication_factor, .min_in_sync = message->min_in_sync};
+    kith_status status = kith_codec_text(message->name, "name", arena, &request.name, err);
+    if (status == KITH_OK) status = durability_decode(message->durability, &request.durability, err);
+    if (status == KITH_OK) *request_out = request;
+    return status;
 }
 
 kith_status kith_codec_get_collection_request_decode(
@@ -128,6 +150,7 @@ void kith_codec_collection_append(const kith_codec_collection_info *info, kith_b
     kith_wire_text(buf, 10, info->health);
     kith_wire_u64(buf, 11, collection->replication_factor);
     kith_wire_u64(buf, 12, collection->min_in_sync);
+    kith_wire_u64(buf, 13, (uint64_t)collection->durability);
     kith_wire_close(buf, mark);
 }
 

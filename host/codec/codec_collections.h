@@ -14,11 +14,13 @@ typedef struct kith_codec_create_request {
     kith_schema schema; /* metrics and types are in their enums; the rest is for kith_schema_check */
     uint32_t shard_count;
     uint32_t replication_factor, min_in_sync;
+    kith_durability durability; /* in its enum */
 } kith_codec_create_request;
 
 typedef struct kith_codec_update_request {
     const char *name;
     uint32_t replication_factor, min_in_sync;
+    kith_durability durability; /* in its enum */
 } kith_codec_update_request;
 
 typedef struct kith_codec_name_request {

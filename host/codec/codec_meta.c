@@ -1,15 +1,18 @@
-/* Stored metadata: commands and snapshots, versions 1 (collections of one node), 2 (nodes and who has which shard) and 3 (several
- * replicas of a shard, and which are in sync). */
+/* Stored metadata: commands and snapshots, versions 1 (collections of one node), 2 (nodes and who has which shard), 3 (several
+ * replicas of a shard, and which are in sync), 4 (writes acknowledged before they are on disk) and 5 (loss that
+ * was accepted). */
 #include "host/codec/codec_meta.h"
 
 #include "host/codec/codec_wire.h"
 
 #include "kith/meta/v1/meta.pb-c.h"
 
-#define META_VERSION_FIRST    1u
-#define META_VERSION_NODES    2u
-#define META_VERSION_REPLICAS 3u
-#define META_VERSION_NEWEST   META_VERSION_REPLICAS
+#define META_VERSION_FIRST      1u
+#define META_VERSION_NODES      2u
+#define META_VERSION_REPLICAS   3u
+#define META_VERSION_DURABILITY 4u
+#define META_VERSION_LOSS       5u
+#define META_VERSION_NEWEST     META_VERSION_LOSS
 
 static kith_status version_check(const char *what, uint32_t version, kith_err *err) {
     if (version >= META_VERSION_FIRST && version <= META_VERSION_NEWEST) return KITH_OK;
@@ -52,6 +55,27 @@ static bool needs_replicas(
     return width_of(collection, shards) > 1 || (in_sync_counts && some_are_behind(collection, shards));
 }
 
+/* Which programs must not read that know only writes acknowledged once they are on disk. `sync` they may skip: it is what they do. */
+static bool needs_durability(const kith_collection *collection) {
+    return collection->durability == KITH_DURABILITY_ASYNC;
+}
+
+/* Who does not know that loss was accepted would hold on to what is no more. */
+static bool needs_loss(const kith_collection *collection, const kith_meta_shard *shards) {
+    for (uint32_t i = 0; shards && i < collection->shard_count; i++) {
+        if (shards[i].loss_epoch > 0) return true;
+    }
+    return false;
+}
+
+static void loss_epochs_encode(
+    const kith_collection *collection, const kith_meta_shard *shards, kith_buf *buf) {
+    if (!needs_loss(collection, shards)) return;
+    kith_wire_head(buf, 14, collection->shard_count * sizeof(uint64_t));
+    for (uint32_t i = 0; i < collection->shard_count; i++)
+        kith_buf_u64(buf, shards[i].loss_epoch);
+}
+
 /* `stored`: in a snapshot. In a command epochs and who is in sync do not count. */
 static void shards_encode(
     const kith_collection *collection, const kith_meta_shard *shards, bool stored, kith_buf *buf) {
@@ -67,6 +91,7 @@ static void shards_encode(
             kith_buf_u32(buf, r < shards[i].replica_count ? shards[i].replicas[r] : 0);
     }
     if (width != width_usual(collection)) kith_wire_u64(buf, 11, width);
+    if (stored) loss_epochs_encode(collection, shards, buf);
     if (!stored || !some_are_behind(collection, shards)) return;
     kith_wire_head(buf, 12, collection->shard_count);
     for (uint32_t i = 0; i < collection->shard_count; i++)
@@ -88,24 +113,27 @@ static kith_status shards_sized(const Kith__Meta__V1__MetaCollection *message,
     const kith_collection *collection, uint32_t width, kith_err *err) {
     size_t count = collection->shard_count, epochs = message->shard_epochs.len;
     size_t replicas = message->shard_replicas.len, in_sync = message->shard_in_sync.len;
+    size_t losses = message->shard_loss_epochs.len;
     if (width > KITH_REPLICAS_MAX) {
         return kith_err_set(err, KITH_CORRUPT,
             "metadata: collection \"%s\": shard_replica_width %u is not in 0..%u", collection->name, width,
             KITH_REPLICAS_MAX);
     }
     bool sized = (epochs == 0 || epochs == count * sizeof(uint64_t)) && (in_sync == 0 || in_sync == count) &&
+                 (losses == 0 || losses == count * sizeof(uint64_t)) &&
                  replicas == count * width * sizeof(uint32_t);
     if (sized) return KITH_OK;
     return kith_err_set(err, KITH_CORRUPT,
-        "metadata: collection \"%s\": %zu bytes of epochs, %zu of replicas and %zu of in_sync are not %zu "
-        "shards of %u",
-        collection->name, epochs, replicas, in_sync, count, width);
+        "metadata: collection \"%s\": %zu bytes of epochs, %zu of replicas, %zu of in_sync and %zu of loss "
+        "epochs are not %zu shards of %u",
+        collection->name, epochs, replicas, in_sync, losses, count, width);
 }
 
 /* NULL when the message says nothing of shards. */
 static kith_status shards_decode(const Kith__Meta__V1__MetaCollection *message,
     const kith_collection *collection, kith_arena *arena, kith_meta_shard **shards_out, kith_err *err) {
     ProtobufCBinaryData epochs = message->shard_epochs, replicas = message->shard_replicas;
+    ProtobufCBinaryData losses = message->shard_loss_epochs;
     uint32_t count = collection->shard_count;
     uint32_t width = message->shard_replica_width ? message->shard_replica_width : width_usual(collection);
     *shards_out = NULL;
@@ -116,6 +144,7 @@ static kith_status shards_decode(const Kith__Meta__V1__MetaCollection *message,
     for (uint32_t i = 0; i < count; i++) {
         kith_meta_shard *shard = &shards[i];
         shard->epoch = epochs.len > 0 ? kith_load_u64(epochs.data + i * sizeof(uint64_t)) : 1;
+        shard->loss_epoch = losses.len > 0 ? kith_load_u64(losses.data + i * sizeof(uint64_t)) : 0;
         if (!replicas_decode(replicas.data + (size_t)i * width * sizeof(uint32_t), width, shard)) {
             return kith_err_set(
                 err, KITH_CORRUPT, "metadata: collection \"%s\": shard %u has a gap", collection->name, i);
@@ -150,6 +179,7 @@ void kith_codec_meta_collection_encode(const kith_collection *collection, kith_b
     /* One copy leaves no choice: nothing is written, as before there was one. */
     if (collection->replication_factor != 1 || collection->min_in_sync > 1)
         kith_wire_u64(buf, 10, collection->min_in_sync);
+    kith_wire_u64(buf, 13, (uint64_t)collection->durability);
 }
 
 /* Checked as a name before it is copied, so that it fits and has no zero byte. */
@@ -189,7 +219,8 @@ static kith_status collection_head_decode(
         .shard_id_first = message->shard_id_first,
         .created_wall_ms = message->created_wall_ms,
         .replication_factor = message->replication_factor,
-        .min_in_sync = message->min_in_sync};
+        .min_in_sync = message->min_in_sync,
+        .durability = (kith_durability)message->durability};
     if (message->replication_factor == 1 && message->min_in_sync == 0) collection_out->min_in_sync = 1;
     kith_status status = name_decode(message->name, "collection name", false, collection_out->name, err);
     if (status != KITH_OK) return status;
@@ -201,6 +232,10 @@ static kith_status collection_head_decode(
     if (message->min_in_sync > KITH_REPLICAS_MAX) {
         return kith_err_set(err, KITH_CORRUPT, "metadata: collection \"%s\": min_in_sync %u is not in 0..%u",
             collection_out->name, message->min_in_sync, KITH_REPLICAS_MAX);
+    }
+    if (message->durability > KITH_DURABILITY_ASYNC) {
+        return kith_err_set(err, KITH_CORRUPT, "metadata: collection \"%s\": durability %u is not in 0..%d",
+            collection_out->name, message->durability, KITH_DURABILITY_ASYNC);
     }
     return KITH_OK;
 }
@@ -336,6 +371,16 @@ static void update_encode(const kith_codec_meta_command *command, kith_buf *buf)
     kith_wire_text(buf, 2, collection->name);
     kith_wire_u64(buf, 7, collection->replication_factor);
     kith_wire_u64(buf, 10, collection->min_in_sync);
+    kith_wire_u64(buf, 13, (uint64_t)collection->durability);
+    kith_wire_close(buf, mark);
+}
+
+static void accept_loss_encode(const kith_codec_meta_command *command, kith_buf *buf) {
+    size_t mark = kith_wire_open(buf, 12);
+    kith_wire_u64(buf, 1, command->collection.id);
+    kith_wire_text(buf, 2, command->collection.name);
+    kith_wire_u64(buf, 3, command->shard_index);
+    kith_wire_bytes(buf, 4, command->node.id.bytes, sizeof command->node.id.bytes);
     kith_wire_close(buf, mark);
 }
 
@@ -358,6 +403,7 @@ static void changes_encode(const kith_codec_meta_command *command, kith_buf *buf
 
 static uint32_t create_version(const kith_codec_meta_command *command) {
     const kith_collection *collection = &command->collection;
+    if (needs_durability(collection)) return META_VERSION_DURABILITY;
     if (needs_replicas(collection, command->shards, false)) return META_VERSION_REPLICAS;
     return shards_assigned(collection, command->shards) ? META_VERSION_NODES : META_VERSION_FIRST;
 }
@@ -368,9 +414,12 @@ static uint32_t command_version(const kith_codec_meta_command *command) {
         return create_version(command);
     case KITH_CODEC_META_DROP_COLLECTION:
         return META_VERSION_FIRST;
-    case KITH_CODEC_META_CHANGE_SHARDS:
     case KITH_CODEC_META_UPDATE_COLLECTION:
+        return needs_durability(&command->collection) ? META_VERSION_DURABILITY : META_VERSION_REPLICAS;
+    case KITH_CODEC_META_CHANGE_SHARDS:
         return META_VERSION_REPLICAS;
+    case KITH_CODEC_META_ACCEPT_LOSS:
+        return META_VERSION_LOSS;
     default:
         return META_VERSION_NODES;
     }
@@ -400,6 +449,9 @@ void kith_codec_meta_command_encode(const kith_codec_meta_command *command, kith
         break;
     case KITH_CODEC_META_UPDATE_COLLECTION:
         update_encode(command, buf);
+        break;
+    case KITH_CODEC_META_ACCEPT_LOSS:
+        accept_loss_encode(command, buf);
         break;
     }
 }
@@ -454,6 +506,14 @@ static kith_status changes_decode(const Kith__Meta__V1__MetaChangeShards *messag
     return status;
 }
 
+static kith_status accept_loss_decode(
+    const Kith__Meta__V1__MetaAcceptLoss *message, kith_codec_meta_command *command, kith_err *err) {
+    command->collection.id = message->id;
+    command->shard_index = message->shard_index;
+    kith_status status = name_decode(message->name, "collection name", false, command->collection.name, err);
+    return status == KITH_OK ? node_id_decode(message->node, &command->node.id, err) : status;
+}
+
 static kith_status command_body_decode(const Kith__Meta__V1__MetaCommand *message, kith_arena *arena,
     kith_codec_meta_command *command, kith_err *err) {
     switch (message->command_case) {
@@ -486,6 +546,9 @@ static kith_status command_body_decode(const Kith__Meta__V1__MetaCommand *messag
     case KITH__META__V1__META_COMMAND__COMMAND_UPDATE_COLLECTION:
         command->kind = KITH_CODEC_META_UPDATE_COLLECTION;
         return update_decode(message->update_collection, command, err);
+    case KITH__META__V1__META_COMMAND__COMMAND_ACCEPT_LOSS:
+        command->kind = KITH_CODEC_META_ACCEPT_LOSS;
+        return accept_loss_decode(message->accept_loss, command, err);
     default:
         return kith_err_set(err, KITH_CORRUPT, "metadata: a command of no kind that this program knows");
     }
@@ -543,6 +606,13 @@ static void answer_encode(const kith_codec_meta_answer *answer, kith_buf *buf) {
 
 /* A number once given to a node may not be given again, so a state that ever had nodes stays at version 2 or above. */
 static uint32_t snapshot_version(const kith_codec_meta_snapshot *snapshot) {
+    for (uint32_t i = 0; i < snapshot->collection_count; i++) {
+        const kith_meta_collection *stored = snapshot->collections[i];
+        if (needs_loss(&stored->collection, stored->shards)) return META_VERSION_LOSS;
+    }
+    for (uint32_t i = 0; i < snapshot->collection_count; i++) {
+        if (needs_durability(&snapshot->collections[i]->collection)) return META_VERSION_DURABILITY;
+    }
     for (uint32_t i = 0; i < snapshot->collection_count; i++) {
         const kith_meta_collection *stored = snapshot->collections[i];
         if (needs_replicas(&stored->collection, stored->shards, true)) return META_VERSION_REPLICAS;

@@ -31,6 +31,7 @@ typedef enum kith_codec_meta_kind {
     KITH_CODEC_META_REMOVE_NODE = 6,
     KITH_CODEC_META_CHANGE_SHARDS = 7,
     KITH_CODEC_META_UPDATE_COLLECTION = 8,
+    KITH_CODEC_META_ACCEPT_LOSS = 9,
 } kith_codec_meta_kind;
 
 /* Who has a shard from now on: a compare-and-set on its epoch. Each of a command stands for itself. */
@@ -46,8 +47,8 @@ typedef struct kith_codec_meta_command {
     kith_codec_meta_kind kind;
     kith_request_id request_id; /* all zero client: not remembered */
     /* create: id and shard_id_first may be 0, given when it is applied; created_wall_ms is the proposer's
-     * clock. drop: `id` (0: whichever has the name) and `name` count, the rest is zero. update: these, and replication_factor and
-     * min_in_sync (0: as it is). */
+     * clock. drop: `id` (0: whichever has the name) and `name` count, the rest is zero. update: these, and replication_factor,
+     * min_in_sync and durability (0: as it is). */
     kith_collection collection;
     /* create: where its shards go, as the leader's placement chose; NULL: on the one node there is. Epochs do
      * not count. [collection.shard_count], at most replication_factor replicas each. */
@@ -61,6 +62,8 @@ typedef struct kith_codec_meta_command {
     uint64_t
         judged_map_version; /* node_down: of the map that its judge went by; 0: whatever happened since */
     uint64_t down_wall_ms;  /* node_down: when it was judged */
+    /* accept_loss: which shard of `collection` (of which id and name count, as in drop) goes by the copy of `node`. */
+    uint32_t shard_index;
 } kith_codec_meta_command;
 
 /* What a command with a request id was answered. */

@@ -42,6 +42,7 @@ void kith_codec_append_request_encode(const kith_codec_append_request *request, 
     entries_encode(request, buf);
     kith_wire_u64(buf, 9, request->snapshot_needed);
     kith_wire_u64(buf, 10, request->asks_room);
+    kith_wire_u64(buf, 11, request->loss_epoch);
 }
 
 /* Sequences follow each other, epochs never fall and are never above the sender's: what a log looks like. */
@@ -97,6 +98,7 @@ kith_status kith_codec_append_request_decode(const void *data, size_t bytes, kit
         .committed = message->committed,
         .echo_ns = message->echo_ns,
         .snapshot_needed = message->snapshot_needed,
+        .loss_epoch = message->loss_epoch,
         .asks_room = message->asks_room,
         .entry_count = (uint32_t)(message->heads.len / HEAD_BYTES)};
     kith_codec_append_entry *entries = kith_arena_array(arena, request.entry_count, sizeof *entries);

@@ -23,7 +23,7 @@ typedef struct kith_codec_append_entry {
 typedef struct kith_codec_append_request {
     uint64_t shard_id, epoch;
     uint64_t previous_epoch, previous_sequence;
-    uint64_t committed, echo_ns;
+    uint64_t committed, echo_ns, loss_epoch;
     bool snapshot_needed, asks_room;
     uint32_t entry_count;
     const kith_codec_append_entry *entries; /* [entry_count], in the arena; their data borrows the message */

@@ -12,6 +12,8 @@ static void answered(kith_api_cluster_call *call, kith_status status, const kith
         kith_codec_cluster_shards_encode(answer->shards, &unary->reply);
     else if (status == KITH_OK && answer->join)
         kith_codec_cluster_join_encode(answer->join, &unary->reply);
+    else if (status == KITH_OK && answer->shard)
+        kith_codec_cluster_shard_encode(answer->shard, &unary->reply);
     else if (status == KITH_OK)
         kith_codec_cluster_node_encode(answer->node, &unary->reply);
     kith_grpc_unary_answer(unary, status, err);
@@ -48,4 +50,16 @@ KITH_GRPC_START(cluster_leave) {
 
 KITH_GRPC_START(cluster_drain) {
     return start(unary, data, bytes, "node", kith_api_cluster_drain, err);
+}
+
+KITH_GRPC_START(cluster_accept_loss) {
+    kith_codec_cluster_request request;
+    kith_status status = kith_codec_cluster_loss_request_decode(data, bytes, &unary->arena, &request, err);
+    if (status != KITH_OK) return status;
+    unary->api.cluster = (kith_api_cluster_call){.call = kith_grpc_unary_api_call(unary),
+        .text = request.text,
+        .shard = request.shard,
+        .node = request.node,
+        .done = answered};
+    return kith_api_cluster_accept_loss(unary->base.thread->server->options.api, &unary->api.cluster, err);
 }

@@ -68,6 +68,7 @@ KITH_GRPC_START(create_collection) {
     call->shard_count = request->shard_count;
     call->replication_factor = request->replication_factor;
     call->min_in_sync = request->min_in_sync;
+    call->durability = request->durability;
     call->done = created_done;
     return kith_api_collection_create(unary->base.thread->server->options.api, call, err);
 }
@@ -79,6 +80,7 @@ KITH_GRPC_START(update_collection) {
     kith_api_collection_call *call = named_call(unary, request.name);
     call->replication_factor = request.replication_factor;
     call->min_in_sync = request.min_in_sync;
+    call->durability = request.durability;
     call->done = updated_done;
     return kith_api_collection_update(unary->base.thread->server->options.api, call, err);
 }

@@ -290,6 +290,7 @@ KITH_GRPC_START(cluster_shards);
 KITH_GRPC_START(cluster_join);
 KITH_GRPC_START(cluster_leave);
 KITH_GRPC_START(cluster_drain);
+KITH_GRPC_START(cluster_accept_loss);
 KITH_GRPC_START(health_check);
 
 /* Shared by the unary upsert and the stream: decodes an UpsertRequest into `write`, all but `done`. */

@@ -35,6 +35,7 @@ const kith_grpc_method kith_grpc_methods[] = {
     UNARY(CLUSTER "Join", ARMED_COLD, cluster_join),
     UNARY(CLUSTER "Leave", ARMED_COLD, cluster_leave),
     UNARY(CLUSTER "Drain", ARMED_COLD, cluster_drain),
+    UNARY(CLUSTER "AcceptLoss", ARMED_COLD, cluster_accept_loss),
     UNARY("/grpc.health.v1.Health/Check", ARMED_COLD, health_check),
     {.path = "/grpc.health.v1.Health/Watch", .kind = &kith_grpc_kind_watch, .armed_count = ARMED_COLD},
     {.path = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",

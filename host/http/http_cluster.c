@@ -15,34 +15,59 @@ void kith_http_error_append(kith_status status, const char *message, kith_buf *b
 
 /* --- what is asked --- */
 
-static kith_status text_take(
-    kith_http_cluster_call *call, const char *key, const json_t *value, kith_err *err) {
+static kith_status text_take(kith_http_cluster_call *call, const char *key, const json_t *value,
+    const char **text_out, kith_err *err) {
     if (!json_is_string(value)) return kith_err_set(err, KITH_INVALID, "%s: not a string", key);
     size_t bytes = json_string_length(value);
     if (bytes > KITH_CODEC_CLUSTER_TEXT_BYTES_MAX) {
         return kith_err_set(err, KITH_INVALID, "%s: %zu bytes; at most %u are allowed", key, bytes,
             KITH_CODEC_CLUSTER_TEXT_BYTES_MAX);
     }
-    call->base.text = kith_arena_text(&call->arena, json_string_value(value), bytes);
+    *text_out = kith_arena_text(&call->arena, json_string_value(value), bytes);
+    return KITH_OK;
+}
+
+static const char *body_shown(kith_http_cluster_kind kind) {
+    switch (kind) {
+    case KITH_HTTP_CLUSTER_DRAIN:
+        return "{\"node\": .., \"draining\": true}";
+    case KITH_HTTP_CLUSTER_JOIN:
+        return "{\"address\": \"host:port\"}";
+    case KITH_HTTP_CLUSTER_ACCEPT_LOSS:
+        return "{\"collection\": .., \"shard\": 0, \"node\": ..}";
+    default:
+        return "{\"node\": ..}";
+    }
+}
+
+static kith_status shard_take(kith_http_cluster_call *call, const json_t *value, kith_err *err) {
+    json_int_t number = json_integer_value(value);
+    if (!json_is_integer(value) || number < 0 || number > UINT32_MAX)
+        return kith_err_set(err, KITH_INVALID, "shard: not a number from 0");
+    call->base.shard = (uint32_t)number;
+    call->has_shard = true;
     return KITH_OK;
 }
 
 static kith_status member_take(
     kith_http_cluster_call *call, const char *wanted, const char *key, const json_t *value, kith_err *err) {
-    if (strcmp(key, wanted) == 0) return text_take(call, key, value, err);
+    if (strcmp(key, wanted) == 0) return text_take(call, key, value, &call->base.text, err);
+    bool is_loss = call->kind == KITH_HTTP_CLUSTER_ACCEPT_LOSS;
+    if (is_loss && strcmp(key, "node") == 0) return text_take(call, key, value, &call->base.node, err);
+    if (is_loss && strcmp(key, "shard") == 0) return shard_take(call, value, err);
     if (call->kind == KITH_HTTP_CLUSTER_DRAIN && strcmp(key, "draining") == 0) {
         if (!json_is_boolean(value)) return kith_err_set(err, KITH_INVALID, "draining: not true or false");
         call->base.draining = json_is_true(value);
         return KITH_OK;
     }
-    return kith_err_set(err, KITH_INVALID, "\"%.64s\" is not known; %s is what this takes", key,
-        call->kind == KITH_HTTP_CLUSTER_DRAIN  ? "{\"node\": .., \"draining\": true}"
-        : call->kind == KITH_HTTP_CLUSTER_JOIN ? "{\"address\": \"host:port\"}"
-                                               : "{\"node\": ..}");
+    return kith_err_set(
+        err, KITH_INVALID, "\"%.64s\" is not known; %s is what this takes", key, body_shown(call->kind));
 }
 
 static kith_status members_take(kith_http_cluster_call *call, json_t *object, kith_err *err) {
-    const char *wanted = call->kind == KITH_HTTP_CLUSTER_JOIN ? "address" : "node", *key;
+    bool is_loss = call->kind == KITH_HTTP_CLUSTER_ACCEPT_LOSS;
+    const char *wanted = is_loss ? "collection" : call->kind == KITH_HTTP_CLUSTER_JOIN ? "address" : "node";
+    const char *key;
     json_t *value;
     call->base.draining = true; /* of drain, where nothing else is said */
     if (!json_is_object(object)) return kith_err_set(err, KITH_INVALID, "the body is not a JSON object");
@@ -50,7 +75,10 @@ static kith_status members_take(kith_http_cluster_call *call, json_t *object, ki
         kith_status status = member_take(call, wanted, key, value, err);
         if (status != KITH_OK) return status;
     }
-    return call->base.text[0] ? KITH_OK : kith_err_set(err, KITH_INVALID, "%s is missing", wanted);
+    if (!call->base.text[0]) return kith_err_set(err, KITH_INVALID, "%s is missing", wanted);
+    if (is_loss && !call->has_shard) return kith_err_set(err, KITH_INVALID, "shard is missing");
+    if (is_loss && !call->base.node[0]) return kith_err_set(err, KITH_INVALID, "node is missing");
+    return KITH_OK;
 }
 
 static kith_status body_take(
@@ -78,6 +106,8 @@ static void answer_write(kith_http_cluster_call *call, kith_status status,
         kith_codec_cluster_shards_json(answer->shards, &call->answer);
     else if (answer->join)
         kith_codec_cluster_join_json(answer->join, &call->answer);
+    else if (answer->shard)
+        kith_codec_cluster_shard_json(answer->shard, &call->answer);
     else if (answer->node)
         kith_codec_cluster_node_json(answer->node, &call->answer);
     else if (call->kind == KITH_HTTP_CLUSTER_NODES)
@@ -104,6 +134,8 @@ static kith_status api_start(kith_http_cluster_call *call, kith_err *err) {
         return kith_api_cluster_leave(call->api, &call->base, err);
     case KITH_HTTP_CLUSTER_DRAIN:
         return kith_api_cluster_drain(call->api, &call->base, err);
+    case KITH_HTTP_CLUSTER_ACCEPT_LOSS:
+        return kith_api_cluster_accept_loss(call->api, &call->base, err);
     default:
         return kith_api_cluster_status(call->api, &call->base, err);
     }
@@ -134,6 +166,7 @@ kith_http_cluster_call *kith_http_cluster_create(kith_api *api, kith_http_cluste
     call->api = api;
     call->kind = kind;
     call->base.call.arena = &call->arena;
+    call->base.node = "";
     call->base.done = answered;
     kith_arena_init(&call->arena);
     kith_buf_init(&call->answer);

@@ -16,6 +16,7 @@ typedef enum kith_http_cluster_kind {
     KITH_HTTP_CLUSTER_JOIN,
     KITH_HTTP_CLUSTER_LEAVE,
     KITH_HTTP_CLUSTER_DRAIN,
+    KITH_HTTP_CLUSTER_ACCEPT_LOSS,
 } kith_http_cluster_kind;
 
 /* Those that change something are asked for with POST and a JSON object. */
@@ -30,6 +31,7 @@ struct kith_http_cluster_call {
     kith_http_cluster_kind kind;
     kith_arena arena;
     kith_api_refresh refresh;
+    bool has_shard; /* the body names one */
     bool refreshed; /* once is enough */
     unsigned code;  /* the answer, when it is there */
     kith_buf answer;

@@ -117,6 +117,7 @@ static const http_route routes[] = {
     {"/v1/cluster/join", JSON, NULL, KITH_HTTP_CLUSTER_JOIN},
     {"/v1/cluster/leave", JSON, NULL, KITH_HTTP_CLUSTER_LEAVE},
     {"/v1/cluster/drain", JSON, NULL, KITH_HTTP_CLUSTER_DRAIN},
+    {"/v1/cluster/accept-loss", JSON, NULL, KITH_HTTP_CLUSTER_ACCEPT_LOSS},
 };
 #define ROUTE_COUNT (sizeof routes / sizeof routes[0])
 

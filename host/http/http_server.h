@@ -1,5 +1,5 @@
 /* The HTTP server: what operators and their tools read. /metrics, /healthz, /livez, /readyz; where there is an api,
- * /v1/cluster/status, nodes and shards, and POST join, leave and drain.
+ * /v1/cluster/status, nodes and shards, and POST join, leave, drain and accept-loss.
  *
  * Threads: start and stop on the thread that owns the process; they wait. Requests are answered on
  * libmicrohttpd's own thread; each is quick and allocates one answer. Ownership: borrows api and metrics

@@ -147,8 +147,10 @@ static bool entry_is_as_known(
         replica_width_of(stored) != known->replica_width) {
         return false;
     }
-    if (replication_factor_of(wanted) != had->replication_factor || wanted->min_in_sync != had->min_in_sync)
+    if (replication_factor_of(wanted) != had->replication_factor || wanted->min_in_sync != had->min_in_sync ||
+        wanted->durability != had->durability) {
         return false;
+    }
     for (uint32_t i = 0; i < wanted->shard_count; i++) {
         if (!shard_is_as_known(map, stored->shards ? &stored->shards[i] : NULL, i, known)) return false;
     }

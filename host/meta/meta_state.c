@@ -48,6 +48,9 @@ static void rule_apply(
     case KITH_CODEC_META_UPDATE_COLLECTION:
         kith_meta_state_update(state, command, result);
         return;
+    case KITH_CODEC_META_ACCEPT_LOSS:
+        kith_meta_state_accept_loss(state, command, result);
+        return;
     }
     result->status = kith_err_set(
         &result->err, KITH_UNIMPLEMENTED, "metadata command %u is unknown", (unsigned)command->kind);

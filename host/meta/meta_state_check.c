@@ -26,9 +26,19 @@ static kith_status shards_check(
         return kith_err_set(err, KITH_CORRUPT, "collection \"%s\" has min_in_sync %u of %u", collection->name,
             collection->min_in_sync, collection->replication_factor);
     }
+    if (!kith_durability_name(collection->durability)) {
+        return kith_err_set(err, KITH_CORRUPT, "collection \"%s\" has durability %d", collection->name,
+            (int)collection->durability);
+    }
     for (uint32_t i = 0; i < collection->shard_count; i++) {
         assigned = assigned || stored->shards[i].replica_count > 0;
-        if (stored->shards[i].epoch >= 1) continue;
+        const kith_meta_shard *shard = &stored->shards[i];
+        if (shard->epoch >= 1 && shard->loss_epoch <= shard->epoch) continue;
+        if (shard->epoch >= 1) {
+            return kith_err_set(err, KITH_CORRUPT,
+                "collection \"%s\": shards[%u] has loss_epoch %llu of %llu", collection->name, i,
+                (unsigned long long)shard->loss_epoch, (unsigned long long)shard->epoch);
+        }
         return kith_err_set(
             err, KITH_CORRUPT, "collection \"%s\": shards[%u] has epoch 0", collection->name, i);
     }

@@ -83,6 +83,11 @@ static kith_status exists_differently(
         return kith_err_set(err, KITH_EXISTS, "collection \"%s\" already exists with min_in_sync %u, not %u",
             have->name, have->min_in_sync, want->min_in_sync);
     }
+    const char *durability = kith_durability_name(want->durability); /* NULL: not said */
+    if (durability && have->durability != want->durability) {
+        return kith_err_set(err, KITH_EXISTS, "collection \"%s\" already exists with durability %s, not %s",
+            have->name, kith_durability_name(have->durability), durability);
+    }
     if (have->schema.field_count != want->schema.field_count) {
         return kith_err_set(err, KITH_EXISTS,
             "collection \"%s\" already exists with %u vector fields, not %u", have->name,
@@ -121,7 +126,9 @@ static kith_status replication_check(const kith_collection *wanted, kith_err *er
         return kith_err_set(err, KITH_INVALID, "min_in_sync %u is not in 1..%u, the replication_factor",
             wanted->min_in_sync, wanted->replication_factor);
     }
-    return KITH_OK;
+    if (kith_durability_name(wanted->durability)) return KITH_OK;
+    return kith_err_set(err, KITH_INVALID, "durability %d is unknown; sync (%d) and async (%d) are allowed",
+        (int)wanted->durability, KITH_DURABILITY_SYNC, KITH_DURABILITY_ASYNC);
 }
 
 static kith_status create_check(const kith_meta_state *state, const kith_collection *wanted, kith_err *err) {
@@ -158,6 +165,12 @@ kith_status kith_meta_state_assignment_check(const kith_meta_state *state, const
     return KITH_OK;
 }
 
+static kith_status assigned_nowhere_check(const kith_collection *wanted, kith_err *err) {
+    if (wanted->durability != KITH_DURABILITY_ASYNC) return KITH_OK;
+    return kith_err_set(err, KITH_PRECONDITION,
+        "durability async needs data nodes; collection \"%s\" is on none", wanted->name);
+}
+
 static kith_status shards_check(const kith_meta_state *state, const kith_collection *created,
     const kith_meta_shard *shards, kith_err *err) {
     if (shards)
@@ -171,7 +184,7 @@ static kith_status shards_check(const kith_meta_state *state, const kith_collect
         return kith_err_set(err, KITH_PRECONDITION, "replication_factor %u needs as many nodes; there is one",
             created->replication_factor);
     }
-    return KITH_OK;
+    return assigned_nowhere_check(created, err);
 }
 
 /* A new shard is empty everywhere: all its replicas are in sync. */
@@ -181,6 +194,7 @@ static void collection_add(
     if (assigned) memcpy(shards, assigned, created->shard_count * sizeof *shards);
     for (uint32_t i = 0; i < created->shard_count; i++) {
         shards[i].epoch = 1;
+        shards[i].loss_epoch = 0;
         shards[i].in_sync = kith_replicas_all(shards[i].replica_count);
     }
     created->id = state->collection_id_next++;
@@ -237,8 +251,10 @@ static uint32_t shard_nodes_count(const kith_meta_state *state) {
 static kith_status update_check(const kith_meta_state *state, const kith_meta_collection *have,
     const kith_collection *wanted, kith_err *err) {
     kith_status status = replication_check(wanted, err);
+    bool is_assigned = have->shards[0].replica_count > 0;
+    if (status == KITH_OK && !is_assigned) status = assigned_nowhere_check(wanted, err);
     if (status != KITH_OK || wanted->replication_factor <= have->collection.replication_factor) return status;
-    uint32_t node_count = have->shards[0].replica_count == 0 ? 1 : shard_nodes_count(state);
+    uint32_t node_count = is_assigned ? shard_nodes_count(state) : 1;
     if (wanted->replication_factor <= node_count) return KITH_OK;
     return kith_err_set(err, KITH_PRECONDITION, "replication_factor %u needs as many data nodes; there %s %u",
         wanted->replication_factor, node_count == 1 ? "is" : "are", node_count);
@@ -258,10 +274,12 @@ void kith_meta_state_update(
         updated->min_in_sync = said->min_in_sync;
     else if (updated->min_in_sync > updated->replication_factor)
         updated->min_in_sync = updated->replication_factor;
+    if (said->durability != KITH_DURABILITY_UNSAID) updated->durability = said->durability;
     result->status = update_check(state, have, updated, &result->err);
     if (result->status != KITH_OK) return;
     result->changed = updated->replication_factor != have->collection.replication_factor ||
-                      updated->min_in_sync != have->collection.min_in_sync;
+                      updated->min_in_sync != have->collection.min_in_sync ||
+                      updated->durability != have->collection.durability;
     have->collection = *updated;
 }
 

@@ -15,6 +15,8 @@ void kith_meta_state_update(
     kith_meta_state *state, const kith_codec_meta_command *command, kith_meta_result *result);
 void kith_meta_state_change_shards(
     kith_meta_state *state, const kith_codec_meta_command *command, kith_meta_result *result);
+void kith_meta_state_accept_loss(
+    kith_meta_state *state, const kith_codec_meta_command *command, kith_meta_result *result);
 void kith_meta_state_register(
     kith_meta_state *state, const kith_codec_meta_command *command, kith_meta_result *result);
 void kith_meta_state_node_down(

@@ -1,4 +1,5 @@
-/* Who has a shard: what must be true of it, changes of it, and who follows a primary that is down. */
+/* Who has a shard: what must be true of it, changes of it, who follows a primary that is down, and whose copy counts where an
+ * operator accepts loss. */
 #include <stdio.h>
 #include <string.h>
 
@@ -110,9 +111,12 @@ static kith_status change_check(const kith_meta_state *state, const kith_codec_m
     return status == KITH_OK ? KITH_OK : kith_err_wrap(err, status, "%s", what);
 }
 
+/* Where loss was accepted is not for `wanted` to say. */
 static void shard_replace(kith_meta_shard *shard, const kith_meta_shard *wanted) {
-    kith_meta_shard next = {
-        .epoch = shard->epoch + 1, .replica_count = wanted->replica_count, .in_sync = wanted->in_sync};
+    kith_meta_shard next = {.epoch = shard->epoch + 1,
+        .loss_epoch = shard->loss_epoch,
+        .replica_count = wanted->replica_count,
+        .in_sync = wanted->in_sync};
     memcpy(next.replicas, wanted->replicas, wanted->replica_count * sizeof *next.replicas);
     *shard = next;
 }
@@ -210,6 +214,87 @@ uint32_t kith_meta_state_failover(kith_meta_state *state) {
     kith_free(primaries);
     return promoted_count;
 }
+
+/* --- loss that an operator accepts --- */
+
+static kith_status loss_shard_find(const kith_meta_state *state, const kith_codec_meta_command *command,
+    kith_meta_shard **shard_out, kith_err *err) {
+    const kith_collection *meant = &command->collection;
+    const kith_meta_collection *have = kith_meta_state_find(state, meant->name);
+    /* The name may have been given to another collection since the operator looked. */
+    if (!have || (meant->id != 0 && have->collection.id != meant->id))
+        return kith_err_set(err, KITH_NOT_FOUND, "collection \"%s\" does not exist", meant->name);
+    if (command->shard_index >= have->collection.shard_count) {
+        return kith_err_set(err, KITH_INVALID, "collection \"%s\" has no shard %u; it has 0..%u", meant->name,
+            command->shard_index, have->collection.shard_count - 1);
+    }
+    *shard_out = &have->shards[command->shard_index];
+    return KITH_OK;
+}
+
+static void holders_list(
+    const kith_meta_state *state, const kith_meta_shard *shard, char *text_out, size_t room) {
+    size_t used = 0;
+    text_out[0] = 0;
+    for (uint32_t r = 0; r < shard->replica_count && used < room; r++) {
+        used += (size_t)snprintf(text_out + used, room - used, "%s\"%s\"", r ? ", " : "",
+            kith_meta_state_node(state, shard->replicas[r])->name);
+    }
+}
+
+/* Which of its replicas `node` has. */
+static kith_status loss_replica_find(const kith_meta_state *state, const kith_codec_meta_command *command,
+    const kith_meta_shard *shard, const kith_node *node, uint32_t *replica_out, kith_err *err) {
+    char holders[KITH_REPLICAS_MAX * (KITH_NODE_NAME_BYTES_MAX + 4) + 1];
+    for (uint32_t r = 0; r < shard->replica_count; r++) {
+        if (shard->replicas[r] != node->number) continue;
+        *replica_out = r;
+        return KITH_OK;
+    }
+    if (shard->replica_count == 0) {
+        return kith_err_set(err, KITH_PRECONDITION, "shard %u of collection \"%s\" is on no node",
+            command->shard_index, command->collection.name);
+    }
+    holders_list(state, shard, holders, sizeof holders);
+    return kith_err_set(err, KITH_PRECONDITION,
+        "node \"%s\" has no copy of shard %u of collection \"%s\"; there is one on %s", node->name,
+        command->shard_index, command->collection.name, holders);
+}
+
+/* The one rule by which a replica that is not in sync becomes primary. Whether the primary leads is not known here: one that is
+ * up may be unable to, as when its files are corrupt. */
+static kith_status loss_apply(
+    kith_meta_state *state, const kith_codec_meta_command *command, bool *changed_out, kith_err *err) {
+    char text[KITH_NODE_ID_TEXT_BYTES];
+    kith_meta_shard *shard = NULL;
+    uint32_t replica = 0;
+    kith_status status = loss_shard_find(state, command, &shard, err);
+    if (status != KITH_OK) return status;
+    const kith_node *node = kith_meta_state_node_of_id(state, &command->node.id);
+    if (!node) {
+        return kith_err_set(
+            err, KITH_NOT_FOUND, "there is no node %s", kith_node_id_text(&command->node.id, text));
+    }
+    status = loss_replica_find(state, command, shard, node, &replica, err);
+    if (status != KITH_OK) return status;
+    if (replica == 0 && shard->loss_epoch == shard->epoch) return KITH_OK; /* done, and nothing since */
+    if (node->down) {
+        return kith_err_set(err, KITH_PRECONDITION,
+            "node \"%s\" is down: only a copy on a node that is up can be gone by", node->name);
+    }
+    promote(shard, replica);
+    shard->in_sync = 1;
+    shard->loss_epoch = shard->epoch;
+    *changed_out = true;
+    return KITH_OK;
+}
+
+void kith_meta_state_accept_loss(
+    kith_meta_state *state, const kith_codec_meta_command *command, kith_meta_result *result) {
+    result->status = loss_apply(state, command, &result->changed, &result->err);
+}
+
+/* --- who is waited for --- */
 
 static bool shard_waits_for(const kith_meta_state *state, const kith_meta_shard *shard, uint32_t number) {
     return shard->replica_count > 0 && kith_meta_state_node(state, shard->replicas[0])->down &&

@@ -42,7 +42,8 @@ typedef struct kith_node {
 
 /* One shard of a collection. */
 typedef struct kith_meta_shard {
-    uint64_t epoch; /* from 1; raised by every change of its primary, its replicas or its in-sync set */
+    uint64_t epoch;      /* from 1; raised by every change of its primary, its replicas or its in-sync set */
+    uint64_t loss_epoch; /* that an operator began by accepting loss: its primary's copy counts; 0: never */
     uint8_t replica_count; /* 0: it is on the one node there is */
     /* Bit i: replicas[i] is in sync, that is, it has every write that was ever acknowledged. Bit 0 is set where there are
      * replicas: the primary is in sync. */

@@ -87,6 +87,14 @@ void kith_op_request_id(const void *data, size_t bytes, kith_request_id *request
     request_id_out->number = kith_load_u64((const uint8_t *)data + 24);
 }
 
+void kith_op_outline(const void *data, size_t bytes, kith_op_kind *kind_out, uint32_t *point_count_out) {
+    *kind_out = 0;
+    *point_count_out = 0;
+    if (bytes < HEADER_BYTES) return;
+    *kind_out = (kith_op_kind)((const uint8_t *)data)[1];
+    *point_count_out = kith_load_u32((const uint8_t *)data + 4);
+}
+
 static kith_status header_read(kith_reader *reader, kith_op *op, kith_err *err) {
     if (reader->bytes < HEADER_BYTES) return bad(reader, err, "header is cut short");
     if (kith_reader_u8(reader) != RECORD_VERSION) return bad(reader, err, "unknown version");

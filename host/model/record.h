@@ -51,6 +51,8 @@ typedef struct kith_op {
 
 /* Of an encoded op, without a look at the rest; none where it is too short to have one. */
 void kith_op_request_id(const void *data, size_t bytes, kith_request_id *request_id_out);
+/* Likewise: what it does, and to how many points. Kind 0: too short. */
+void kith_op_outline(const void *data, size_t bytes, kith_op_kind *kind_out, uint32_t *point_count_out);
 void kith_op_encode(const kith_op *op, const kith_schema *schema, kith_buf *buf);
 /* Points are allocated from `arena`; ids, payloads and vectors borrow `data`. Refuses (CORRUPT, saying what and where)
  * anything that does not fit the schema or the limits. */

@@ -88,6 +88,7 @@ size_t kith_schema_row_bytes(const kith_schema *schema) {
 void kith_collection_replicas_default(kith_collection *collection) {
     if (collection->replication_factor == 0) collection->replication_factor = 1;
     if (collection->min_in_sync == 0) collection->min_in_sync = (collection->replication_factor + 1) / 2;
+    if (collection->durability == KITH_DURABILITY_UNSAID) collection->durability = KITH_DURABILITY_SYNC;
 }
 
 const char *kith_metric_name(kith_metric metric) {
@@ -118,6 +119,18 @@ const char *kith_vector_type_name(kith_vector_type type) {
     return NULL;
 }
 
+const char *kith_durability_name(kith_durability durability) {
+    switch (durability) {
+    case KITH_DURABILITY_UNSAID:
+        break;
+    case KITH_DURABILITY_SYNC:
+        return "sync";
+    case KITH_DURABILITY_ASYNC:
+        return "async";
+    }
+    return NULL;
+}
+
 bool kith_metric_parse(const char *name, kith_metric *metric_out) {
     for (kith_metric metric = KITH_METRIC_L2; metric <= KITH_METRIC_L1; metric++) {
         if (strcmp(name, kith_metric_name(metric)) != 0) continue;
@@ -131,6 +144,16 @@ bool kith_vector_type_parse(const char *name, kith_vector_type *type_out) {
     for (kith_vector_type type = KITH_TYPE_F32; type <= KITH_TYPE_I8; type++) {
         if (strcmp(name, kith_vector_type_name(type)) != 0) continue;
         *type_out = type;
+        return true;
+    }
+    return false;
+}
+
+bool kith_durability_parse(const char *name, kith_durability *durability_out) {
+    for (kith_durability durability = KITH_DURABILITY_SYNC; durability <= KITH_DURABILITY_ASYNC;
+         durability++) {
+        if (strcmp(name, kith_durability_name(durability)) != 0) continue;
+        *durability_out = durability;
         return true;
     }
     return false;

@@ -103,9 +103,16 @@ static kith_status gate_admit(
     return KITH_OK;
 }
 
+/* It is in the log's hands. */
+static void handed_look(replica *own, uint64_t sequence) {
+    if (replica_acknowledges_early(own))
+        kith_replica_step_handed(own->step, sequence, replica_now_ns(own->set));
+}
+
 static void gate_appended(void *ctx, uint64_t sequence) {
-    (void)sequence;
-    replica_after_event(ctx);
+    replica *own = ctx;
+    handed_look(own, sequence);
+    replica_after_event(own);
 }
 
 static void gate_durable(void *ctx, uint64_t sequence) {
@@ -129,6 +136,7 @@ static void gate_relieved(void *ctx) {
 
 void replica_fail(replica *own) {
     own->is_broken = true;
+    own->is_in_doubt = false; /* worse */
     kith_replica_step_failed(own->step, replica_now_ns(own->set));
     replica_after_event(own);
 }
@@ -159,6 +167,7 @@ static void act_on_shard(replica *own, const kith_replica_action *action) {
         kith_log_info("replica_leads", kith_kv_u64("shard", own->shard_id),
             kith_kv_u64("epoch", action->position.epoch), kith_kv_u64("sequence", action->position.sequence));
         kith_shard_epoch_start(own->shard, action->position.epoch);
+        handed_look(own, action->position.sequence);
         break;
     case KITH_REPLICA_TRUNCATE:
         kith_log_info(
@@ -167,9 +176,11 @@ static void act_on_shard(replica *own, const kith_replica_action *action) {
         break;
     case KITH_REPLICA_APPEND:
         replica_receipt_append(own, action);
+        handed_look(own, action->last);
         break;
     case KITH_REPLICA_COMMIT:
         kith_shard_commit(own->shard, action->last);
+        if (own->is_async) kith_shard_answer_committed(own->shard);
         break;
     default:
         break;
@@ -250,6 +261,7 @@ void replica_after_event(replica *own) {
     kith_replica_set *set = own->set;
     replica_show(own);
     actions_run(own);
+    replica_doubt_look(own);
     replica_show(own);
     replica_waits_look(own);
     replica_leave_look(own);
@@ -338,6 +350,10 @@ static void step_create(replica *own) {
     kith_replica_position *epochs;
     kith_err err;
     log_read(own, &log, &epochs);
+    log.may_lack_tail = own->is_broken = own->is_in_doubt = replica_unsynced_find(own, &log.loss_epoch);
+    if (own->is_in_doubt)
+        kith_log_warn("replica_in_doubt", kith_kv_u64("shard", own->shard_id),
+            kith_kv_u64("sequence", log.end.sequence));
     own->step = kith_replica_step_create(
         &(kith_replica_step_options){
             .shard_id = own->shard_id,
@@ -352,6 +368,7 @@ static void step_create(replica *own) {
     if (kith_shard_health(own->shard, &err) == KITH_OK) return;
     kith_log_error("replica_failed", kith_kv_u64("shard", own->shard_id), kith_kv_text("reason", err.text));
     own->is_broken = true;
+    own->is_in_doubt = false;
     kith_replica_step_failed(own->step, replica_now_ns(set));
 }
 
@@ -449,6 +466,7 @@ bool kith_replica_set_installs(kith_replica_set *set, uint64_t shard_id) {
 typedef struct map_shard {
     uint64_t shard_id;
     kith_replica_config config;
+    bool is_async;
 } map_shard;
 
 typedef struct map_news {
@@ -484,7 +502,9 @@ static void shard_copy(map_news *news, const kith_meta_collection *collection, u
         .replica_count = shard->replica_count,
         .in_sync = shard->in_sync,
         .min_in_sync = collection->collection.min_in_sync,
+        .loss_epoch = shard->loss_epoch,
     };
+    copy->is_async = collection->collection.durability == KITH_DURABILITY_ASYNC;
     memcpy(copy->config.replicas, shard->replicas, sizeof copy->config.replicas);
 }
 
@@ -511,9 +531,19 @@ void replica_configure(replica *own) {
     replica_after_event(own);
 }
 
-static void config_take(replica *own, const kith_replica_config *config) {
-    if (config->epoch >= own->config.epoch) own->config = *config;
+static void config_take(replica *own, const map_shard *news) {
+    if (news->config.epoch >= own->config.epoch) own->config = news->config;
+    own->is_async = news->is_async;
     replica_configure(own);
+}
+
+static const map_shard *map_shard_find(const map_news *news, uint64_t shard_id) {
+    map_shard key = {.shard_id = shard_id};
+    return bsearch(&key, news->shards, news->shard_count, sizeof key, shard_compare);
+}
+
+static bool is_in_map(void *ctx, uint64_t shard_id) {
+    return map_shard_find(ctx, shard_id) != NULL;
 }
 
 static void map_take(kith_task *task) {
@@ -525,13 +555,16 @@ static void map_take(kith_task *task) {
     set->self = news->self;
     for (replica *own = set->replicas, *next; own && !set->stopped; own = next) {
         next = own->next;
-        map_shard key = {.shard_id = own->shard_id};
-        const map_shard *found = bsearch(&key, news->shards, news->shard_count, sizeof key, shard_compare);
+        const map_shard *found = map_shard_find(news, own->shard_id);
         if (own->let_go) continue;
         if (found)
-            config_take(own, &found->config);
+            config_take(own, found);
         else
             replica_let_go(own);
+    }
+    if (!set->stopped) {
+        replica_unsynced_gone(set, is_in_map, news);
+        replica_unsynced_look(set);
     }
     kith_free(news->shards);
     kith_free(news);
@@ -545,9 +578,7 @@ static void gone_show(kith_replica_set *set, const map_news *news) {
     kith_mutex_lock(&set->mutex);
     while (kith_map_next(set->by_id, &cursor, &id, &key_bytes, &value)) {
         replica *own = (replica *)(uintptr_t)value;
-        map_shard key = {.shard_id = own->shard_id};
-        if (!bsearch(&key, news->shards, news->shard_count, sizeof key, shard_compare))
-            own->shown.is_gone = true;
+        if (!map_shard_find(news, own->shard_id)) own->shown.is_gone = true;
     }
     kith_mutex_unlock(&set->mutex);
 }
@@ -616,6 +647,8 @@ kith_replica_set *kith_replica_set_create(const kith_replica_set_options *option
     set->timer = (kith_timer){.task = {.run = tick}, .executor = set->owner};
     set->timer_due_ns = set->hand_over_due_ns = UINT64_MAX;
     set->entries = kith_alloc_array(KITH_CODEC_APPEND_ENTRIES_MAX, sizeof *set->entries);
+    set->dir = options->dir ? kith_strdup(options->dir) : NULL;
+    replica_unsynced_read(set);
     handlers_set(set);
     return set;
 }
@@ -660,6 +693,7 @@ void kith_replica_set_stop(kith_replica_set *set, void (*done)(void *ctx), void 
 
 void kith_replica_set_destroy(kith_replica_set *set) {
     if (!set) return;
+    replica_unsynced_end(set);
     while (set->replicas)
         replica_free(set->replicas);
     replica_sources_end(set);

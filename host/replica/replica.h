@@ -29,6 +29,7 @@ typedef struct kith_replica_set_options {
     kith_executor *life; /* where shards are opened and dropped: one thread, which may wait for the disk */
     kith_meta *meta;     /* proposals; and the map is pulled when someone knows a newer one */
     kith_node_id self;
+    const char *dir;                    /* the node's: has the list of replica_unsynced.c; copied */
     uint64_t lease_ns;                  /* a quarter of the heartbeat timeout */
     uint64_t append_inflight_bytes_max; /* of one shard to one replica */
     uint32_t piece_bytes;               /* of a copy that is fetched; 0: 1 MiB */

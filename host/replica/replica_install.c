@@ -186,7 +186,7 @@ static void was_opened(kith_task *task) {
     kith_log_info("replica_installed", kith_kv_u64("shard", own->shard_id),
         kith_kv_u64("sequence", install->end.sequence), kith_kv_u64("bytes", install->offset),
         kith_kv_u64("took_ms", (replica_now_ns(set) - install->began_ns) / MS_NS));
-    own->is_broken = false;
+    replica_mended(own);
     kith_replica_step_installed(own->step, install->end, replica_now_ns(set));
     replica_after_event(own);
     install_over(task);

@@ -84,6 +84,10 @@ struct replica {
     uint64_t waits_due_ns;
     bool is_queued;             /* for a proposal, of `wanted` */
     bool is_broken;             /* it may lack what it acknowledged, until it was installed anew */
+    bool is_in_doubt;           /* of the end of its log only: until its step machine has found what to do */
+    bool is_async;              /* its collection's writes need not wait for disks */
+    bool is_listed;             /* as one that may acknowledge what its disk has not (replica_unsynced.c) */
+    uint64_t listed_loss_epoch; /* the config's then */
     bool is_leaving;            /* the change that takes it out of those in sync is under way */
     uint64_t leave_due_ns;      /* when to ask for that; UINT64_MAX: not at all */
     uint64_t alone_epoch;       /* that a change which goes alone makes; 0: none is under way */
@@ -100,6 +104,12 @@ struct replica {
     replica_mark marks[KITH_REPLICAS_MAX];
     uint64_t admitted_bytes, admitted_count; /* to tell how much a lag of entries is */
 };
+
+/* A shard of which this node may have acknowledged what its disk did not get. */
+typedef struct replica_unsynced {
+    uint64_t shard_id;
+    uint64_t loss_epoch; /* that it led in last in spite of such a loss; 0: none */
+} replica_unsynced;
 
 /* A node as a message finds it. */
 typedef struct replica_node {
@@ -156,6 +166,11 @@ struct kith_replica_set {
     void *hand_over_ctx;
     kith_task hand_over_task;
     uint32_t comparing; /* shards whose digests are being compared */
+    /* acknowledging before the disk (replica_unsynced.c) */
+    char *dir;
+    replica_unsynced *unsynced; /* [unsynced_count] found at the start, and still in doubt */
+    uint32_t unsynced_count;
+    bool unsynced_unknown; /* what was there could not be read: any replica may be in doubt */
 };
 
 /* --- replica.c --- */
@@ -186,6 +201,25 @@ void replica_forget(replica *own);
 void replica_show(replica *own);
 /* Tells the step machine the newest configuration. */
 void replica_configure(replica *own);
+
+/* --- replica_unsynced.c --- */
+
+/* What the process before this one left. */
+void replica_unsynced_read(kith_replica_set *set);
+/* Whether a replica that begins may lack the end of its log; and since which accepted loss. */
+bool replica_unsynced_find(replica *own, uint64_t *loss_epoch_out);
+/* A map came. What it has no more is forgotten... */
+void replica_unsynced_gone(kith_replica_set *set, bool (*is_here)(void *ctx, uint64_t shard_id), void *ctx);
+/* ...and whoever is to acknowledge early from now on is put on the list first. */
+void replica_unsynced_look(kith_replica_set *set);
+/* May it acknowledge what its disk has not? */
+bool replica_acknowledges_early(const replica *own);
+/* Something was told to its step machine: it may have got over its doubt. */
+void replica_doubt_look(replica *own);
+/* It lacks nothing any more that it acknowledged and that counts. */
+void replica_mended(replica *own);
+/* After the log was closed: if that has all that was acknowledged, the next process need not doubt it. */
+void replica_unsynced_end(kith_replica_set *set);
 
 /* --- replica_stall.c --- */
 

@@ -112,6 +112,7 @@ static void receipt_tell(replica *own, replica_receipt *receipt) {
         .committed = append->committed,
         .echo_ns = append->echo_ns,
         .snapshot_needed = append->snapshot_needed,
+        .loss_epoch = append->loss_epoch,
         .entry_count = append->entry_count,
         .entry_epochs = epochs,
     };

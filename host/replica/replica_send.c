@@ -324,6 +324,7 @@ static replica_sending *sending_create(replica *own, const kith_replica_action *
         .committed = action->committed,
         .echo_ns = action->echo_ns,
         .snapshot_needed = action->snapshot_needed,
+        .loss_epoch = action->loss_epoch,
         .asks_room = action->asks_room,
     };
     sending->first = action->first;

@@ -27,7 +27,12 @@
  *      with all before it (Raft's leaders do likewise: D. Ongaro, J. Ousterhout, "In Search of an Understandable Consensus Algorithm",
  *      2014, 5.4.2), so whoever counted for a commit has an entry of that reign and refuses, for ever, primaries before it, which
  *      might cut the committed entry off again.
- *   6. A member that may have lost something (failed) neither acknowledges nor leads until it has left the ISR and was replaced.
+ *   6. A member that may have lost something (failed) neither acknowledges nor leads until it has left the ISR and was replaced; or, where all
+ *      that it may have lost is the end of its log (lacks_tail), until it has left. What it acknowledged then counts no more: it was in epochs
+ *      up to the map's on its disk, because it acknowledges early only in that one, and in a later one in which it is
+ *      not in sync the primary counts its acknowledgements anew.
+ *   7. Where an operator accepts loss, 1 to 6 begin anew, in the epoch that this makes, with the log of the replica that was chosen: a replica that
+ *      has no entry of that epoch or a later one is replaced by a copy.
  *
  * Why reads of the in-sync set see it: see replica_step_lease.c. */
 #include "host/base/alloc.h"
@@ -51,6 +56,9 @@ kith_replica_step *kith_replica_step_create(
     step->created = log->created;
     step->known_epoch = log->end.epoch; /* see 5 above */
     step->fresh_epoch = UINT64_MAX;
+    step->failed = step->lacks_tail = step->failed_at_start = log->may_lack_tail;
+    step->failed_epoch = log->end.epoch;
+    step->loss_epoch = log->loss_epoch;
     step->committed_told = step->verified = step->log.committed;
     step->acked_ns = step->acked_before_ns = now_ns; /* what was promised before was promised before now */
     return step;
@@ -141,10 +149,24 @@ static void config_replace(kith_replica_step *step, const kith_replica_config *c
     if (!kith_replica_step_is_in_sync(step)) step->leased_until_ns = 0;
 }
 
+void kith_replica_step_sound(kith_replica_step *step) {
+    step->failed = step->lacks_tail = false;
+}
+
+/* A shard's only copy, and one that an operator has chosen, lead with what there is. */
+static void loss_look(kith_replica_step *step, bool is_first) {
+    if (!step->lacks_tail) return;
+    bool is_only = is_first && step->config.replica_count == 1 && step->self_index == 0;
+    bool is_chosen = step->self_index == 0 && step->config.loss_epoch > step->loss_epoch;
+    if (is_first) step->failed_epoch = kith_replica_later(step->failed_epoch, step->known_epoch);
+    if (is_only || is_chosen) kith_replica_step_sound(step);
+}
+
 static void config_take(kith_replica_step *step, const kith_replica_config *config, uint64_t now_ns) {
     kith_replica_config before = step->config;
     bool led = step->leads_epoch != 0 && step->leads_epoch == before.epoch;
     config_replace(step, config);
+    loss_look(step, before.epoch == 0);
     if (step->self_index != 0 || step->failed) {
         step->leads_epoch = 0;
         step->handing_over = false;
@@ -178,6 +200,20 @@ void kith_replica_step_durable(kith_replica_step *step, uint64_t sequence, uint6
     kith_replica_step_settle(step, now_ns);
 }
 
+/* Early only in the epoch of a map that is on the disk: so what comes back after a stop knows up to which epoch it may have counted for more than
+ * it has. */
+uint64_t kith_replica_step_kept(const kith_replica_step *step, uint64_t epoch) {
+    bool is_early = epoch == step->config.epoch;
+    return is_early ? kith_replica_later(step->log.handed, step->log.durable) : step->log.durable;
+}
+
+void kith_replica_step_handed(kith_replica_step *step, uint64_t sequence, uint64_t now_ns) {
+    kith_replica_step_clock(step, now_ns);
+    step->log.handed = kith_replica_earlier(sequence, step->log.end.sequence);
+    kith_replica_step_pending_answer(step, now_ns);
+    kith_replica_step_settle(step, now_ns);
+}
+
 void kith_replica_step_trimmed(kith_replica_step *step, uint64_t sequence) {
     kith_replica_positions_trim(&step->log, sequence);
 }
@@ -202,7 +238,8 @@ void kith_replica_step_installed(kith_replica_step *step, kith_replica_position 
     kith_replica_step_pending_refuse(step, KITH_REPLICA_NOT_READY);
     kith_replica_positions_reset(&step->log, end);
     step->verified = step->committed_told = end.sequence;
-    step->failed = step->install_due = false;
+    kith_replica_step_sound(step);
+    step->install_due = false;
     step->installing_from = 0;
     kith_replica_step_settle(step, now_ns);
 }
@@ -210,7 +247,9 @@ void kith_replica_step_installed(kith_replica_step *step, kith_replica_position 
 void kith_replica_step_failed(kith_replica_step *step, uint64_t now_ns) {
     kith_replica_step_clock(step, now_ns);
     step->failed = true;
+    step->lacks_tail = false; /* more than that */
     step->failed_epoch = step->config.epoch ? step->known_epoch : 0;
+    step->failed_at_start = step->config.epoch == 0;
     step->leads_epoch = 0;
     step->handing_over = false;
     step->leased_until_ns = 0;
@@ -327,6 +366,7 @@ void kith_replica_step_status(
         .committed = step->log.committed,
         .durable = step->log.durable,
         .in_sync = kith_replica_step_is_in_sync(step),
+        .may_lack_tail = step->lacks_tail,
         .leased = leased == KITH_OK,
         .leased_until_ns = leased == KITH_OK ? kith_replica_step_leased_until_ns(step) : 0};
     peers_tell(step, now_ns, status_out);

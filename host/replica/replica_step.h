@@ -55,6 +55,8 @@ typedef struct kith_replica_config {
     uint8_t in_sync;                      /* bit i: replicas[i]; as in kith_meta_shard */
     uint32_t replicas[KITH_REPLICAS_MAX]; /* primary first */
     uint32_t min_in_sync;
+    uint64_t
+        loss_epoch; /* that an operator began by accepting loss: its primary leads with what it has; 0: none */
 } kith_replica_config;
 
 /* The log as it was found at start: where entries of each epoch begin, rising in both; of what is still in the log files. */
@@ -66,6 +68,11 @@ typedef struct kith_replica_log {
         created; /* this process has just made the shard, for good (not installed or found): it may lead in epoch 1 */
     const kith_replica_position *epochs; /* [epoch_count] first position of each epoch; copied */
     uint32_t epoch_count;
+    /* What this replica acknowledged before its disk had it may have been lost with the process before this one. What it has is sound: it
+     * leaves the ISR and follows again, without being installed anew. A shard's only replica leads with what it has; one of several that
+     * finds no other in sync leads only where an operator accepts that, in an epoch later than `loss_epoch`. */
+    bool may_lack_tail;
+    uint64_t loss_epoch; /* that it led in before, in spite of what it lacked then */
 } kith_replica_log;
 
 kith_replica_step *kith_replica_step_create(
@@ -79,6 +86,7 @@ typedef struct kith_replica_append {
     kith_replica_position previous;
     uint64_t committed;
     uint64_t echo_ns;
+    uint64_t loss_epoch; /* the primary's config's */
     bool snapshot_needed;
     uint32_t entry_count;         /* sequences previous.sequence + 1 .. */
     const uint64_t *entry_epochs; /* [entry_count]; borrowed for the call */
@@ -115,6 +123,9 @@ KITH_CHECK kith_status kith_replica_step_admit(kith_replica_step *step, uint64_t
     kith_replica_position *position_out, kith_err *err);
 /* Every entry of this log up to `sequence` is durable. */
 void kith_replica_step_durable(kith_replica_step *step, uint64_t sequence, uint64_t now_ns);
+/* Every entry of this log up to `sequence` is in the log's hands: where writes need not wait for disks, that counts as durable, in the epoch of
+ * the newest configuration. After a stop that may have lost some, this replica is one that may_lack_tail. */
+void kith_replica_step_handed(kith_replica_step *step, uint64_t sequence, uint64_t now_ns);
 /* Entries before `sequence` are no more in the log files. */
 void kith_replica_step_trimmed(kith_replica_step *step, uint64_t sequence);
 /* Follower: an append came, with `token` to answer it by. Actions follow: perhaps TRUNCATE, APPEND, then, once what it brings is durable,
@@ -170,12 +181,12 @@ typedef struct kith_replica_action {
     uint64_t send_id;
     uint64_t token;
     uint64_t first, last;
-    kith_replica_position position;     /* START_EPOCH; SEND: of the entry before the first */
-    uint64_t epoch, committed, echo_ns; /* SEND */
-    bool snapshot_needed;               /* SEND */
-    bool asks_room;                     /* SEND: no entries, until it is answered that there is room */
-    kith_replica_reply reply;           /* ANSWER */
-    kith_replica_config config;         /* PROPOSE: the wanted one; its epoch is the one to be replaced */
+    kith_replica_position position;                 /* START_EPOCH; SEND: of the entry before the first */
+    uint64_t epoch, committed, echo_ns, loss_epoch; /* SEND */
+    bool snapshot_needed;                           /* SEND */
+    bool asks_room;             /* SEND: no entries, until it is answered that there is room */
+    kith_replica_reply reply;   /* ANSWER */
+    kith_replica_config config; /* PROPOSE: the wanted one; its epoch is the one to be replaced */
 } kith_replica_action;
 
 /* Takes the next action; false: there is none. Call until then after every event, and carry each out before the next
@@ -220,6 +231,7 @@ typedef struct kith_replica_status {
     kith_replica_position end;
     uint64_t committed, durable;
     bool in_sync;             /* this one, by its config */
+    bool may_lack_tail;       /* as found at start, until it has left the ISR, or loss was accepted */
     bool leased;              /* may read as READ_IN_SYNC */
     uint64_t leased_until_ns; /* until when, should nothing more happen; 0: it is not */
     uint32_t peer_count;

@@ -31,7 +31,7 @@ void kith_replica_step_pending_refuse(kith_replica_step *step, kith_replica_outc
 }
 
 static void pending_answer(kith_replica_step *step, const replica_pending *pending, uint64_t now_ns) {
-    uint64_t matched = kith_replica_earlier(step->verified, step->log.durable);
+    uint64_t matched = kith_replica_earlier(step->verified, kith_replica_step_kept(step, pending->epoch));
     if (MUTANT(MATCHED_END)) matched = step->log.durable;
     if (MUTANT(ANSWER_BEFORE_DURABLE)) matched = step->verified;
     answer(step, pending->token,
@@ -52,7 +52,7 @@ void kith_replica_step_pending_answer(kith_replica_step *step, uint64_t now_ns) 
     uint32_t left = 0;
     for (uint32_t i = 0; i < step->pending_count; i++) {
         replica_pending pending = step->pending[i];
-        if (pending.last <= step->log.durable || MUTANT(ANSWER_BEFORE_DURABLE))
+        if (pending.last <= kith_replica_step_kept(step, pending.epoch) || MUTANT(ANSWER_BEFORE_DURABLE))
             pending_answer(step, &pending, now_ns);
         else
             step->pending[left++] = pending;
@@ -190,8 +190,14 @@ static bool is_refused_as_old(const kith_replica_step *step, uint64_t epoch) {
     return epoch < step->known_epoch;
 }
 
+/* What was committed before an operator accepted loss is not the same everywhere: a replica that has nothing of the time after it may have what
+ * the copy that counts has not. */
+static bool is_of_lost_time(const kith_replica_step *step, const kith_replica_append *append) {
+    return kith_replica_later(append->loss_epoch, step->config.loss_epoch) > step->log.end.epoch;
+}
+
 static bool is_to_be_installed(const kith_replica_step *step, const kith_replica_append *append) {
-    if (step->failed || step->installing_from) return true;
+    if (step->failed || step->installing_from || is_of_lost_time(step, append)) return true;
     return append->snapshot_needed && step->log.committed < append->previous.sequence;
 }
 
@@ -199,10 +205,18 @@ static bool is_to_be_installed(const kith_replica_step *step, const kith_replica
  * at its start may have acknowledged in this epoch before, also where the map that it had kept is of an earlier one. */
 static void install_take(kith_replica_step *step, uint32_t from, const kith_replica_append *append,
     uint64_t token, uint64_t now_ns) {
-    if (step->failed && step->failed_epoch == 0) step->failed_epoch = append->epoch;
+    if (step->failed && step->failed_at_start)
+        step->failed_epoch = kith_replica_later(step->failed_epoch, append->epoch);
+    step->failed_at_start = false;
+    bool is_lost = is_of_lost_time(step, append);
+    if (step->lacks_tail && !is_lost && install_is_allowed(step, append->epoch)) {
+        kith_replica_step_sound(step);
+        append_take(step, from, append, token, now_ns);
+        return;
+    }
     bool needs = !step->installing_from && needs_epoch(step, append->epoch);
     if (install_is_allowed(step, append->epoch)) install_begin(step, from);
-    if (step->failed || step->installing_from)
+    if (step->failed || step->installing_from || is_lost)
         answer_plain(step, token, needs ? KITH_REPLICA_NEEDS_EPOCH : KITH_REPLICA_NOT_READY, now_ns);
     else
         answer_mismatch(step, append, token, now_ns);

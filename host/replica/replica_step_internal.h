@@ -55,6 +55,7 @@ typedef struct replica_log {
     uint64_t first;
     kith_replica_position end;
     uint64_t durable, committed;
+    uint64_t handed; /* to the log, where that is enough */
     kith_replica_position
         *epochs; /* [epoch_count] where runs of one epoch begin; the first may be cut by the trim */
     uint32_t epoch_count, epoch_capacity;
@@ -122,8 +123,10 @@ struct kith_replica_step {
     int self_index;             /* in config.replicas; -1: not there */
     uint64_t fresh_epoch;       /* no process before this one can have led in this epoch or a later one */
     bool created, failed;
-    uint64_t
-        failed_epoch; /* what it lost may be acknowledged in epochs up to it; 0: not known before the first append */
+    bool lacks_tail;          /* perhaps: it failed no worse than that */
+    uint64_t loss_epoch;      /* as kith_replica_log has it */
+    uint64_t failed_epoch;    /* what it lost may be acknowledged in epochs up to it... */
+    bool failed_at_start;     /* ...or up to that of the first append, if that is later */
     uint32_t installing_from; /* 0: not installing */
 
     /* leading */
@@ -191,6 +194,10 @@ void kith_replica_step_clock(kith_replica_step *step, uint64_t now_ns); /* every
 /* Commits and asks what can be now. */
 void kith_replica_step_settle(kith_replica_step *step, uint64_t now_ns);
 void kith_replica_step_learn(kith_replica_step *step, uint64_t epoch);
+/* Up to where this replica may say in `epoch` that it has its log. */
+uint64_t kith_replica_step_kept(const kith_replica_step *step, uint64_t epoch);
+/* It has failed no more. */
+void kith_replica_step_sound(kith_replica_step *step);
 kith_replica_action *kith_replica_step_enqueue(kith_replica_step *step, kith_replica_action_kind kind);
 
 /* replica_step_primary.c */

@@ -76,6 +76,7 @@ void kith_replica_positions_truncate(replica_log *log, uint64_t first, uint64_t 
         log->epoch_count--;
     log->end = (kith_replica_position){epoch, last};
     log->durable = kith_replica_earlier(log->durable, last);
+    log->handed = kith_replica_earlier(log->handed, last);
     if (!kith_replica_positions_epoch(log, last, &known)) epoch_push(log, log->end);
 }
 
@@ -93,7 +94,7 @@ void kith_replica_positions_trim(replica_log *log, uint64_t first) {
 void kith_replica_positions_reset(replica_log *log, kith_replica_position end) {
     log->first = end.sequence + 1;
     log->end = end;
-    log->durable = log->committed = end.sequence;
+    log->durable = log->committed = log->handed = end.sequence;
     log->epoch_count = 0;
     if (end.sequence > 0) epoch_push(log, end);
 }

@@ -100,6 +100,11 @@ static kith_status admit_check(const kith_replica_step *step, kith_err *err) {
     uint32_t self = step->options.self, count = in_sync_count(step);
     if (role == KITH_REPLICA_IDLE || role == KITH_REPLICA_FOLLOWER)
         return kith_err_set(err, KITH_STALE_MAP, "node %u is not the primary", self);
+    if (step->lacks_tail)
+        return kith_err_set(err, KITH_UNAVAILABLE,
+            "the copy on node %u may lack writes that it acknowledged before it stopped without warning, and "
+            "no other is in sync: where none will be, `kith cluster accept-loss` goes on with one",
+            self);
     if (role == KITH_REPLICA_TAKING_OVER)
         return kith_err_set(err, KITH_UNAVAILABLE, "node %u is taking over", self);
     if (step->handing_over) return kith_err_set(err, KITH_UNAVAILABLE, "node %u is handing over", self);
@@ -125,17 +130,17 @@ uint8_t kith_replica_step_counted(const kith_replica_step *step) {
     return (uint8_t)(step->config.in_sync | step->proposed | step->doubted);
 }
 
-/* Up to where every counted replica has it, durably. */
+/* Up to where every counted replica has it, durably or as well as that. */
 static uint64_t committable(const kith_replica_step *step) {
     uint8_t counted = kith_replica_step_counted(step);
-    uint64_t least = step->log.durable, most = 0;
+    uint64_t kept = kith_replica_step_kept(step, step->config.epoch), least = kept, most = 0;
     for (uint32_t i = 1; i < step->config.replica_count; i++) {
         if (!(counted & 1u << i)) continue;
         least = kith_replica_earlier(least, step->peers[i].matched);
         most = kith_replica_later(most, step->peers[i].matched);
     }
-    if (MUTANT(COMMIT_ALONE)) return step->log.durable;
-    if (MUTANT(COMMIT_BY_ONE)) return most ? kith_replica_earlier(most, step->log.durable) : least;
+    if (MUTANT(COMMIT_ALONE)) return kept;
+    if (MUTANT(COMMIT_BY_ONE)) return most ? kith_replica_earlier(most, kept) : least;
     return least;
 }
 
@@ -194,6 +199,7 @@ static void action_fill(
         .peer = peer->number,
         .send_id = ++step->send_id,
         .epoch = step->config.epoch,
+        .loss_epoch = step->config.loss_epoch,
         .committed = step->log.committed};
     bool vouches = kith_replica_step_leased(step, now_ns) || MUTANT(ECHO_UNLEASED);
     if (peer->acked && vouches) action->echo_ns = peer->stamp_ns;

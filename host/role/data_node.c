@@ -212,6 +212,7 @@ static void replicas_create(data_node *own) {
         .life = own->data.meta_executor,
         .meta = kith_meta_client_meta(own->cluster.client),
         .self = own->cluster.self.id,
+        .dir = own->data.dir,
         .lease_ns = own->config.heartbeat_timeout_ms * MS_NS / LEASES_IN_TIMEOUT,
         .append_inflight_bytes_max = own->config.replica_inflight_bytes_max,
         .digest_interval_ns = own->config.replica_compare_ms * MS_NS,

@@ -55,6 +55,7 @@ typedef struct kith_shard_node {
     _Atomic uint32_t read_places, reads_waiting;
     struct shard_reading *reads_first, *reads_last;
     struct shard_notes *notes; /* the set's */
+    _Atomic bool closed_short; /* a shard closed without having everything in the log */
 } kith_shard_node;
 
 typedef struct kith_shard_counters {

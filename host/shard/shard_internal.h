@@ -98,6 +98,7 @@ typedef struct shard_replica {
     uint64_t log_greatest; /* sequence that the log may have an entry of which no later one supersedes */
     uint64_t log_alone;    /* this one supersedes: later ones wait until the log has it; 0: none */
     uint64_t noted;
+    uint64_t answered;     /* of entries up to it, upserts were answered, or will be when they are applied */
     uint64_t stored_epoch; /* as found at the start */
     uint64_t floor;        /* what the log has up to it is not this shard's */
     uint64_t kept;         /* last applied entry that `kept_bytes` counts */
@@ -292,6 +293,8 @@ void shard_entry_answer(
 void shard_entry_conclude(shard_entry *entry, kith_status status, const kith_err *err);
 /* And frees the entry. */
 void shard_entry_finish(shard_entry *entry, kith_status status, const kith_err *err);
+/* Answers the entry and the repeats that wait for it, before it is applied, if it is an upsert. */
+void shard_entry_answer_upsert(shard_entry *entry);
 /* UNKNOWN_OUTCOME to those of the queue whose deadline has passed. */
 void shard_queue_expire(kith_shard *shard, const shard_queue *queue);
 /* The first in flight with this request id is the entry, where there is none yet. */

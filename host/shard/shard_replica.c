@@ -189,11 +189,17 @@ static void refuse(kith_shard *shard, const shard_entry *entry) {
     shard->replica.refused = shard->replica.waits = true;
 }
 
+/* An entry of a shard that closes did not get into the log: it may have been acknowledged all the same. */
+static void closed_short_look(kith_shard *shard) {
+    if (atomic_load(&shard->closing)) atomic_store(&shard->node->closed_short, true);
+}
+
 void shard_replica_logged(kith_shard *shard, shard_entry *entry) {
     shard_replica *replica = &shard->replica;
     const kith_shard_gate *gate = replica->gate;
     entry->in_log = false;
     if (entry->truncated) {
+        if (entry->status != KITH_OK) closed_short_look(shard);
         shard_entry_free(entry);
         return;
     }
@@ -286,6 +292,7 @@ static void pending_cut(kith_shard *shard, uint64_t sequence) {
 static void entry_drop_take(shard_entry *entry, void *data, kith_status status, const kith_err *err) {
     entry->in_tail = false;
     if (!entry->in_log) {
+        if (!entry->logged) closed_short_look(entry->shard);
         shard_entry_finish(entry, status, err);
         kith_free(data);
         return;
@@ -311,6 +318,7 @@ static void tail_cut(kith_shard *shard, uint64_t sequence, const char *why) {
             kith_free(item.data);
     }
     replica->sent = least(replica->sent, shard->last_sequence);
+    replica->answered = least(replica->answered, shard->last_sequence);
     replica->durable = least(replica->durable, shard->last_sequence);
     if (replica->log_alone > shard->last_sequence) replica->log_alone = 0;
     refusal_check(shard);
@@ -423,6 +431,20 @@ void kith_shard_commit(kith_shard *shard, uint64_t sequence) {
     replica->committed = sequence;
     note(shard);
     if (shard_head_is_ready(shard)) shard_apply_post(shard);
+}
+
+void kith_shard_answer_committed(kith_shard *shard) {
+    shard_replica *replica = &shard->replica;
+    uint64_t last = least(replica->committed, shard->last_sequence);
+    if (replica->answered < shard->applied_sequence) replica->answered = shard->applied_sequence;
+    while (replica->answered < last) {
+        shard_entry *entry = entry_of(shard, ++replica->answered);
+        if (entry && entry->op_bytes > 0) shard_entry_answer_upsert(entry);
+    }
+}
+
+bool kith_shard_log_takes(const kith_shard *shard) {
+    return takes_entries(shard) && !shard->replica.refused;
 }
 
 bool kith_shard_entry(const kith_shard *shard, uint64_t sequence, kith_log_entry *entry_out) {

@@ -62,6 +62,12 @@ void kith_shard_truncate(kith_shard *shard, uint64_t sequence);
 void kith_shard_epoch_start(kith_shard *shard, uint64_t epoch);
 /* Every entry up to `sequence` is committed: applied, in order, as soon as it is also durable here. */
 void kith_shard_commit(kith_shard *shard, uint64_t sequence);
+/* Answers the writers of upserts that are committed, though they are not applied yet. A delete's answer says how many points were there: it
+ * waits. */
+void kith_shard_answer_committed(kith_shard *shard);
+/* The log takes what it is given: everything up to the end of the shard's is in its hands, or was given to it before. False: entries wait, in
+ * memory, until there is room on the disk, or for ever. */
+bool kith_shard_log_takes(const kith_shard *shard);
 /* Bytes of an entry that waits to be applied, or of one of the last applied that are still in memory; borrowed until this task ends.
  * False: read it from the log files (kith_store_log_read). */
 bool kith_shard_entry(const kith_shard *shard, uint64_t sequence, kith_log_entry *entry_out);

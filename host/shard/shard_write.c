@@ -75,8 +75,8 @@ void shard_entry_answer(
     write->done(write, status, status == KITH_OK ? result : NULL, status == KITH_OK ? NULL : err);
 }
 
-void shard_entry_conclude(shard_entry *entry, kith_status status, const kith_err *err) {
-    in_flight_remove(entry->shard, entry);
+/* The entry and its repeats, which end with it. */
+static void answer_all(shard_entry *entry, kith_status status, const kith_err *err) {
     kith_write_result again = entry->result;
     again.repeated = true;
     shard_entry *waiter = entry->waiters;
@@ -88,6 +88,22 @@ void shard_entry_conclude(shard_entry *entry, kith_status status, const kith_err
         shard_entry_free(waiter);
         waiter = next;
     }
+}
+
+void shard_entry_conclude(shard_entry *entry, kith_status status, const kith_err *err) {
+    in_flight_remove(entry->shard, entry);
+    answer_all(entry, status, err);
+}
+
+/* It stays in flight: a repeat that comes before it is applied is answered then. */
+void shard_entry_answer_upsert(shard_entry *entry) {
+    kith_op_kind kind;
+    uint32_t point_count;
+    if (!entry->write && !entry->waiters) return;
+    kith_op_outline(entry->op, entry->op_bytes, &kind, &point_count);
+    if (kind != KITH_OP_UPSERT) return;
+    entry->result.points_changed = point_count;
+    answer_all(entry, KITH_OK, NULL);
 }
 
 void shard_entry_finish(shard_entry *entry, kith_status status, const kith_err *err) {

@@ -11,18 +11,19 @@ import pytest
 
 from cluster import Loop, retrying, until
 from history import READ_SECONDS, History
-from kith_client import id_list, points, types
+from kith_client import collections, id_list, points, types
 
 KEYS, SHARDS, WRITERS = 120, 4, 4
 SECONDS = 25  # of faults, where it is not for the record
 STOP_SECONDS = 10  # the machine may be busy
 
 
-def make(cluster, network_of_all, replicas=3, minimum=2, **config):
+def make(cluster, network_of_all, replicas=3, minimum=2, durability=collections.DURABILITY_SYNC, **config):
     made = cluster(coordinators=3, data=4, query=2, network=network_of_all,
                    config={"replica_compare_ms": 500, **config})
     with made.query[0].client() as client:
-        retrying(lambda: client.create("c", dim=2, shards=SHARDS, replication_factor=replicas, min_in_sync=minimum))
+        retrying(lambda: client.create("c", dim=2, shards=SHARDS, replication_factor=replicas, min_in_sync=minimum,
+                                       durability=durability))
     return made
 
 
@@ -116,6 +117,39 @@ def test_nothing_acknowledged_is_lost_whatever_fails(cluster, network_of_all, re
           f"{max(gap for gap, _ in history.gaps):.2f} s")
     assert history.writes > 100 and history.reads > 20
     assert differences == 0
+
+
+def epochs_of(client, node):
+    return {shard.id: shard.epoch for shard in client.shards() if any(one.node == node.name for one in shard.replicas)}
+
+
+def left_and_came_back(client, node, before):
+    now = epochs_of(client, node)
+    return all(now[shard] >= before[shard] + 2 for shard in before)
+
+
+def test_writes_that_wait_for_no_disk_survive_every_kill_of_one(cluster, network_of_all, seed):
+    """Who is killed may lack what it acknowledged: it is not counted until it has it again. A stop in good order leaves no such
+    doubt, also of all at once."""
+    made = make(cluster, network_of_all, durability=collections.DURABILITY_ASYNC)
+    history, chance = History("c", KEYS, seed), random.Random(seed)
+    with made.query[0].client() as client:
+        with under_load(made, history, failed=[]):
+            for _ in range(6):
+                victim = chance.choice(made.data)
+                before = epochs_of(client, victim)
+                victim.kill()
+                victim.start()
+                until(lambda: all_in_sync(client, 3) and left_and_came_back(client, victim, before), 60,
+                      lambda: str(client.shards()))
+        history.check_final(client)
+        for node in made.data:
+            node.stop()
+        for node in made.data:
+            node.start()
+        until(lambda: all_in_sync(client, 3), 60, lambda: str(client.shards()))
+        history.check_final(client)
+    assert history.writes > 100
 
 
 def test_a_search_does_not_fail_while_a_replica_is_left(cluster, network_of_all, seed):

@@ -224,11 +224,20 @@ static void fuzz_cluster_request(input *in) {
     if (status == KITH_OK) walk_bytes(request.text, strlen(request.text));
 }
 
+static void fuzz_cluster_loss_request(input *in) {
+    kith_codec_cluster_request request;
+    if (kith_codec_cluster_loss_request_decode(in->data, in->bytes, in->arena, &request, in->err) != KITH_OK)
+        return;
+    walk_bytes(request.text, strlen(request.text));
+    walk_bytes(request.node, strlen(request.node));
+}
+
 typedef kith_codec_coordinator_node kith_codec_cluster_node;
 FUZZ_PEER(cluster_status)
 FUZZ_PEER(cluster_shards)
 FUZZ_PEER(cluster_join)
 FUZZ_PEER(cluster_node)
+FUZZ_PEER(cluster_shard)
 
 /* What a client prints of it is JSON. */
 #define FUZZ_JSON(name)                                                                                      \
@@ -243,6 +252,7 @@ FUZZ_PEER(cluster_node)
 FUZZ_JSON(cluster_status)
 FUZZ_JSON(cluster_shards)
 FUZZ_JSON(cluster_join)
+FUZZ_JSON(cluster_shard)
 
 /* In the order of tests/fuzz/make_codec_corpus.py; append only. */
 static void (*const targets[])(input *in) = {fuzz_upsert, fuzz_delete, fuzz_get, fuzz_scroll, fuzz_search,
@@ -253,7 +263,8 @@ static void (*const targets[])(input *in) = {fuzz_upsert, fuzz_delete, fuzz_get,
     fuzz_propose_reply, fuzz_coordinator_request, fuzz_coordinator_reply, fuzz_map_version,
     fuzz_cluster_request, fuzz_cluster_status, fuzz_cluster_shards, fuzz_cluster_join, fuzz_cluster_node,
     fuzz_cluster_status_json, fuzz_cluster_shards_json, fuzz_cluster_join_json, fuzz_append_request,
-    fuzz_append_reply, fuzz_fetch_request, fuzz_fetch_reply, fuzz_digest_request, fuzz_digest_reply};
+    fuzz_append_reply, fuzz_fetch_request, fuzz_fetch_reply, fuzz_digest_request, fuzz_digest_reply,
+    fuzz_cluster_loss_request, fuzz_cluster_shard, fuzz_cluster_shard_json};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
     if (bytes == 0) return 0;

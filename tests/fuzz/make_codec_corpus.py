@@ -69,6 +69,7 @@ MESSAGES = [
     ("search", 4, raw(1, "c") + raw(2, "title") + raw(3, f32(1, 2, 3, 4)) + num(4, 10) + raw(5, num(1, 1)) + num(6, 1)),
     ("count", 5, raw(1, "c")),
     ("create", 6, raw(1, "c") + raw(2, FIELD) + raw(2, num(2, 3) + num(3, 4)) + num(3, 8)),
+    ("create_async", 6, raw(1, "c") + raw(2, FIELD) + num(4, 3) + num(5, 2) + num(6, 2)),
     ("named", 7, raw(1, "c") + num(2, 1)),
     ("health", 8, raw(1, "kith.v1.Points")),
     ("reflection_list", 9, raw(7, "")),
@@ -105,7 +106,13 @@ MESSAGES = [
         raw(9, raw(1, CLIENT) + num(2, 8) + num(3, 2) + raw(4, "no such collection"))),
     ("meta_change_shards", 21, num(1, 3) + raw(2, CLIENT) + num(3, 7) + raw(10, raw(1, num(1, 77) + num(2, 5) +
         raw(3, b"\3\4\5") + num(4, 5)) + raw(1, num(1, 78) + num(2, 9) + num(3, 4) + num(3, 3) + num(4, 1)))),
+    ("meta_accept_loss", 21, num(1, 5) + raw(12, num(1, 12) + raw(2, "books") + num(3, 1) + raw(4, NODE_ID))),
+    ("meta_snapshot_loss", 22, num(1, 5) + num(2, 9) + num(3, 11) + num(4, 13) + num(5, 80) +
+        raw(6, META + MOVING + raw(14, u64(0, 2, 0))) + raw(7, NODE) + num(8, 6)),
     ("meta_update_collection", 21, num(1, 3) + raw(11, num(1, 12) + raw(2, "books") + num(7, 3) + num(10, 2))),
+    ("meta_update_durability", 21, num(1, 4) + raw(11, num(1, 12) + raw(2, "books") + num(13, 2))),
+    ("meta_snapshot_durability", 22, num(1, 4) + num(2, 9) + num(3, 11) + num(4, 13) + num(5, 80) +
+        raw(6, META + MOVING + num(13, 2)) + raw(7, NODE) + num(8, 6)),
     ("meta_snapshot_replicas", 22, num(1, 3) + num(2, 9) + num(3, 11) + num(4, 13) + num(5, 80) +
         raw(6, META + MOVING) + raw(7, NODE) + num(8, 6)),
     ("heartbeat", 23, HEARTBEAT),
@@ -139,6 +146,9 @@ MESSAGES = [
     ("shard_read_token", 17, num(2, 2) + num(3, 2) + num(6, 10) + num(11, 3) + num(12, 9)),
     ("shard_count_token", 19, num(1, 1) + raw(2, u64(7, 8)) + num(4, 3) + raw(5, u64(5, 6))),
     ("digest_reply", 42, num(1, 9) + raw(2, u64(1, 2, 3))),
+    ("cluster_loss_request", 43, raw(1, "photos") + num(2, 3) + raw(3, "data-1")),
+    *[(f"cluster_shard{suffix}", kind, raw(1, num(1, 7) + num(2, 1) + num(3, 5) + raw(4, raw(1, UUID) + raw(2, "data-1") +
+        num(3, 1) + num(4, 1)))) for kind, suffix in ((44, ""), (45, "_json"))],
 ]
 
 

@@ -112,6 +112,8 @@ CASES = {
     "metric_missing": (lambda c: create(c, fields=[field(dim=4)]), INVALID, "metric"),
     "metric_unknown": (lambda c: create(c, fields=[field(dim=4, metric=99)]), INVALID, "metric", "99"),
     "type_unknown": (lambda c: create(c, fields=[field(dim=4, metric=1, type=77)]), INVALID, "type", "77"),
+    "durability_unknown": (lambda c: c.create("new", dim=4, durability=7), INVALID, "durability", "7", "DURABILITY_SYNC"),
+    "durability_async": (lambda c: c.create("new", dim=4, durability=2), INVALID, "durability async", "standalone"),
     "too_many_shards": (lambda c: create(c, shards=4097), INVALID, "shard_count", "4097", "4096"),
     "describe_unknown": (lambda c: c.describe("nobody"), NOT_FOUND, "nobody"),
     "drop_unknown": (lambda c: c.drop("nobody"), NOT_FOUND, "nobody"),

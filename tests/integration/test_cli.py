@@ -105,12 +105,30 @@ def test_create_with_fields(kith, name):
     kith("drop", name)
 
 
+def test_a_standalone_server_acknowledges_what_is_on_its_disk(kith, name):
+    create = ("create", name, "--dim", 4, "--metric", "l2")
+    refused = kith(*create, "--durability", "async", expect=1).stderr
+    assert "durability async is not sync" in refused and "standalone" in refused and "cluster" in refused
+    assert "--durability later is neither sync nor async" in kith(*create, "--durability", "later", expect=2).stderr
+    made = json.loads(kith(*create, "--durability", "sync", "--json").stdout)
+    assert made["durability"] == "sync" and not made["existed"]
+    assert json.loads(kith("describe", name, "--json").stdout)["durability"] == "sync"
+    assert json.loads(kith(*create, "--json").stdout)["existed"]
+    assert json.loads(kith("update", name, "--durability", "sync", "--json").stdout)["changed"] is False
+    assert "standalone" in kith("update", name, "--durability", "async", expect=1).stderr
+    assert "--durability" in kith("update", name, expect=2).stderr
+    for command in ("create", "update"):
+        assert "--durability" in kith(command, "--help").stdout
+    kith("drop", name)
+
+
 def test_a_standalone_server_has_one_copy(kith, name):
     assert "standalone" in kith("create", name, "--dim", 4, "--metric", "l2", "--replicas", 3, expect=1).stderr
     assert "--min-in-sync" in kith("create", name, "--dim", 4, "--metric", "l2", "--replicas", 2, "--min-in-sync", 3,
                                    expect=2).stderr
     made = json.loads(kith("create", name, "--dim", 4, "--metric", "l2", "--replicas", 1, "--json").stdout)
     assert (made["replicas"], made["min_in_sync"]) == (1, 1)
+    assert made["durability"] == "sync"
     assert kith("update", name, "--replicas", 1).stdout.startswith(f"as wanted already: {name}:")
     assert json.loads(kith("update", name, "--min-in-sync", 1, "--json").stdout)["changed"] is False
     assert "replication_factor 2" in kith("update", name, "--replicas", 2, expect=1).stderr

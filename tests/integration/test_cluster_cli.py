@@ -284,9 +284,35 @@ def test_refusals_say_why(cluster, folder, name):
                             (("join", "127.0.0.1"), "is not HOST:PORT"),
                             (("join", f"127.0.0.1:{free_port()}"), "no coordinator answers at 127.0.0.1:"),
                             (("join", f"127.0.0.1:{cluster.nodes['data-1']['node_port']}"), "is no coordinator"),
+                            (("accept-loss", "nothing", 0, "--node", "data-1", "--yes"), "does not exist"),
+                            (("accept-loss", name, 9, "--node", "data-1", "--yes"), "has no shard 9; it has 0..3"),
+                            (("accept-loss", name, 9, "--node", "data-1"), "has no shard 9"),
+                            (("accept-loss", name, 0, "--node", "query-1", "--yes"), '"query-1" has no copy of shard 0'),
+                            (("accept-loss", name, 0, "--node", "query-1"), '"query-1" has no copy of shard 0'),
                             (("shards", "nothing"), 'collection "nothing" does not exist')):
         assert says in cluster.kith("cluster", *arguments, expect=1).stderr
     assert "did you mean 'cluster drain'" in cluster.kith("cluster", "drian", "a", expect=2).stderr
+    cluster.kith("drop", name)
+
+
+def test_loss_is_not_accepted_by_accident(cluster, folder, name):
+    """Where all is well it is said what would be lost; only --yes, or a request that spells all of it out, does it."""
+    fill(cluster, name, folder)
+    place = cluster.json("cluster", "shards", name)["collections"][0]["shards"][1]
+    holder, other = (("data-1", "data-2") if place["primary"] == "data-1" else ("data-2", "data-1"))
+    assert "needs --node" in cluster.kith("cluster", "accept-loss", name, 1, expect=2).stderr
+    assert "is not a whole number" in cluster.kith("cluster", "accept-loss", name, "x", "--node", holder, expect=2).stderr
+    said = cluster.kith("cluster", "accept-loss", name, 1, "--node", holder, expect=2)
+    assert f"{holder} would be its primary" in said.stdout and "nothing was done; --yes does it" in said.stderr
+    assert cluster.rest("accept-loss", {"collection": name, "node": holder})[0] == 400
+    code, refusal = cluster.rest("accept-loss", {"collection": name, "shard": 1, "node": other})
+    assert code == 412 and f'there is one on "{holder}"' in refusal["error"]
+    assert cluster.json("cluster", "shards", name)["collections"][0]["shards"][1] == place
+    assert "IN SYNC" not in cluster.kith("cluster", "shards", name).stdout
+    for times in range(2):  # the second time nothing changes
+        code, now = cluster.rest("accept-loss", {"collection": name, "shard": 1, "node": holder})
+        assert code == 200 and now == {**place, "epoch": place["epoch"] + 1}, times
+    assert cluster.json("count", name)["count"] == 300
     cluster.kith("drop", name)
 
 

@@ -267,6 +267,9 @@ def test_the_cluster_of_one_answers(client, name):
     assert shards.collections[0].shards[0].replicas[0].node_id == status.nodes[0].id
     for refused, code in ((lambda: stub.Drain(kith_client.cluster.ClusterDrainRequest(node="x", draining=True)),
                            grpc.StatusCode.FAILED_PRECONDITION),
+                          (lambda: stub.AcceptLoss(kith_client.cluster.ClusterAcceptLossRequest(
+                              collection=name, shard=0, node=status.nodes[0].id)),
+                           grpc.StatusCode.FAILED_PRECONDITION),
                           (lambda: stub.Shards(kith_client.cluster.ClusterShardsRequest(collection="nothing")),
                            grpc.StatusCode.NOT_FOUND),
                           (lambda: stub.Shards(kith_client.cluster.ClusterShardsRequest(collection="x" * 1000)),

@@ -25,7 +25,7 @@ typedef struct settings {
     bool one; /* only the history that --fault and --at name */
     bool node, cluster, data;
     bool first; /* the first violation ends it */
-    bool moves;
+    bool moves, async;
     bool trace_network;
     uint64_t fault, at, crash_mode, again, fail, mutant, replicas, protocol_mutant;
 } settings;
@@ -36,7 +36,7 @@ typedef struct totals {
     sim_cluster_outcome cluster; /* sums */
     uint64_t datas;
     sim_data_history_outcome data; /* sums */
-    uint64_t data_reported;
+    uint64_t data_reported, data_in_doubt;
 } totals;
 
 static void violation_print(const sim_history_options *options, const sim_outcome *outcome) {
@@ -176,6 +176,7 @@ static void data_seed_do(uint64_t seed, const settings *set, totals *sum) {
         .trace_network = set->trace_network,
         .replicas = (uint32_t)set->replicas,
         .moves = set->moves,
+        .async = set->async,
         .mutant = (sim_mutant)set->mutant};
     sim_data_history_outcome outcome;
     sim_data_history_run(&options, &outcome);
@@ -183,11 +184,13 @@ static void data_seed_do(uint64_t seed, const settings *set, totals *sum) {
     sum->datas++;
     sum->violations += outcome.violated;
     sum->data_reported += outcome.reported;
+    sum->data_in_doubt += outcome.in_doubt;
     data_sum(&sum->data, &outcome);
     if (!outcome.violated) return;
-    printf("seed %llu (--mode data --from %llu --replicas %llu%s%s%s): %s\n", (unsigned long long)seed,
+    printf("seed %llu (--mode data --from %llu --replicas %llu%s%s%s%s): %s\n", (unsigned long long)seed,
         (unsigned long long)seed, (unsigned long long)set->replicas, set->moves ? " --moves" : "",
-        set->mutant ? " --mutant " : "", set->mutant ? sim_mutant_name(options.mutant) : "", outcome.text);
+        set->async ? " --async" : "", set->mutant ? " --mutant " : "",
+        set->mutant ? sim_mutant_name(options.mutant) : "", outcome.text);
     fflush(stdout);
 }
 
@@ -212,6 +215,7 @@ static void one_do(const settings *set, totals *sum) {
 static const char usage[] =
     "kith_sim --from SEED --seeds N [--mode node|cluster|data] [--first] [--trace] [--trace-network]\n"
     "         node: [--ops N] [--crashes N]   cluster: [--mutant N]   data: [--replicas N] [--moves] "
+    "[--async] "
     "[--mutant N]\n"
     "         kith_sim_mutants, data: [--protocol-mutant N]\n"
     "kith_sim --mode node --from SEED --ops N --fault N --at N [--crash-mode N] [--again N] [--fail N] "
@@ -257,6 +261,8 @@ static bool options_read(settings *set, int count, char **arguments) {
             set->first = true;
         else if (strcmp(arguments[i], "--moves") == 0)
             set->moves = true;
+        else if (strcmp(arguments[i], "--async") == 0)
+            set->async = true;
         else if (!option_read(set, arguments[i], i + 1 < count ? arguments[i + 1] : NULL))
             return false;
         else
@@ -298,7 +304,7 @@ static void data_print(const totals *sum) {
            "failed; %llu "
            "points seen, %llu undecided; %llu of %llu flipped bits reported; %llu deaths, %llu stops, %llu "
            "cuts, %llu "
-           "transfers, %llu changes, %llu burnt; %llu messages, %llu lost\n",
+           "transfers, %llu changes, %llu burnt, %llu left to an operator; %llu messages, %llu lost\n",
         (unsigned long long)sum->datas, (unsigned long long)all->virtual_ms / 1000,
         (unsigned long long)all->writes, (unsigned long long)all->acknowledged,
         (unsigned long long)all->requests, (unsigned long long)all->failures, (unsigned long long)all->seen,
@@ -306,8 +312,8 @@ static void data_print(const totals *sum) {
         (unsigned long long)all->counts.flips, (unsigned long long)all->counts.crashes,
         (unsigned long long)all->counts.stops, (unsigned long long)all->counts.cuts,
         (unsigned long long)all->counts.transfers, (unsigned long long)all->counts.changes,
-        (unsigned long long)all->counts.burnt, (unsigned long long)all->counts.messages,
-        (unsigned long long)all->counts.lost);
+        (unsigned long long)all->counts.burnt, (unsigned long long)sum->data_in_doubt,
+        (unsigned long long)all->counts.messages, (unsigned long long)all->counts.lost);
 }
 
 /* In place of the C library's: a shard gives memory back after each of its seals, and a simulated one seals a few rows. */

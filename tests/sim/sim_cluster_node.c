@@ -24,7 +24,7 @@ void sim_node_tell(const sim_node *node, const char *format, ...) {
 
 const char *sim_mutant_name(sim_mutant mutant) {
     static const char *const names[SIM_MUTANTS] = {"none", "1 term unsynced", "2 log unsynced",
-        "3 names unsynced", "4 disk forgotten", "5 data unsynced", "6 store unflushed"};
+        "3 names unsynced", "4 disk forgotten", "5 data unsynced", "6 store unflushed", "7 doubt forgotten"};
     return names[mutant];
 }
 
@@ -267,6 +267,10 @@ static void stopping_poll(sim_node *node) {
 
 void sim_node_health_look(sim_node *node) {
     if (node->state == SIM_NODE_RUNNING && node->data) sim_data_part_health_look(node->data);
+}
+
+bool sim_node_shard_in_doubt(sim_node *node, uint64_t shard_id) {
+    return node->state == SIM_NODE_RUNNING && node->data && sim_data_part_in_doubt(node->data, shard_id);
 }
 
 void sim_node_shard_tell(sim_node *node, uint64_t shard_id) {

@@ -23,6 +23,7 @@ typedef enum sim_mutant {
     SIM_MUTANT_DISK_FORGOTTEN = 4,  /* a coordinator comes back with an empty disk and its old id */
     SIM_MUTANT_DATA_UNSYNCED = 5,   /* the disk lies about syncs of data nodes' logs */
     SIM_MUTANT_STORE_UNFLUSHED = 6, /* the store says that it is flushed when it is not */
+    SIM_MUTANT_DOUBT_FORGOTTEN = 7, /* a data node finds no list of what it may have acknowledged and lost */
     SIM_MUTANTS,
 } sim_mutant;
 const char *sim_mutant_name(sim_mutant mutant);
@@ -114,6 +115,8 @@ void sim_raft_message_describe(const void *message, size_t message_bytes, char *
 bool sim_node_shard_digest(sim_node *node, uint64_t shard_id, uint64_t *digest_out);
 /* What its shards say of themselves is noted as what it says itself: one that is CORRUPT, that is. */
 void sim_node_health_look(sim_node *node);
+/* It may lack the end of its log (kith_replica_log.may_lack_tail). */
+bool sim_node_shard_in_doubt(sim_node *node, uint64_t shard_id);
 /* A line about its replica of the shard, for the story. */
 void sim_node_shard_tell(sim_node *node, uint64_t shard_id);
 kith_node_id sim_node_id(uint32_t number);

@@ -28,7 +28,7 @@ typedef struct sim_data_history {
     sim_data_client *client;
     sim_data_operator *operator; /* NULL: nothing moves */
     uint32_t collection_count;
-    bool reported;
+    bool reported, in_doubt;
 } sim_data_history;
 
 /* --- the phases of a history --- */
@@ -143,6 +143,33 @@ static void shards_tell(sim_data_history *history) {
     }
 }
 
+/* Whoever is in sync may lack what it acknowledged: only an operator could go on. */
+static bool shard_is_in_doubt(const sim_data_history *history, const kith_meta_state *state,
+    const kith_meta_shard *shard, uint64_t shard_id) {
+    for (uint32_t i = 0; i < shard->replica_count; i++) {
+        if (!(shard->in_sync >> i & 1)) continue;
+        sim_node *node = node_of(&history->world, state, shard->replicas[i]);
+        if (!node || !sim_node_shard_in_doubt(node, shard_id)) return false;
+    }
+    return true;
+}
+
+static void doubt_look(sim_data_history *history) {
+    sim_world *world = &history->world;
+    uint32_t leader = sim_world_leader(world);
+    if (!history->options->async || leader == UINT32_MAX) return;
+    const kith_meta_state *state = sim_node_meta(world->nodes[leader]);
+    for (uint32_t i = 0; i < state->collection_count; i++) {
+        const kith_meta_collection *collection = state->collections[i];
+        for (uint32_t j = 0; j < collection->collection.shard_count; j++) {
+            uint64_t shard_id = collection->collection.shard_id_first + j;
+            if (!shard_is_in_doubt(history, state, &collection->shards[j], shard_id)) continue;
+            sim_world_tell(world, "shard %llu waits for an operator", (unsigned long long)shard_id);
+            history->in_doubt = world->over = true;
+        }
+    }
+}
+
 /* A violation, unless a shard says that it is CORRUPT and may. Of a single copy that must be what clients are answered, but where
  * it shall have a second: that is missing then, and a client's write is refused for it. */
 static void not_whole(sim_data_history *history, const char *what, uint64_t ms) {
@@ -166,6 +193,7 @@ static void served_await(sim_data_history *history) {
         if (sim_world_now_ms(world) > end_ms)
             not_whole(history, "not every shard was written and searched", live_ms);
         sim_world_run_for(world, 20 * SIM_MS);
+        doubt_look(history);
     }
 }
 
@@ -177,6 +205,7 @@ static void whole_await(sim_data_history *history) {
         if (sim_world_now_ms(world) > end_ms)
             not_whole(history, "not every copy of every shard was in sync, with the same points,", WHOLE_MS);
         sim_world_run_for(world, 20 * SIM_MS);
+        doubt_look(history);
     }
 }
 
@@ -313,6 +342,7 @@ static void client_create(sim_data_history *history) {
         .dim = 2 + (uint32_t)sim_world_below(world, SIM_DATA_DIM_MAX - 1),
         .replication_factor = history->options->replicas,
         .min_in_sync = history->options->replicas > 1 ? 1 + (uint32_t)sim_world_below(world, 2) : 1,
+        .durability = history->options->async ? KITH_DURABILITY_ASYNC : KITH_DURABILITY_SYNC,
         .seed = history->options->seed,
         .tell = world->trace ? sim_world_tell_text : NULL,
         .ctx = world};
@@ -380,6 +410,7 @@ static void teardown(sim_data_history *history, sim_data_history_outcome *outcom
     outcome->counts = history->world.counts;
     outcome->violated = history->world.text[0];
     outcome->reported = history->reported && !outcome->violated;
+    outcome->in_doubt = history->in_doubt && !outcome->violated;
     snprintf(outcome->text, sizeof outcome->text, "%s", history->world.text);
     if (!closed) return; /* it is left as it is: the violation says so */
     sim_data_operator_destroy(history->operator);

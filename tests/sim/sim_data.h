@@ -14,12 +14,15 @@ typedef struct sim_data_history_options {
     bool trace_network; /* every message too */
     uint32_t replicas;  /* of each shard; 0: as the seed has it */
     bool moves; /* an operator drains nodes and changes replication factors; machines come late, and burn */
+    bool async; /* collections with `durability` async */
     sim_mutant mutant; /* a fault built into the nodes, which must be found */
 } sim_data_history_options;
 
 typedef struct sim_data_history_outcome {
     bool violated;
-    bool reported;  /* a flipped bit was reported as CORRUPT */
+    bool reported; /* a flipped bit was reported as CORRUPT */
+    bool
+        in_doubt; /* all that were in sync of a shard died before their disks had what they had acknowledged: it waits for an operator */
     char text[500]; /* of the violation */
     uint64_t writes, acknowledged, seen, requests, failures, undecided;
     sim_world_counts counts;

@@ -184,6 +184,7 @@ void sim_data_create_attempt(sim_data_slot *slot) {
             .shard_count = options->shard_counts[slot->client->created],
             .replication_factor = options->replication_factor,
             .min_in_sync = options->min_in_sync,
+            .durability = options->durability,
             .done = created};
     kith_status status = kith_api_collection_create(slot->client->api, &slot->call.collection, &err);
     if (status != KITH_OK) created(&slot->call.collection, status, NULL, 0, &err);

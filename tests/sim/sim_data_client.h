@@ -26,6 +26,7 @@ typedef struct sim_data_client_options {
     uint32_t shard_counts[SIM_DATA_COLLECTIONS_MAX];
     uint32_t dim;
     uint32_t replication_factor, min_in_sync;
+    kith_durability durability;
     sim_data_check *check;
     uint64_t seed;
     void (*tell)(void *ctx, const char *text); /* the story, line by line; may be NULL */

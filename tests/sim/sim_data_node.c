@@ -114,6 +114,10 @@ static void shard_opened(void *ctx, uint64_t shard_id, kith_shard *shard) {
 
 void sim_data_part_replicate(sim_data_part *part) {
     const sim_node *node = part->node;
+    kith_err ignored;
+    bool forgets = node->options.mutant == SIM_MUTANT_DOUBT_FORGOTTEN;
+    if (forgets && kith_path_remove(node->env, "/data/unsynced", &ignored) == KITH_OK)
+        sim_node_tell(node, "forgets what is in doubt");
     part->replicas = kith_replica_set_create(&(kith_replica_set_options){.env = node->env,
         .transport = node->transport,
         .node = &part->shared,
@@ -121,6 +125,7 @@ void sim_data_part_replicate(sim_data_part *part) {
         .life = node->executor,
         .meta = kith_meta_client_meta(node->client),
         .self = node->id,
+        .dir = "/data",
         .lease_ns = SIM_TIMEOUT_MS * 1000000ULL / 4,
         .append_inflight_bytes_max = 1 << 16,
         .piece_bytes = 1 << 9, /* so that copies have many */
@@ -333,6 +338,11 @@ void sim_data_part_health_look(sim_data_part *part) {
     }
 }
 
+bool sim_data_part_in_doubt(sim_data_part *part, uint64_t shard_id) {
+    kith_replica_status status;
+    return kith_replica_set_status(part->replicas, shard_id, &status) && status.may_lack_tail;
+}
+
 void sim_data_part_tell(sim_data_part *part, uint64_t shard_id) {
     static const char *const roles[] = {"idle", "follower", "taking over", "primary"};
     kith_replica_status status;
@@ -341,11 +351,12 @@ void sim_data_part_tell(sim_data_part *part, uint64_t shard_id) {
         return;
     }
     sim_node_tell(part->node,
-        "shard %llu: %s in epoch %llu, end %llu of %llu, durable %llu, committed %llu%s%s",
+        "shard %llu: %s in epoch %llu, end %llu of %llu, durable %llu, committed %llu%s%s%s",
         (unsigned long long)shard_id, roles[status.role], (unsigned long long)status.epoch,
         (unsigned long long)status.end.sequence, (unsigned long long)status.end.epoch,
         (unsigned long long)status.durable, (unsigned long long)status.committed,
-        status.in_sync ? ", in sync" : "", status.leased ? ", leased" : "");
+        status.in_sync ? ", in sync" : "", status.may_lack_tail ? ", in doubt" : "",
+        status.leased ? ", leased" : "");
 }
 
 /* --- the end --- */

@@ -31,6 +31,7 @@ void sim_data_part_heartbeat(const sim_data_part *part, kith_codec_heartbeat *he
 /* As sim_node_shard_digest. */
 bool sim_data_part_digest(sim_data_part *part, uint64_t shard_id, uint64_t *digest_out);
 void sim_data_part_health_look(sim_data_part *part);
+bool sim_data_part_in_doubt(sim_data_part *part, uint64_t shard_id);
 void sim_data_part_tell(sim_data_part *part, uint64_t shard_id);
 /* Before a stop in good order: what it leads goes to others, as far as that can be done in time. `done` when it is over. */
 void sim_data_part_hand_over(sim_data_part *part, void (*done)(void *ctx), void *ctx);

@@ -42,6 +42,7 @@ typedef struct fixture {
     kith_codec_cluster_status cluster;
     kith_codec_cluster_join join;
     kith_codec_coordinator_node node;
+    kith_codec_cluster_shard shard;
 } fixture;
 
 static fixture *of_meta(kith_meta *meta) {
@@ -208,6 +209,7 @@ static void done(kith_api_cluster_call *call, kith_status status, const kith_api
             kith_arena_text(&own->arena, answer->status->problem, strlen(answer->status->problem));
     if (answer && answer->join) own->join = *answer->join;
     if (answer && answer->node) own->node = *answer->node;
+    if (answer && answer->shard) own->shard = *answer->shard;
     own->done = true;
     kith_cond_signal(&own->answered);
     kith_mutex_unlock(&own->mutex);
@@ -388,6 +390,31 @@ static void test_api_cluster__a_node_is_named_by_name_or_by_the_beginning_of_its
     assert_int_equal(run(own, kith_api_cluster_drain, ""), KITH_INVALID);
 }
 
+static void test_api_cluster__loss_is_accepted_for_one_shard_by_one_node(void **state) {
+    fixture *own = *state;
+    own->call.shard = 2;
+    own->call.node = "data-2";
+    assert_int_equal(run(own, kith_api_cluster_accept_loss, "photos"), KITH_OK);
+    assert_int_equal(own->proposed.kind, KITH_CODEC_META_ACCEPT_LOSS);
+    assert_int_equal(
+        own->proposed.collection.id, 1); /* the one that was looked at, not whichever has the name */
+    assert_string_equal(own->proposed.collection.name, "photos");
+    assert_int_equal(own->proposed.shard_index, 2);
+    assert_int_equal(own->proposed.node.id.bytes[0], 0x12);
+    assert_int_equal(own->shard.id, 12);
+    assert_int_equal(own->shard.index, 2);
+    own->call.node = "1";
+    assert_int_equal(run(own, kith_api_cluster_accept_loss, "photos"), KITH_INVALID);
+    own->call.node = "";
+    assert_int_equal(run(own, kith_api_cluster_accept_loss, "photos"), KITH_INVALID);
+    own->call.node = "data-2";
+    assert_int_equal(run(own, kith_api_cluster_accept_loss, "nothing"), KITH_NOT_FOUND);
+    assert_int_equal(own->proposed_count, 1);
+    own->proposed_status = KITH_PRECONDITION;
+    assert_int_equal(run(own, kith_api_cluster_accept_loss, "photos"), KITH_PRECONDITION);
+    assert_string_equal(own->text, "the state refuses");
+}
+
 /* --- join --- */
 
 static void test_api_cluster__who_joins_is_looked_at_first(void **state) {
@@ -431,6 +458,7 @@ int main(void) {
         TEST(test_api_cluster__a_coordinator_leaves_raft_and_then_the_metadata),
         TEST(test_api_cluster__what_the_state_refuses_is_said),
         TEST(test_api_cluster__a_node_is_named_by_name_or_by_the_beginning_of_its_id),
+        TEST(test_api_cluster__loss_is_accepted_for_one_shard_by_one_node),
         TEST(test_api_cluster__who_joins_is_looked_at_first),
         TEST(test_api_cluster__who_joins_does_so_by_its_own_address),
     };

@@ -74,6 +74,7 @@ static void test_api_create__refusals(void **state) {
 
 typedef struct wish {
     uint32_t replication_factor, min_in_sync;
+    kith_durability durability;
 } wish;
 
 static kith_status create_wish(api_fixture *f, const char *name, wish wanted) {
@@ -83,6 +84,7 @@ static kith_status create_wish(api_fixture *f, const char *name, wish wanted) {
         .field_count = 1, .fields = {{.dim = 4, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F32}}};
     own.call.replication_factor = wanted.replication_factor;
     own.call.min_in_sync = wanted.min_in_sync;
+    own.call.durability = wanted.durability;
     return answer_wait(f, kith_api_collection_create(f->api, &own.call, &err), &err);
 }
 
@@ -91,23 +93,45 @@ static kith_status update_wish(api_fixture *f, const char *name, wish wanted) {
     fixture_collection_call own = collection_call(f, name);
     own.call.replication_factor = wanted.replication_factor;
     own.call.min_in_sync = wanted.min_in_sync;
+    own.call.durability = wanted.durability;
     return answer_wait(f, kith_api_collection_update(f->api, &own.call, &err), &err);
 }
 
 static void test_api_create__a_standalone_server_has_one_copy(void **state) {
     api_fixture *f = *state;
-    assert_refused(f, KITH_INVALID, create_wish(f, "x", (wish){2, 0}), "replication_factor 2", "standalone");
-    assert_refused(f, KITH_INVALID, create_wish(f, "x", (wish){0, 2}), "min_in_sync 2", "1..1");
-    assert_int_equal(create_wish(f, "plain", (wish){1, 1}), KITH_OK);
+    assert_refused(
+        f, KITH_INVALID, create_wish(f, "x", (wish){2, 0, 0}), "replication_factor 2", "standalone");
+    assert_refused(f, KITH_INVALID, create_wish(f, "x", (wish){0, 2, 0}), "min_in_sync 2", "1..1");
+    assert_int_equal(create_wish(f, "plain", (wish){1, 1, 0}), KITH_OK);
     assert_true(f->existed);
     assert_int_equal(f->info.collection.replication_factor, 1);
     assert_int_equal(f->info.collection.min_in_sync, 1);
-    assert_int_equal(update_wish(f, "plain", (wish){1, 1}), KITH_OK);
+    assert_int_equal(update_wish(f, "plain", (wish){1, 1, 0}), KITH_OK);
     assert_int_equal(f->count, 1);
     assert_refused(
-        f, KITH_INVALID, update_wish(f, "plain", (wish){3, 0}), "replication_factor 3", "standalone");
-    assert_refused(f, KITH_INVALID, update_wish(f, "plain", (wish){0, 7}), "min_in_sync 7", "1..1");
-    assert_refused(f, KITH_NOT_FOUND, update_wish(f, "nosuch", (wish){1, 1}), "\"nosuch\"");
+        f, KITH_INVALID, update_wish(f, "plain", (wish){3, 0, 0}), "replication_factor 3", "standalone");
+    assert_refused(f, KITH_INVALID, update_wish(f, "plain", (wish){0, 7, 0}), "min_in_sync 7", "1..1");
+    assert_refused(f, KITH_NOT_FOUND, update_wish(f, "nosuch", (wish){1, 1, 0}), "\"nosuch\"");
+}
+
+static void test_api_create__a_standalone_server_acknowledges_what_is_on_disk(void **state) {
+    api_fixture *f = *state;
+    static const char *const words[] = {"durability async", "sync", "standalone", "cluster"};
+    static const wish async = {.durability = KITH_DURABILITY_ASYNC}, unknown = {.durability = 7};
+    static const wish sync = {.durability = KITH_DURABILITY_SYNC}, unsaid = {0};
+    assert_refused(f, KITH_INVALID, create_wish(f, "x", async), words[0], words[1], words[2], words[3]);
+    assert_refused(f, KITH_INVALID, create_wish(f, "plain", async), words[0], words[2]);
+    assert_refused(f, KITH_INVALID, update_wish(f, "plain", async), words[0], words[1], words[2], words[3]);
+    assert_refused(f, KITH_INVALID, create_wish(f, "x", unknown), "durability 7", "sync (1)", "async (2)");
+    assert_refused(f, KITH_INVALID, update_wish(f, "plain", unknown), "durability 7", "sync", "async");
+    assert_int_equal(create_wish(f, "plain", unsaid), KITH_OK);
+    assert_true(f->existed);
+    assert_int_equal(f->info.collection.durability, KITH_DURABILITY_SYNC);
+    assert_int_equal(create_wish(f, "plain", sync), KITH_OK);
+    assert_true(f->existed);
+    assert_int_equal(update_wish(f, "plain", sync), KITH_OK);
+    assert_int_equal(f->info.collection.durability, KITH_DURABILITY_SYNC);
+    assert_int_equal(update_wish(f, "plain", unsaid), KITH_OK);
 }
 
 /* Every kind of read is the same where there is one copy; tokens must be the collection's all the same. */
@@ -355,6 +379,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         CASE(test_api_create__refusals),
         CASE(test_api_create__a_standalone_server_has_one_copy),
+        CASE(test_api_create__a_standalone_server_acknowledges_what_is_on_disk),
         CASE(test_api_search__what_a_read_promises),
         CASE(test_api_create__the_same_again_is_ok),
         CASE(test_api_collections__unknown_names_are_not_found),

@@ -171,6 +171,45 @@ static void test_codec_cluster_api__requests_are_checked(void **state) {
     assert_string_equal(own->err.text, "node: 513 bytes; at most 512 are allowed");
 }
 
+static void test_codec_cluster_api__accept_loss(void **state) {
+    fixture *own = *state;
+    char text[KITH_CODEC_CLUSTER_TEXT_BYTES_MAX + 2];
+    kith_codec_cluster_request read, asked = {.text = "photos", .shard = 3, .node = "data-1"};
+    kith_codec_cluster_loss_request_encode(&asked, &own->buf);
+    assert_ok(
+        kith_codec_cluster_loss_request_decode(own->buf.data, own->buf.bytes, &own->arena, &read, &own->err),
+        &own->err);
+    assert_string_equal(read.text, "photos");
+    assert_int_equal(read.shard, 3);
+    assert_string_equal(read.node, "data-1");
+    memset(text, 'x', sizeof text);
+    text[sizeof text - 1] = 0;
+    kith_buf_clear(&own->buf);
+    asked.node = text;
+    kith_codec_cluster_loss_request_encode(&asked, &own->buf);
+    assert_int_equal(
+        kith_codec_cluster_loss_request_decode(own->buf.data, own->buf.bytes, &own->arena, &read, &own->err),
+        KITH_INVALID);
+    assert_string_equal(own->err.text, "node: 513 bytes; at most 512 are allowed");
+
+    kith_codec_cluster_shard back;
+    kith_buf_clear(&own->buf);
+    kith_codec_cluster_shard_encode(&shard, &own->buf);
+    assert_ok(kith_codec_cluster_shard_decode(own->buf.data, own->buf.bytes, &own->arena, &back, &own->err),
+        &own->err);
+    assert_int_equal(back.id, shard.id);
+    assert_int_equal(back.index, shard.index);
+    assert_int_equal(back.epoch, shard.epoch);
+    assert_int_equal(back.replica_count, shard.replica_count);
+    for (uint32_t i = 0; i < shard.replica_count; i++) {
+        assert_string_equal(back.replicas[i].name, replicas[i].name);
+        assert_int_equal(back.replicas[i].up, replicas[i].up);
+        assert_int_equal(back.replicas[i].in_sync, replicas[i].in_sync);
+    }
+    assert_int_equal(kith_codec_cluster_shard_decode("", 0, &own->arena, &back, &own->err), KITH_INTERNAL);
+    assert_string_equal(own->err.text, "the server's answer is broken: no shard in it");
+}
+
 /* Any beginning of an answer, and any with a byte changed, is read or refused; nothing else (the sanitizers watch). */
 static void test_codec_cluster_api__broken_answers_are_refused(void **state) {
     fixture *own = *state;
@@ -247,6 +286,7 @@ int main(void) {
         TEST(test_codec_cluster_api__shards_survive_the_wire),
         TEST(test_codec_cluster_api__changes_survive_the_wire),
         TEST(test_codec_cluster_api__requests_are_checked),
+        TEST(test_codec_cluster_api__accept_loss),
         TEST(test_codec_cluster_api__broken_answers_are_refused),
         TEST(test_codec_cluster_api__json_is_what_scripts_rely_on),
     };

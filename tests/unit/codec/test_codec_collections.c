@@ -38,6 +38,39 @@ static void test_codec_collections__create(void **state) {
     assert_int_equal(request.schema.fields[1].metric, KITH_METRIC_L1);
     assert_int_equal(request.schema.fields[1].type, KITH_TYPE_I8);
     assert_string_equal(request.schema.fields[1].name, "title");
+    assert_int_equal(request.durability, KITH_DURABILITY_UNSAID);
+}
+
+static void test_codec_collections__durability(void **state) {
+    (void)state;
+    kith_codec_create_request create;
+    kith_codec_update_request update;
+    for (kith_durability durability = 0; durability <= KITH_DURABILITY_ASYNC; durability++) {
+        kith_collection wish = {.replication_factor = 3, .min_in_sync = 2, .durability = durability};
+        kith_buf_clear(&buf);
+        kith_codec_client_create_encode("c", &wish, &buf);
+        assert_ok(kith_codec_create_request_decode(buf.data, buf.bytes, &arena, &create, &err), &err);
+        assert_int_equal(create.durability, durability);
+        kith_buf_clear(&buf);
+        kith_codec_client_update_encode("c", &wish, &buf);
+        assert_ok(kith_codec_update_request_decode(buf.data, buf.bytes, &arena, &update, &err), &err);
+        assert_string_equal(update.name, "c");
+        assert_int_equal(update.replication_factor, 3);
+        assert_int_equal(update.min_in_sync, 2);
+        assert_int_equal(update.durability, durability);
+    }
+    const char *message =
+        "durability: 3 is not DURABILITY_UNSPECIFIED (0), DURABILITY_SYNC (1) or DURABILITY_ASYNC (2)";
+    kith_buf_clear(&buf);
+    kith_wire_u64(&buf, 4, 3);
+    assert_int_equal(
+        kith_codec_update_request_decode(buf.data, buf.bytes, &arena, &update, &err), KITH_INVALID);
+    assert_string_equal(err.text, message);
+    kith_buf_clear(&buf);
+    kith_wire_u64(&buf, 6, 3);
+    refused(message);
+    kith_wire_u64(&buf, 6, UINT64_MAX);
+    refused("durability: -1 is not DURABILITY_UNSPECIFIED (0), DURABILITY_SYNC (1) or DURABILITY_ASYNC (2)");
 }
 
 static void test_codec_collections__malformed_create(void **state) {
@@ -102,6 +135,7 @@ static void test_codec_collections__infos(void **state) {
     assert_int_equal(collections[1].collection.schema.fields[15].dim, 16);
     assert_string_equal(collections[1].collection.schema.fields[15].name, collection.schema.fields[15].name);
     assert_string_equal(collections[1].health, "ok");
+    assert_int_equal(collections[1].collection.durability, KITH_DURABILITY_SYNC); /* of an older server */
     for (int existed = 0; existed < 2; existed++) {
         bool decoded = !existed;
         kith_buf_clear(&buf);
@@ -112,12 +146,21 @@ static void test_codec_collections__infos(void **state) {
             &err);
         assert_int_equal(decoded, existed);
     }
+    for (kith_durability durability = KITH_DURABILITY_SYNC; durability <= 3; durability++) {
+        collection.durability = durability;
+        kith_buf_clear(&buf);
+        kith_codec_collection_append(&info, &buf);
+        kith_status status =
+            kith_codec_client_list_decode(buf.data, buf.bytes, &arena, &collections, &count, &err);
+        assert_int_equal(status, durability == 3 ? KITH_INTERNAL : KITH_OK);
+        if (durability < 3) assert_int_equal(collections[0].collection.durability, durability);
+    }
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(test_codec_collections__##name, setup, teardown)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(create), TEST(malformed_create), TEST(named_requests), TEST(infos)};
+        TEST(create), TEST(durability), TEST(malformed_create), TEST(named_requests), TEST(infos)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

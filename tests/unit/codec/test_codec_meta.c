@@ -55,6 +55,7 @@ static void collections_equal(const kith_collection *a, const kith_collection *b
     assert_int_equal(a->created_wall_ms, b->created_wall_ms);
     assert_int_equal(a->replication_factor, b->replication_factor);
     assert_int_equal(a->min_in_sync, b->min_in_sync);
+    assert_int_equal(a->durability, b->durability);
     assert_int_equal(a->schema.field_count, b->schema.field_count);
     for (uint32_t i = 0; i < a->schema.field_count; i++) {
         assert_string_equal(a->schema.fields[i].name, b->schema.fields[i].name);
@@ -136,6 +137,7 @@ static void test_codec_meta__snapshots(void **state) {
     assert_int_equal(decoded.node_number_next, 1);
     books.collection.replication_factor = films.collection.replication_factor = 1;
     books.collection.min_in_sync = films.collection.min_in_sync = 1;
+    books.collection.durability = films.collection.durability = KITH_DURABILITY_SYNC;
     for (int i = 0; i < 2; i++) {
         collections_equal(&decoded.collections[i]->collection, &collections[i]->collection);
         assert_int_equal(decoded.collections[i]->shards[2].epoch, 1);
@@ -146,6 +148,7 @@ static void test_codec_meta__snapshots(void **state) {
 static void shards_equal(const kith_meta_shard *a, const kith_meta_shard *b, bool with_epochs) {
     for (uint32_t i = 0; i < 3; i++) {
         assert_int_equal(a[i].epoch, with_epochs ? b[i].epoch : 1);
+        assert_int_equal(a[i].loss_epoch, b[i].loss_epoch);
         assert_int_equal(a[i].replica_count, b[i].replica_count);
         assert_int_equal(a[i].in_sync, with_epochs ? b[i].in_sync : kith_replicas_all(b[i].replica_count));
         assert_memory_equal(a[i].replicas, b[i].replicas, sizeof a[i].replicas);
@@ -186,6 +189,13 @@ static void test_codec_meta__commands_of_a_cluster(void **state) {
     commands_equal(&decoded, &command);
     shards_equal(decoded.shards, golden_shards, false);
 
+    command.collection.durability = KITH_DURABILITY_ASYNC;
+    kith_buf_clear(&buf);
+    kith_codec_meta_command_encode(&command, &buf);
+    golden_equals("meta-command-v4.bin");
+    assert_ok(kith_codec_meta_command_decode(buf.data, buf.bytes, &arena, &decoded, &err), &err);
+    commands_equal(&decoded, &command);
+
     command = (kith_codec_meta_command){.kind = KITH_CODEC_META_REGISTER_NODE,
         .request_id = golden_command().request_id,
         .node = golden_node(4)};
@@ -211,12 +221,15 @@ static void test_codec_meta__commands_of_a_cluster(void **state) {
     }
 }
 
-static void snapshot_round_trip(bool with_replicas) {
+/* Whatever `version` could not say is as it was then. */
+static void snapshot_round_trip(uint32_t version) {
+    bool with_replicas = version >= 3;
     kith_meta_shard *shards = with_replicas ? golden_shards_v3 : golden_shards;
     kith_meta_collection books = {.collection = golden_collection(), .shards = shards};
     const kith_meta_collection *collections[] = {&books};
     books.collection.replication_factor = 2;
     books.collection.min_in_sync = with_replicas ? 2 : 1;
+    if (version >= 4) books.collection.durability = KITH_DURABILITY_ASYNC;
     kith_node nodes[] = {golden_node(4), golden_node(5)};
     nodes[0].number = 1;
     nodes[0].draining = true;
@@ -247,7 +260,9 @@ static void snapshot_round_trip(bool with_replicas) {
     kith_codec_meta_snapshot decoded;
     if (with_replicas) {
         kith_codec_meta_snapshot_encode(&snapshot, &buf);
-        golden_equals("meta-snapshot-v3.bin");
+        golden_equals(version == 3   ? "meta-snapshot-v3.bin"
+                      : version == 4 ? "meta-snapshot-v4.bin"
+                                     : "meta-snapshot-v5.bin");
     } else {
         golden_take("meta-snapshot-v2.bin");
     }
@@ -256,12 +271,13 @@ static void snapshot_round_trip(bool with_replicas) {
     assert_int_equal(decoded.node_count, 2);
     nodes_equal(&decoded.nodes[0], &nodes[0]);
     nodes_equal(&decoded.nodes[1], &nodes[1]);
+    if (with_replicas) collections_equal(decoded.answers[0].collection, &books.collection);
+    kith_collection_replicas_default(&books.collection);
     collections_equal(&decoded.collections[0]->collection, &books.collection);
     shards_equal(decoded.collections[0]->shards, shards, true);
     assert_int_equal(decoded.answer_count, 2);
     assert_int_equal(decoded.answers[0].status, KITH_OK);
     assert_true(decoded.answers[0].changed);
-    if (with_replicas) collections_equal(decoded.answers[0].collection, &books.collection);
     assert_int_equal(decoded.answers[1].status, KITH_NOT_FOUND);
     assert_string_equal(decoded.answers[1].message, answers[1].message);
     assert_null(decoded.answers[1].collection);
@@ -269,7 +285,7 @@ static void snapshot_round_trip(bool with_replicas) {
 
 static void test_codec_meta__snapshots_of_a_cluster(void **state) {
     (void)state;
-    snapshot_round_trip(false);
+    snapshot_round_trip(2);
 }
 
 /* Later than the golden file; readers from before skip it. */
@@ -293,7 +309,45 @@ static void test_codec_meta__snapshots_say_since_when_a_node_is_down(void **stat
 
 static void test_codec_meta__snapshots_with_replicas(void **state) {
     (void)state;
-    snapshot_round_trip(true);
+    snapshot_round_trip(3);
+}
+
+static void test_codec_meta__snapshots_with_durability(void **state) {
+    (void)state;
+    snapshot_round_trip(4);
+}
+
+static void test_codec_meta__snapshots_with_accepted_loss(void **state) {
+    (void)state;
+    golden_shards_v3[1].loss_epoch = 8;
+    golden_shards_v3[2].loss_epoch = 1ULL << 40;
+    snapshot_round_trip(5);
+    golden_shards_v3[1].loss_epoch = golden_shards_v3[2].loss_epoch = 0;
+}
+
+static void test_codec_meta__accept_loss(void **state) {
+    (void)state;
+    kith_codec_meta_command decoded, command = {.kind = KITH_CODEC_META_ACCEPT_LOSS,
+                                         .request_id = golden_command().request_id,
+                                         .collection = {.id = 12, .name = "books"},
+                                         .shard_index = 2,
+                                         .node = {.id = golden_node(5).id}};
+    kith_codec_meta_command_encode(&command, &buf);
+    golden_equals("meta-accept-loss-v5.bin");
+    assert_ok(kith_codec_meta_command_decode(buf.data, buf.bytes, &arena, &decoded, &err), &err);
+    commands_equal(&decoded, &command);
+    nodes_equal(&decoded.node, &command.node);
+    assert_int_equal(decoded.shard_index, 2);
+    /* A node id that is too short. */
+    kith_buf_clear(&buf);
+    kith_wire_u64(&buf, 1, 5);
+    size_t mark = kith_wire_open(&buf, 12);
+    kith_wire_text(&buf, 2, "books");
+    kith_wire_bytes(&buf, 4, "short", 5);
+    kith_wire_close(&buf, mark);
+    assert_int_equal(
+        kith_codec_meta_command_decode(buf.data, buf.bytes, &arena, &decoded, &err), KITH_CORRUPT);
+    assert_string_equal(err.text, "metadata: node id: 5 bytes; 16 are allowed");
 }
 
 static void test_codec_meta__changes_of_shards(void **state) {
@@ -329,6 +383,7 @@ static void test_codec_meta__updates_of_collections(void **state) {
         for (uint32_t min = 0; min < 4; min++) {
             command.collection.replication_factor = factor;
             command.collection.min_in_sync = min;
+            command.collection.durability = (kith_durability)((factor + min) % 3);
             kith_buf_clear(&buf);
             kith_codec_meta_command_encode(&command, &buf);
             assert_ok(kith_codec_meta_command_decode(buf.data, buf.bytes, &arena, &decoded, &err), &err);
@@ -377,6 +432,27 @@ static void test_codec_meta__versions_are_as_old_as_they_can_be(void **state) {
     version_is(3);
 }
 
+/* Older programs do as sync says, so that only the other one is kept from them. */
+static void test_codec_meta__only_async_is_of_version_4(void **state) {
+    (void)state;
+    for (kith_durability durability = 0; durability <= KITH_DURABILITY_ASYNC; durability++) {
+        bool is_async = durability == KITH_DURABILITY_ASYNC;
+        kith_meta_shard shards[3] = {{.epoch = 1}, {.epoch = 1}, {.epoch = 1}};
+        kith_codec_meta_command command = golden_command();
+        command.collection.durability = durability;
+        kith_meta_collection stored = {.collection = command.collection, .shards = shards};
+        const kith_meta_collection *collections[] = {&stored};
+        kith_codec_meta_snapshot snapshot = {.collections = collections, .collection_count = 1};
+        kith_codec_meta_command_encode(&command, &buf);
+        version_is(is_async ? 4 : 1);
+        kith_codec_meta_snapshot_encode(&snapshot, &buf);
+        version_is(is_async ? 4 : 1);
+        command.kind = KITH_CODEC_META_UPDATE_COLLECTION;
+        kith_codec_meta_command_encode(&command, &buf);
+        version_is(is_async ? 4 : 3);
+    }
+}
+
 static void command_refused(kith_status status, const char *message) {
     kith_codec_meta_command decoded;
     assert_int_equal(kith_codec_meta_command_decode(buf.data, buf.bytes, &arena, &decoded, &err), status);
@@ -394,14 +470,18 @@ static void test_codec_meta__damage_is_corrupt(void **state) {
             kith_codec_meta_command_decode(buf.data, bytes, &arena, &decoded, &err), KITH_OK);
     }
     kith_buf_clear(&buf);
-    command_refused(KITH_CORRUPT, "metadata: a command of version 0; this program reads versions 1..3");
-    kith_wire_u64(&buf, 1, 4);
-    command_refused(KITH_UNIMPLEMENTED, "metadata: a command of version 4; this program reads versions 1..3");
+    command_refused(KITH_CORRUPT, "metadata: a command of version 0; this program reads versions 1..5");
+    kith_wire_u64(&buf, 1, 6);
+    command_refused(KITH_UNIMPLEMENTED, "metadata: a command of version 6; this program reads versions 1..5");
     kith_wire_u64(&buf, 1, 1);
     command_refused(KITH_CORRUPT, "metadata: a command of no kind that this program knows");
     command.collection.schema.fields[1].dim = 0;
     kith_codec_meta_command_encode(&command, &buf);
     command_refused(KITH_CORRUPT, "metadata: field \"title\": dim 0 is not in 1..16384");
+    command = golden_command();
+    command.collection.durability = 3;
+    kith_codec_meta_command_encode(&command, &buf);
+    command_refused(KITH_CORRUPT, "metadata: collection \"books\": durability 3 is not in 0..2");
     command = golden_command();
     command.collection.shard_count = 0;
     kith_codec_meta_command_encode(&command, &buf);
@@ -431,16 +511,24 @@ static void test_codec_meta__shards_must_fit_their_collection(void **state) {
     kith_codec_meta_collection_encode(&command.collection, &buf);
     kith_wire_bytes(&buf, 9, "1234567", 7);
     kith_wire_close(&buf, mark);
-    command_refused(KITH_CORRUPT, "metadata: collection \"books\": 0 bytes of epochs, 7 of replicas and 0 of "
-                                  "in_sync are not 3 shards of 1");
+    command_refused(KITH_CORRUPT, "metadata: collection \"books\": 0 bytes of epochs, 7 of replicas, 0 of "
+                                  "in_sync and 0 of loss epochs are not 3 shards of 1");
     kith_wire_u64(&buf, 1, 3);
     mark = kith_wire_open(&buf, 4);
     kith_codec_meta_collection_encode(&command.collection, &buf);
     kith_wire_bytes(&buf, 9, "123456781234", 12);
     kith_wire_bytes(&buf, 12, "12", 2);
     kith_wire_close(&buf, mark);
-    command_refused(KITH_CORRUPT, "metadata: collection \"books\": 0 bytes of epochs, 12 of replicas and 2 "
-                                  "of in_sync are not 3 shards of 1");
+    command_refused(KITH_CORRUPT, "metadata: collection \"books\": 0 bytes of epochs, 12 of replicas, 2 of "
+                                  "in_sync and 0 of loss epochs are not 3 shards of 1");
+    kith_wire_u64(&buf, 1, 5);
+    mark = kith_wire_open(&buf, 4);
+    kith_codec_meta_collection_encode(&command.collection, &buf);
+    kith_wire_bytes(&buf, 9, "123456781234", 12);
+    kith_wire_bytes(&buf, 14, "123456781234567812345", 21);
+    kith_wire_close(&buf, mark);
+    command_refused(KITH_CORRUPT, "metadata: collection \"books\": 0 bytes of epochs, 12 of replicas, 0 of "
+                                  "in_sync and 21 of loss epochs are not 3 shards of 1");
     kith_wire_u64(&buf, 1, 3);
     mark = kith_wire_open(&buf, 4);
     kith_codec_meta_collection_encode(&command.collection, &buf);
@@ -483,9 +571,10 @@ static void test_codec_meta__changes_have_limits(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {TEST(commands), TEST(snapshots), TEST(commands_of_a_cluster),
-        TEST(snapshots_of_a_cluster), TEST(snapshots_with_replicas),
-        TEST(snapshots_say_since_when_a_node_is_down), TEST(changes_of_shards), TEST(updates_of_collections),
-        TEST(versions_are_as_old_as_they_can_be), TEST(damage_is_corrupt),
-        TEST(shards_must_fit_their_collection), TEST(changes_have_limits)};
+        TEST(snapshots_of_a_cluster), TEST(snapshots_with_replicas), TEST(snapshots_with_durability),
+        TEST(snapshots_with_accepted_loss), TEST(accept_loss), TEST(snapshots_say_since_when_a_node_is_down),
+        TEST(changes_of_shards), TEST(updates_of_collections), TEST(versions_are_as_old_as_they_can_be),
+        TEST(only_async_is_of_version_4), TEST(damage_is_corrupt), TEST(shards_must_fit_their_collection),
+        TEST(changes_have_limits)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,6 +24,7 @@ static kith_codec_append_request append_some(void) {
         .echo_ns = 1ULL << 60,
         .snapshot_needed = true,
         .asks_room = true,
+        .loss_epoch = 9,
         .entry_count = 3,
         .entries = entries_some,
     };
@@ -46,6 +47,7 @@ static void test_codec_replica__appends(void **state) {
     assert_int_equal(decoded.echo_ns, 1ULL << 60);
     assert_true(decoded.snapshot_needed);
     assert_true(decoded.asks_room);
+    assert_int_equal(decoded.loss_epoch, 9);
     assert_int_equal(decoded.entry_count, 3);
     for (uint32_t i = 0; i < 3; i++) {
         assert_int_equal(decoded.entries[i].epoch, entries_some[i].epoch);

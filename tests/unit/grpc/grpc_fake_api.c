@@ -72,7 +72,8 @@ static kith_collection fake_collection(void) {
         .shard_count = 2,
         .created_wall_ms = 99,
         .replication_factor = 3,
-        .min_in_sync = 2};
+        .min_in_sync = 2,
+        .durability = KITH_DURABILITY_ASYNC};
     collection.schema.field_count = 1;
     collection.schema.fields[0] = (kith_field){.dim = 4, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F16};
     return collection;
@@ -87,9 +88,10 @@ static void collection_answer(kith_api *api, void *pointer, kith_status status, 
 
 static kith_status collection_start(
     kith_api *api, const char *what, kith_api_collection_call *call, kith_err *err) {
-    snprintf(api->asked, sizeof api->asked, "%s %s fields=%u shards=%u replicas=%u/%u missing_ok=%d", what,
+    snprintf(api->asked, sizeof api->asked,
+        "%s %s fields=%u shards=%u replicas=%u/%u durability=%d missing_ok=%d", what,
         call->name ? call->name : "-", call->schema.field_count, call->shard_count, call->min_in_sync,
-        call->replication_factor, call->missing_ok);
+        call->replication_factor, (int)call->durability, call->missing_ok);
     call->changed = true;
     return fake_start(api, &call->call, err, collection_answer);
 }
@@ -123,6 +125,7 @@ static void cluster_answer(kith_api *api, void *pointer, kith_status status, con
         .standalone = true, .leader_address = "", .problem = "", .nodes = &node, .node_count = 1};
     static const kith_codec_cluster_shards shards = {.map_version = 9};
     static const kith_codec_cluster_join join = {.joined = true};
+    static const kith_codec_cluster_shard shard = {.id = 7, .index = 2, .epoch = 5};
     kith_api_cluster_call *call = pointer;
     kith_api_cluster_answer answer = {0};
     switch (api->asked[strlen("cluster ")]) {
@@ -134,6 +137,9 @@ static void cluster_answer(kith_api *api, void *pointer, kith_status status, con
         break;
     case 'j':
         answer.join = &join;
+        break;
+    case 'a':
+        answer.shard = &shard;
         break;
     default:
         answer.node = &node;
@@ -165,6 +171,12 @@ kith_status kith_api_cluster_leave(kith_api *api, kith_api_cluster_call *call, k
 
 kith_status kith_api_cluster_drain(kith_api *api, kith_api_cluster_call *call, kith_err *err) {
     return cluster_start(api, "drain", call, err);
+}
+
+kith_status kith_api_cluster_accept_loss(kith_api *api, kith_api_cluster_call *call, kith_err *err) {
+    snprintf(api->asked, sizeof api->asked, "cluster accept-loss %s shard=%u node=%s", call->text,
+        call->shard, call->node);
+    return fake_start(api, &call->call, err, cluster_answer);
 }
 
 /* --- writes --- */

@@ -131,12 +131,16 @@ static void test_grpc_unary__writes(void **state) {
 
 static void test_grpc_unary__collections(void **state) {
     FIXTURE_SETUP();
-    kith_collection wish = {
-        .shard_count = 2, .replication_factor = 3, .min_in_sync = 2, .schema.field_count = 1};
+    kith_collection wish = {.shard_count = 2,
+        .replication_factor = 3,
+        .min_in_sync = 2,
+        .durability = KITH_DURABILITY_ASYNC,
+        .schema.field_count = 1};
     wish.schema.fields[0] = (kith_field){.dim = 4, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F16};
     kith_codec_client_create_encode("c", &wish, &fixture->request);
     call_ok(fixture, "/kith.v1.Collections/Create");
-    assert_string_equal(fixture->api->asked, "create c fields=1 shards=2 replicas=2/3 missing_ok=0");
+    assert_string_equal(
+        fixture->api->asked, "create c fields=1 shards=2 replicas=2/3 durability=2 missing_ok=0");
     kith_codec_client_collection collection;
     bool existed;
     assert_ok(kith_codec_client_create_decode(fixture->reply.data, fixture->reply.bytes, &fixture->arena,
@@ -148,11 +152,14 @@ static void test_grpc_unary__collections(void **state) {
     assert_string_equal(collection.health, "ok");
     assert_int_equal(collection.collection.replication_factor, 3);
     assert_int_equal(collection.collection.min_in_sync, 2);
+    assert_int_equal(collection.collection.durability, KITH_DURABILITY_ASYNC);
 
     bool changed;
-    kith_codec_client_update_encode("c", 5, 0, &fixture->request);
+    kith_codec_client_update_encode("c",
+        &(kith_collection){.replication_factor = 5, .durability = KITH_DURABILITY_SYNC}, &fixture->request);
     call_ok(fixture, "/kith.v1.Collections/Update");
-    assert_string_equal(fixture->api->asked, "update c fields=0 shards=0 replicas=0/5 missing_ok=0");
+    assert_string_equal(
+        fixture->api->asked, "update c fields=0 shards=0 replicas=0/5 durability=1 missing_ok=0");
     assert_ok(kith_codec_client_update_decode(fixture->reply.data, fixture->reply.bytes, &fixture->arena,
                   &collection, &changed, &fixture->err),
         &fixture->err);
@@ -161,13 +168,16 @@ static void test_grpc_unary__collections(void **state) {
 
     kith_codec_client_describe_encode("c", &fixture->request);
     call_ok(fixture, "/kith.v1.Collections/Get");
-    assert_string_equal(fixture->api->asked, "get c fields=0 shards=0 replicas=0/0 missing_ok=0");
+    assert_string_equal(
+        fixture->api->asked, "get c fields=0 shards=0 replicas=0/0 durability=0 missing_ok=0");
     kith_codec_client_list_encode(&fixture->request);
     call_ok(fixture, "/kith.v1.Collections/List");
-    assert_string_equal(fixture->api->asked, "list - fields=0 shards=0 replicas=0/0 missing_ok=0");
+    assert_string_equal(
+        fixture->api->asked, "list - fields=0 shards=0 replicas=0/0 durability=0 missing_ok=0");
     kith_codec_client_drop_encode("c", true, &fixture->request);
     call_ok(fixture, "/kith.v1.Collections/Delete");
-    assert_string_equal(fixture->api->asked, "delete c fields=0 shards=0 replicas=0/0 missing_ok=1");
+    assert_string_equal(
+        fixture->api->asked, "delete c fields=0 shards=0 replicas=0/0 durability=0 missing_ok=1");
     bool deleted;
     assert_ok(kith_codec_client_drop_decode(
                   fixture->reply.data, fixture->reply.bytes, &fixture->arena, &deleted, &fixture->err),

@@ -38,6 +38,9 @@ static void cluster_answer(kith_api_cluster_call *call) {
         .map_version = 8, .leader_address = "", .problem = "", .nodes = &node, .node_count = 1};
     static const kith_codec_cluster_shards shards = {.map_version = 9};
     static const kith_codec_cluster_join join = {.joined = true};
+    static const kith_codec_cluster_replica replica = {.name = "n1", .up = true, .in_sync = true};
+    static const kith_codec_cluster_shard shard = {
+        .id = 7, .index = 2, .epoch = 5, .replica_count = 1, .replicas = &replica};
     kith_api_cluster_answer result = {0};
     switch (api.asked[0]) {
     case 's':
@@ -48,6 +51,9 @@ static void cluster_answer(kith_api_cluster_call *call) {
         break;
     case 'j':
         result.join = &join;
+        break;
+    case 'a':
+        result.shard = &shard;
         break;
     default:
         result.node = &node;
@@ -92,6 +98,13 @@ kith_status kith_api_cluster_leave(kith_api *own, kith_api_cluster_call *call, k
 kith_status kith_api_cluster_drain(kith_api *own, kith_api_cluster_call *call, kith_err *err) {
     (void)own;
     return cluster_start("drain", call, err);
+}
+
+kith_status kith_api_cluster_accept_loss(kith_api *own, kith_api_cluster_call *call, kith_err *err) {
+    char what[160];
+    (void)own;
+    snprintf(what, sizeof what, "accept %u %.100s", call->shard, call->node);
+    return cluster_start(what, call, err);
 }
 
 bool kith_api_refresh_start(kith_api *own, kith_api_refresh *refresh) {
@@ -209,7 +222,8 @@ static void test_http_server__unknown_paths_are_told_what_there_is(void **state)
     assert_string_equal(body(),
         "nothing is here; there are:\n  GET /metrics\n  GET /healthz\n  GET /livez\n  GET /readyz\n"
         "  GET /v1/cluster/status\n  GET /v1/cluster/nodes\n  GET /v1/cluster/shards\n"
-        "  POST /v1/cluster/join\n  POST /v1/cluster/leave\n  POST /v1/cluster/drain\n");
+        "  POST /v1/cluster/join\n  POST /v1/cluster/leave\n  POST /v1/cluster/drain\n"
+        "  POST /v1/cluster/accept-loss\n");
     kith_http_server_stop(server);
 }
 
@@ -349,6 +363,13 @@ static void test_http_server__the_cluster_is_json(void **state) {
     assert_string_equal(api.asked, "drain n1 draining=1");
     assert_int_equal(post(server, "/v1/cluster/drain", "{\"draining\": false, \"node\": \"n1\"}"), 200);
     assert_string_equal(api.asked, "drain n1 draining=0");
+    assert_int_equal(
+        post(server, "/v1/cluster/accept-loss", "{\"collection\": \"c\", \"shard\": 2, \"node\": \"n1\"}"),
+        200);
+    assert_string_equal(api.asked, "accept 2 n1 c draining=1");
+    assert_string_equal(body(), "{\"id\": 7, \"index\": 2, \"epoch\": 5, \"primary\": \"n1\", \"up\": true, "
+                                "\"replicas\": [{\"node_id\": \"\", \"node\": \"n1\", \"up\": true, "
+                                "\"in_sync\": true}]}\n");
     kith_http_server_stop(server);
 }
 
@@ -379,6 +400,30 @@ static void test_http_server__wrong_changes_say_what_is_wrong(void **state) {
     api.refuse = KITH_PRECONDITION;
     assert_int_equal(post(server, "/v1/cluster/leave", "{\"node\": \"a\"}"), 412);
     assert_string_equal(body(), "{\"status\": \"PRECONDITION\", \"error\": \"refused \\\"a\\\"\"}\n");
+    kith_http_server_stop(server);
+}
+
+/* What cannot be undone names all it is about. */
+static void test_http_server__an_accepted_loss_is_spelled_out(void **state) {
+    (void)state;
+    kith_http_server *server = start((kith_http_server_options){0});
+    static const char *const bodies[][2] = {
+        {"{\"shard\": 0, \"node\": \"a\"}", "collection is missing"},
+        {"{\"collection\": \"c\", \"node\": \"a\"}", "shard is missing"},
+        {"{\"collection\": \"c\", \"shard\": 0}", "node is missing"},
+        {"{\"collection\": \"c\", \"shard\": -1, \"node\": \"a\"}", "shard: not a number from 0"},
+        {"{\"collection\": \"c\", \"shard\": 4294967296, \"node\": \"a\"}", "shard: not a number from 0"},
+        {"{\"collection\": \"c\", \"shard\": \"0\", \"node\": \"a\"}", "shard: not a number from 0"},
+        {"{\"collection\": \"c\", \"shard\": 0, \"node\": 1}", "node: not a string"},
+        {"{\"collection\": \"c\", \"draining\": true}", "\\\"draining\\\" is not known"},
+    };
+    api.asked[0] = 0;
+    for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
+        assert_int_equal(post(server, "/v1/cluster/accept-loss", bodies[i][0]), 400);
+        if (!strstr(body(), bodies[i][1])) fail_msg("%s: %s", bodies[i][0], body());
+    }
+    assert_string_equal(api.asked, "");
+    assert_int_equal(get(server, "/v1/cluster/accept-loss"), 405);
     kith_http_server_stop(server);
 }
 
@@ -450,6 +495,7 @@ int main(void) {
         cmocka_unit_test(test_http_server__a_port_in_use_is_said),
         cmocka_unit_test(test_http_server__the_cluster_is_json),
         cmocka_unit_test(test_http_server__wrong_changes_say_what_is_wrong),
+        cmocka_unit_test(test_http_server__an_accepted_loss_is_spelled_out),
         cmocka_unit_test(test_http_server__an_answer_that_takes_time_stops_nobody),
         cmocka_unit_test(test_http_server__stop_gives_up_what_is_under_way),
     };

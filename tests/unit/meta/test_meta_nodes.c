@@ -68,6 +68,12 @@ static kith_codec_meta_command update_command(const char *name, uint32_t factor,
     return command;
 }
 
+static kith_codec_meta_command durability_command(const char *name, kith_durability durability) {
+    kith_codec_meta_command command = update_command(name, 0, 0);
+    command.collection.durability = durability;
+    return command;
+}
+
 static kith_codec_meta_command changes_command(const kith_codec_meta_shard_change *changes, uint32_t count) {
     return (kith_codec_meta_command){
         .kind = KITH_CODEC_META_CHANGE_SHARDS, .changes = changes, .change_count = count};
@@ -550,6 +556,68 @@ static void test_meta_update__one_node_has_one_copy(void **unused) {
     refused(command, KITH_INVALID, "min_in_sync 2 is not in 1..1, the replication_factor");
 }
 
+static kith_codec_meta_command create_durable(
+    const char *name, kith_durability durability, const kith_meta_shard *shards) {
+    kith_codec_meta_command command = create_command(name, 1, shards ? shards->replica_count : 0, shards);
+    command.collection.durability = durability;
+    return command;
+}
+
+static void test_meta_update__durability_of_a_collection(void **unused) {
+    (void)unused;
+    const kith_meta_shard shard = {.replica_count = 2, .replicas = {1, 2}};
+    shard_make(3, shard); /* says nothing */
+    const kith_collection *have = &kith_meta_state_find(&state, "c")->collection;
+    assert_int_equal(have->durability, KITH_DURABILITY_SYNC);
+    assert_int_equal(apply(durability_command("c", KITH_DURABILITY_ASYNC)), KITH_OK);
+    assert_true(result.changed);
+    assert_int_equal(result.collection.durability, KITH_DURABILITY_ASYNC);
+    assert_int_equal(have->durability, KITH_DURABILITY_ASYNC);
+    assert_int_equal(apply(durability_command("c", KITH_DURABILITY_ASYNC)), KITH_OK);
+    assert_false(result.changed);
+    assert_int_equal(apply(update_command("c", 3, 2)), KITH_OK);
+    assert_int_equal(have->durability, KITH_DURABILITY_ASYNC); /* as it is */
+    assert_int_equal(apply(durability_command("c", KITH_DURABILITY_SYNC)), KITH_OK);
+    assert_true(result.changed);
+    assert_int_equal(have->durability, KITH_DURABILITY_SYNC);
+    refused(durability_command("c", (kith_durability)3), KITH_INVALID,
+        "durability 3 is unknown; sync (1) and async (2) are allowed");
+    refused(create_durable("d", (kith_durability)3, &shard), KITH_INVALID,
+        "durability 3 is unknown; sync (1) and async (2) are allowed");
+    assert_int_equal(apply(create_durable("d", KITH_DURABILITY_ASYNC, &shard)), KITH_OK);
+    assert_int_equal(kith_meta_state_find(&state, "d")->collection.durability, KITH_DURABILITY_ASYNC);
+}
+
+static void test_meta_create__exists_with_another_durability(void **unused) {
+    (void)unused;
+    const kith_meta_shard shard = {.replica_count = 2, .replicas = {1, 2}};
+    shard_make(3, shard);
+    assert_int_equal(apply(create_durable("d", KITH_DURABILITY_ASYNC, &shard)), KITH_OK);
+    for (kith_durability said = KITH_DURABILITY_UNSAID; said <= KITH_DURABILITY_ASYNC; said++) {
+        if (said == KITH_DURABILITY_ASYNC)
+            refused(create_durable("c", said, &shard), KITH_EXISTS,
+                "collection \"c\" already exists with durability sync, not async");
+        else
+            assert_int_equal(apply(create_durable("c", said, &shard)), KITH_OK);
+        if (said == KITH_DURABILITY_SYNC)
+            refused(create_durable("d", said, &shard), KITH_EXISTS,
+                "collection \"d\" already exists with durability async, not sync");
+        else
+            assert_int_equal(apply(create_durable("d", said, &shard)), KITH_OK);
+        assert_false(result.changed);
+    }
+}
+
+static void test_meta_update__one_node_has_writes_on_its_disk(void **unused) {
+    (void)unused;
+    const char *message = "durability async needs data nodes; collection \"c\" is on none";
+    refused(create_durable("c", KITH_DURABILITY_ASYNC, NULL), KITH_PRECONDITION, message);
+    assert_int_equal(apply(create_durable("c", KITH_DURABILITY_SYNC, NULL)), KITH_OK);
+    refused(durability_command("c", KITH_DURABILITY_ASYNC), KITH_PRECONDITION, message);
+    assert_int_equal(apply(durability_command("c", KITH_DURABILITY_SYNC)), KITH_OK);
+    assert_false(result.changed);
+}
+
 /* --- repeated commands --- */
 
 static kith_codec_meta_command asked(kith_codec_meta_command command, uint8_t client, uint64_t number) {
@@ -623,6 +691,9 @@ static void test_meta_nodes__broken_invariants_are_named(void **unused) {
     stored->collection.min_in_sync = 3;
     state_refused(&state, "metadata: collection \"c\" has min_in_sync 3 of 2");
     stored->collection.min_in_sync = 1;
+    stored->collection.durability = KITH_DURABILITY_UNSAID;
+    state_refused(&state, "metadata: collection \"c\" has durability 0");
+    stored->collection.durability = KITH_DURABILITY_SYNC;
     state.nodes[2].number = 2;
     state_refused(&state, "metadata: node \"n2\" has number 2, after 2 and before 4");
     state.nodes[2].number = 4;
@@ -651,6 +722,7 @@ typedef struct naive_collection {
     uint64_t id;
     uint64_t shard_id_first;
     uint32_t shard_count, replication_factor, min_in_sync;
+    bool is_async;
     kith_meta_shard shards[3];
 } naive_collection;
 
@@ -830,8 +902,32 @@ static kith_status naive_change(naive *model, const kith_codec_meta_shard_change
         bool comes = (wanted->in_sync & (1u << r)) && !naive_in_sync(have, wanted->replicas[r]);
         if (comes && have->replicas[0] != wanted->replicas[0]) return KITH_PRECONDITION;
     }
+    uint64_t loss_epoch = have->loss_epoch;
     *have = *wanted;
     have->epoch++;
+    have->loss_epoch = loss_epoch;
+    return KITH_OK;
+}
+
+static kith_status naive_accept_loss(
+    naive *model, const kith_codec_meta_command *command, bool *changed_out) {
+    naive_collection *collection = &model->collections[name_index(&command->collection)];
+    if (!collection->there) return KITH_NOT_FOUND;
+    if (command->shard_index >= collection->shard_count) return KITH_INVALID;
+    kith_meta_shard *shard = &collection->shards[command->shard_index], before = *shard;
+    const naive_node *node = &model->nodes[who_is(&command->node.id)];
+    if (!node->there) return KITH_NOT_FOUND;
+    if (!kith_meta_shard_is_on(shard, node->number)) return KITH_PRECONDITION;
+    if (shard->replicas[0] == node->number && shard->loss_epoch == shard->epoch) return KITH_OK;
+    if (node->down) return KITH_PRECONDITION;
+    *changed_out = true;
+    shard->loss_epoch = ++shard->epoch;
+    shard->in_sync = 1;
+    shard->replicas[0] = node->number;
+    uint32_t at = 1;
+    for (uint32_t r = 0; r < before.replica_count; r++) {
+        if (before.replicas[r] != node->number) shard->replicas[at++] = before.replicas[r];
+    }
     return KITH_OK;
 }
 
@@ -859,8 +955,12 @@ static kith_status naive_update(naive *model, const kith_collection *wanted, boo
     for (uint32_t n = 0; n < NODES; n++)
         nodes += model->nodes[n].there && model->nodes[n].role == KITH_NODE_DATA;
     if (have->shards[0].replica_count == 0) nodes = 1;
+    bool is_async = wanted->durability ? wanted->durability == KITH_DURABILITY_ASYNC : have->is_async;
+    if (is_async && have->shards[0].replica_count == 0) return KITH_PRECONDITION;
     if (factor > have->replication_factor && factor > nodes) return KITH_PRECONDITION;
-    *changed_out = factor != have->replication_factor || min != have->min_in_sync;
+    *changed_out =
+        factor != have->replication_factor || min != have->min_in_sync || is_async != have->is_async;
+    have->is_async = is_async;
     have->replication_factor = factor;
     have->min_in_sync = min;
     return KITH_OK;
@@ -874,6 +974,7 @@ static kith_status naive_create(naive *model, const kith_codec_meta_command *com
         bool same =
             collection->shard_count == wanted->shard_count &&
             (!wanted->min_in_sync || collection->min_in_sync == wanted->min_in_sync) &&
+            (!wanted->durability || collection->is_async == (wanted->durability == KITH_DURABILITY_ASYNC)) &&
             (!wanted->replication_factor || collection->replication_factor == wanted->replication_factor);
         return same ? KITH_OK : KITH_EXISTS;
     }
@@ -885,7 +986,7 @@ static kith_status naive_create(naive *model, const kith_codec_meta_command *com
         status = KITH_INVALID;
     else if (command->shards)
         status = naive_assignment(model, command);
-    else if (nodes || wanted->replication_factor > 1)
+    else if (nodes || wanted->replication_factor > 1 || wanted->durability == KITH_DURABILITY_ASYNC)
         status = KITH_PRECONDITION;
     if (status != KITH_OK) return status;
     *collection = (naive_collection){.there = true,
@@ -893,7 +994,8 @@ static kith_status naive_create(naive *model, const kith_codec_meta_command *com
         .shard_id_first = model->shards_given + 1,
         .shard_count = wanted->shard_count,
         .replication_factor = factor,
-        .min_in_sync = wanted->min_in_sync ? wanted->min_in_sync : (factor + 1) / 2};
+        .min_in_sync = wanted->min_in_sync ? wanted->min_in_sync : (factor + 1) / 2,
+        .is_async = wanted->durability == KITH_DURABILITY_ASYNC};
     model->shards_given += wanted->shard_count;
     for (uint32_t s = 0; s < wanted->shard_count; s++) {
         kith_meta_shard *shard = &collection->shards[s];
@@ -913,6 +1015,7 @@ static kith_status naive_rule(naive *model, const kith_codec_meta_command *comma
         return naive_update(model, &command->collection, changed_out);
     if (command->kind == KITH_CODEC_META_REGISTER_NODE)
         return naive_register(model, &command->node, changed_out);
+    if (command->kind == KITH_CODEC_META_ACCEPT_LOSS) return naive_accept_loss(model, command, changed_out);
     if (command->kind != KITH_CODEC_META_DROP_COLLECTION)
         return naive_node_change(model, command, changed_out);
     naive_collection *collection = &model->collections[name_index(&command->collection)];
@@ -993,7 +1096,7 @@ static kith_codec_meta_command command_draw(kith_rng *rng, naive *model, bool st
     uint32_t who = (uint32_t)kith_rng_below(rng, NODES);
     char name[3] = {'c', (char)('0' + kith_rng_below(rng, NAMES)), 0};
     uint32_t factor_max = stable ? 5 : 3;
-    switch (kith_rng_below(rng, stable && kith_rng_below(rng, 5) ? 4 : 12)) {
+    switch (kith_rng_below(rng, stable && kith_rng_below(rng, 5) ? 4 : 13)) {
     case 0:
     case 1:
         command = register_command(who, who < 2 && !stable ? KITH_NODE_QUERY : KITH_NODE_DATA);
@@ -1015,6 +1118,7 @@ static kith_codec_meta_command command_draw(kith_rng *rng, naive *model, bool st
         break;
     case 6:
         command = update_command(name, (uint32_t)kith_rng_below(rng, 4), (uint32_t)kith_rng_below(rng, 3));
+        command.collection.durability = (kith_durability)kith_rng_below(rng, 3);
         break;
     case 7:
     case 8:
@@ -1022,10 +1126,17 @@ static kith_codec_meta_command command_draw(kith_rng *rng, naive *model, bool st
         for (uint32_t i = 0; i < command.change_count; i++)
             change_draw(rng, model, &changes[i]);
         break;
+    case 9:
+        command = node_command(KITH_CODEC_META_ACCEPT_LOSS, who);
+        command.shard_index = (uint32_t)kith_rng_below(rng, 4);
+        snprintf(command.collection.name, sizeof command.collection.name, "%s", name);
+        break;
     default:
         command = create_command(
             name, 1 + (uint32_t)kith_rng_below(rng, 3), (uint32_t)kith_rng_below(rng, factor_max + 1), NULL);
         if (kith_rng_below(rng, 3) == 0) command.collection.min_in_sync = (uint32_t)kith_rng_below(rng, 3);
+        if (kith_rng_below(rng, 3) == 0)
+            command.collection.durability = (kith_durability)kith_rng_below(rng, 3);
         if (kith_rng_below(rng, 6) > 0) shards_draw(rng, model, &command, shards);
     }
     if (model->answer_count > 0 && kith_rng_below(rng, 4) == 0) {
@@ -1063,8 +1174,11 @@ static void shards_compare(const kith_meta_collection *stored, const naive_colle
     assert_int_equal(stored->collection.shard_count, wanted->shard_count);
     assert_int_equal(stored->collection.replication_factor, wanted->replication_factor);
     assert_int_equal(stored->collection.min_in_sync, wanted->min_in_sync);
+    assert_int_equal(
+        stored->collection.durability, wanted->is_async ? KITH_DURABILITY_ASYNC : KITH_DURABILITY_SYNC);
     for (uint32_t s = 0; s < wanted->shard_count; s++) {
         assert_int_equal(stored->shards[s].epoch, wanted->shards[s].epoch);
+        assert_int_equal(stored->shards[s].loss_epoch, wanted->shards[s].loss_epoch);
         assert_int_equal(stored->shards[s].in_sync, wanted->shards[s].in_sync);
         assert_int_equal(stored->shards[s].replica_count, wanted->shards[s].replica_count);
         for (uint32_t r = 0; r < wanted->shards[s].replica_count; r++)
@@ -1087,7 +1201,7 @@ static void states_compare(const kith_meta_state *have, const naive *model) {
     assert_int_equal(have->map_version, model->version);
 }
 
-/* Whatever happened: epochs rise, by one for each change; who becomes primary was in sync; and no shard has a primary that is down
+/* Whatever happened: epochs rise, by one for each change; who becomes primary was in sync, unless loss was accepted; and no shard has a primary that is down
  * while a replica in sync is up. */
 static void promises_check(const naive *before, const naive *after, uint32_t changes_max) {
     for (uint64_t id = 1; id <= after->shards_given; id++) {
@@ -1095,7 +1209,9 @@ static void promises_check(const naive *before, const naive *after, uint32_t cha
         const kith_meta_shard *was = naive_shard((naive *)before, id);
         if (!shard || shard->replica_count == 0) continue;
         if (was) assert_in_range(shard->epoch - was->epoch, 0, changes_max);
-        if (was && changes_max == 1) assert_true(naive_in_sync(was, shard->replicas[0]));
+        if (was && changes_max == 1)
+            assert_true(naive_in_sync(was, shard->replicas[0]) || shard->loss_epoch == shard->epoch);
+        if (was) assert_true(shard->loss_epoch >= was->loss_epoch && shard->loss_epoch <= shard->epoch);
         if (was && shard->epoch == was->epoch) assert_memory_equal(shard, was, sizeof *shard);
         if (!naive_node_of(after, shard->replicas[0])->down) continue;
         for (uint32_t r = 1; r < shard->replica_count; r++) {
@@ -1115,6 +1231,7 @@ static void map_compare(const kith_meta_map *map, const kith_meta_state *have) {
         uint32_t width = entry->replica_width;
         assert_int_equal(entry->collection.replication_factor, stored->collection.replication_factor);
         assert_int_equal(entry->collection.min_in_sync, stored->collection.min_in_sync);
+        assert_int_equal(entry->collection.durability, stored->collection.durability);
         for (uint32_t s = 0; s < stored->collection.shard_count; s++) {
             const kith_meta_shard *shard = &stored->shards[s];
             const uint16_t *replicas = entry->shard_replicas + s * width;
@@ -1222,6 +1339,11 @@ static void test_meta_map__shares_entries_until_their_replicas_change(void **unu
     kith_meta_map *fourth = kith_meta_map_of(&state, NULL, third);
     assert_int_equal(fourth->entries[0]->shard_nodes[0], 1);
     assert_int_equal(fourth->nodes[1].number, 3);
+    assert_int_equal(apply(durability_command("c", KITH_DURABILITY_ASYNC)), KITH_OK);
+    kith_meta_map *fifth = kith_meta_map_of(&state, NULL, fourth);
+    assert_ptr_not_equal(fourth->entries[0], fifth->entries[0]);
+    assert_int_equal(fifth->entries[0]->collection.durability, KITH_DURABILITY_ASYNC);
+    kith_meta_map_release(fifth);
     kith_meta_map_release(first);
     kith_meta_map_release(second);
     kith_meta_map_release(third);
@@ -1287,6 +1409,9 @@ int main(void) {
         TEST(failover__many_shards_are_one_quick_command),
         TEST(update__replication_of_a_collection),
         TEST(update__one_node_has_one_copy),
+        TEST(update__durability_of_a_collection),
+        TEST(update__one_node_has_writes_on_its_disk),
+        TEST(create__exists_with_another_durability),
         TEST(answers__a_repeat_gets_the_first_answer),
         TEST(answers__the_oldest_is_forgotten),
         TEST(nodes__broken_invariants_are_named),

@@ -223,6 +223,7 @@ static void test_meta_state__restore_refuses_a_shard_given_twice(void **unused) 
     b.collection.shard_id_first = 2; /* overlaps */
     a.collection.replication_factor = b.collection.replication_factor = 1;
     a.collection.min_in_sync = b.collection.min_in_sync = 1;
+    a.collection.durability = b.collection.durability = KITH_DURABILITY_SYNC;
     kith_codec_meta_snapshot snapshot = {.map_version = 3,
         .applied_index = 2,
         .collection_id_next = 3,

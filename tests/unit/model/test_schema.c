@@ -79,10 +79,12 @@ static void test_schema__copies_that_were_not_said_are_usual(void **state) {
         kith_collection_replicas_default(&collection);
         assert_int_equal(collection.replication_factor, factor ? factor : 1);
         assert_int_equal(collection.min_in_sync, usual[factor]);
+        assert_int_equal(collection.durability, KITH_DURABILITY_SYNC);
     }
-    kith_collection said = {.replication_factor = 3, .min_in_sync = 1};
+    kith_collection said = {.replication_factor = 3, .min_in_sync = 1, .durability = KITH_DURABILITY_ASYNC};
     kith_collection_replicas_default(&said);
     assert_int_equal(said.min_in_sync, 1);
+    assert_int_equal(said.durability, KITH_DURABILITY_ASYNC);
 }
 
 static void test_schema__enum_names_read_back(void **state) {
@@ -95,6 +97,14 @@ static void test_schema__enum_names_read_back(void **state) {
         assert_true(kith_vector_type_parse(kith_vector_type_name((kith_vector_type)i), &type));
         assert_int_equal(type, i);
     }
+    kith_durability durability;
+    for (int i = 1; i <= 2; i++) {
+        assert_true(kith_durability_parse(kith_durability_name((kith_durability)i), &durability));
+        assert_int_equal(durability, i);
+    }
+    assert_false(kith_durability_parse("later", &durability));
+    assert_null(kith_durability_name(KITH_DURABILITY_UNSAID));
+    assert_null(kith_durability_name((kith_durability)3));
     kith_metric metric;
     assert_false(kith_metric_parse("dot", &metric));
     assert_null(kith_metric_name((kith_metric)5));

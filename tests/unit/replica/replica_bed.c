@@ -47,8 +47,10 @@ static void map_push(bed *all) {
 
 static bool change_take(bed *all, const kith_codec_meta_shard_change *change) {
     if (change->shard_id != BED_SHARD || change->shard.epoch != all->shard.epoch) return false;
+    uint64_t loss_epoch = all->shard.loss_epoch;
     all->shard = change->shard;
     all->shard.epoch++;
+    all->shard.loss_epoch = loss_epoch;
     map_push(all);
     return true;
 }
@@ -105,7 +107,8 @@ static void metadata_begin(bed *all) {
                                                  .shard_count = 1,
                                                  .shard_id_first = BED_SHARD,
                                                  .replication_factor = BED_MACHINES,
-                                                 .min_in_sync = all->options.min_in_sync},
+                                                 .min_in_sync = all->options.min_in_sync,
+                                                 .durability = all->options.durability},
         .shards = &all->shard};
     all->collections[0] = &all->collection;
     all->state = (kith_meta_state){.map_version = 1,
@@ -115,8 +118,7 @@ static void metadata_begin(bed *all) {
         .nodes = all->nodes};
 }
 
-void bed_promote(bed *all, uint32_t index) {
-    kith_meta_shard *shard = &all->shard;
+static void primary_set(kith_meta_shard *shard, uint32_t index) {
     uint32_t place = 0;
     while (shard->replicas[place] != index + 1)
         place++;
@@ -125,6 +127,19 @@ void bed_promote(bed *all, uint32_t index) {
     shard->replicas[0] = index + 1;
     shard->in_sync = (uint8_t)((shard->in_sync & ~(1u << place)) | 1u);
     shard->epoch++;
+}
+
+void bed_promote(bed *all, uint32_t index) {
+    primary_set(&all->shard, index);
+    map_push(all);
+}
+
+void bed_accept_loss(bed *all, uint32_t index) {
+    kith_meta_shard *shard = &all->shard;
+    shard->in_sync = (1u << BED_MACHINES) - 1;
+    primary_set(shard, index);
+    shard->in_sync = 1;
+    shard->loss_epoch = shard->epoch;
     map_push(all);
 }
 
@@ -176,10 +191,10 @@ static void executor_make(bed_machine *machine, const char *name, kith_executor 
     assert_ok(kith_executor_create(machine->env, name, 1, executor_out, &err), &err);
 }
 
-/* --- the background executor --- */
+/* --- executors that may be held --- */
 
-static void background_post(kith_executor *base, kith_task *task) {
-    bed_background *held = (bed_background *)base;
+static void held_post(kith_executor *base, kith_task *task) {
+    bed_held *held = (bed_held *)base;
     if (!held->is_held) {
         kith_executor_post(held->real, task);
         return;
@@ -192,20 +207,19 @@ static void background_post(kith_executor *base, kith_task *task) {
     held->last = task;
 }
 
-static void background_timer_start(kith_timer *timer) {
-    timer->executor = ((bed_background *)timer->executor)->real; /* what is timed is not held */
+static void held_timer_start(kith_timer *timer) {
+    timer->executor = ((bed_held *)timer->executor)->real; /* what is timed is not held */
     kith_timer_start(timer);
 }
 
-static void background_wrap(bed_machine *machine) {
-    bed_background *held = &machine->held_background;
-    *held = (bed_background){.ops = *machine->background->ops, .real = machine->background};
-    held->ops.executor_post = background_post;
-    held->ops.timer_start = background_timer_start;
+static void held_wrap(bed_held *held, kith_executor *real) {
+    *held = (bed_held){.ops = *real->ops, .real = real};
+    held->ops.executor_post = held_post;
+    held->ops.timer_start = held_timer_start;
     held->base.ops = &held->ops;
 }
 
-static bool background_let_one(bed_background *held) {
+static bool held_let_one(bed_held *held) {
     kith_task *task = held->first;
     if (!task) return false;
     held->first = task->next;
@@ -214,15 +228,22 @@ static bool background_let_one(bed_background *held) {
     return true;
 }
 
-void bed_background_hold(bed *all, uint32_t index, bool is_held) {
-    bed_background *held = &all->machines[index].held_background;
+static void held_set(bed_held *held, bool is_held) {
     held->is_held = is_held;
     while (!is_held && held->first)
-        (void)background_let_one(held);
+        (void)held_let_one(held);
+}
+
+void bed_background_hold(bed *all, uint32_t index, bool is_held) {
+    held_set(&all->machines[index].held_background, is_held);
+}
+
+void bed_log_hold(bed *all, uint32_t index, bool is_held) {
+    held_set(&all->machines[index].held_log, is_held);
 }
 
 bool bed_background_step(bed *all, uint32_t index) {
-    return background_let_one(&all->machines[index].held_background);
+    return held_let_one(&all->machines[index].held_background);
 }
 
 static void node_fill(bed_machine *machine) {
@@ -254,6 +275,7 @@ static void replicas_make(bed_machine *machine) {
         .life = machine->life,
         .meta = &machine->meta,
         .self = all->nodes[machine->index].id,
+        .dir = "/data",
         .lease_ns = BED_LEASE_MS * BED_MS,
         .append_inflight_bytes_max =
             all->options.append_inflight_bytes ? all->options.append_inflight_bytes : 8 << 20,
@@ -266,7 +288,7 @@ static void log_open(bed_machine *machine) {
     const bed_options *options = &machine->all->options;
     kith_store_log_options log = {.env = machine->env,
         .dir = DIR_LOG,
-        .executor = machine->log_executor,
+        .executor = &machine->held_log.base,
         .file_bytes = options->log_file_bytes,
         .retain_bytes = options->log_retain_bytes,
         .pending_bytes_max = 64 << 20,
@@ -295,8 +317,9 @@ void bed_start(bed *all, uint32_t index) {
     executor_make(machine, "owner", &machine->owner);
     executor_make(machine, "search", &machine->search);
     executor_make(machine, "background", &machine->background);
-    background_wrap(machine);
+    held_wrap(&machine->held_background, machine->background);
     executor_make(machine, "log", &machine->log_executor);
+    held_wrap(&machine->held_log, machine->log_executor);
     executor_make(machine, "life", &machine->life);
     assert_ok(kith_store_sim_open(machine->disk, &machine->store, &err), &err);
     node_fill(machine);
@@ -330,6 +353,7 @@ static void machine_close(bed_machine *machine) {
     stopped_await(machine);
     kith_executor_destroy(machine->life);
     kith_store_log_close(machine->log);
+    held_set(&machine->held_log, false);
     kith_executor_destroy(machine->log_executor);
     kith_executor_destroy(machine->search);
     kith_executor_destroy(machine->background);
@@ -349,6 +373,7 @@ void bed_crash(bed *all, uint32_t index) {
     bed_machine *machine = &all->machines[index];
     kith_transport_sim_power_set(all->network, machine->host, KITH_TRANSPORT_SIM_REFUSING);
     sim_env_crash(machine->sim, SIM_CRASH_LOSE_ALL);
+    held_set(&machine->held_log, false); /* too late */
     machine_close(machine);
 }
 

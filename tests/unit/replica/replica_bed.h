@@ -18,14 +18,14 @@
 
 typedef struct bed bed;
 
-/* In front of the background executor: what is posted may be kept for a while. */
-typedef struct bed_background {
+/* In front of an executor: what is posted may be kept for a while. */
+typedef struct bed_held {
     kith_executor base;
     kith_env_ops ops;
     kith_executor *real;
     bool is_held;
     kith_task *first, *last;
-} bed_background;
+} bed_held;
 
 typedef struct bed_machine {
     kith_meta meta; /* first: what the replicas propose to */
@@ -41,7 +41,7 @@ typedef struct bed_machine {
     kith_executor *owner, *search, *background, *log_executor, *life;
     kith_store *store;
     kith_store_log *log;
-    bed_background held_background;
+    bed_held held_background, held_log;
     kith_shard_node node;
     kith_shard_set *shards;
     kith_replica_set *replicas;
@@ -54,6 +54,7 @@ typedef struct bed_options {
     uint64_t digest_interval_ms;    /* 0: none */
     uint32_t seal_rows;             /* 0: more than any test writes */
     uint64_t append_inflight_bytes; /* 0: 8 MiB */
+    kith_durability durability;
 } bed_options;
 
 struct bed {
@@ -82,6 +83,8 @@ void bed_cut(bed *all, uint32_t a, uint32_t b, bool cut); /* both ways */
 
 /* As the coordinators do when a primary is down: another is promoted, the one before is not in sync. */
 void bed_promote(bed *all, uint32_t index);
+/* As they do when an operator accepts loss: the machine's copy counts, and no other. */
+void bed_accept_loss(bed *all, uint32_t index);
 /* As they do when another node is to have it: the last of the replicas, which is not in sync, goes. */
 void bed_take_away(bed *all, uint32_t index);
 /* It is to have it again; not OK: not opened yet. */
@@ -111,6 +114,8 @@ void bed_await_equal(bed *all, uint64_t ms);
 void bed_seal(bed *all, uint32_t index);
 /* Nothing is sealed or flushed there from now on; or everything again. */
 void bed_background_hold(bed *all, uint32_t index, bool held);
+/* The same for its log's writer. */
+void bed_log_hold(bed *all, uint32_t index, bool held);
 /* The oldest that is held may run. */
 bool bed_background_step(bed *all, uint32_t index);
 kith_shard_stats bed_stats(bed *all, uint32_t index);

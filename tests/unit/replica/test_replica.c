@@ -77,6 +77,35 @@ static void test_replica__a_dead_primary_is_replaced(void **state) {
     bed_end(&all);
 }
 
+/* What it had committed, and applied, is not what counts any more. */
+static void test_replica__who_has_what_was_given_up_is_replaced(void **state) {
+    (void)state;
+    bed all;
+    bed_options one = usual;
+    one.min_in_sync = 1;
+    bed_begin(&all, &one);
+    write_all(&all, 0, 0, 10);
+    bed_await_equal(&all, 1000);
+    bed_crash(&all, 1);
+    bed_crash(&all, 2);
+    bed_await_primary(&all, 0, 1);
+    write_all(&all, 0, 10, 10);
+    bed_crash(&all, 0);
+    bed_start(&all, 1);
+    bed_start(&all, 2);
+    bed_run_ms(&all, 20 * BED_LEASE_MS);
+    assert_int_not_equal(bed_status(&all, 1).role, KITH_REPLICA_PRIMARY);
+    bed_accept_loss(&all, 1);
+    bed_await_primary(&all, 1, 2);
+    write_all(&all, 1, 20, 15);
+    bed_start(&all, 0);
+    bed_await_primary(&all, 1, 3);
+    bed_await_equal(&all, 2000);
+    assert_int_equal(bed_count(&all, 0), 25);
+    assert_false(bed_has(&all, 0, 10));
+    bed_end(&all);
+}
+
 static void test_replica__a_primary_that_restarts_leads_in_an_epoch_of_its_own(void **state) {
     (void)state;
     bed all;
@@ -787,6 +816,7 @@ int main(void) {
         cmocka_unit_test(test_replica__a_follower_that_crashed_comes_back),
         cmocka_unit_test(test_replica__too_few_in_sync_take_no_writes),
         cmocka_unit_test(test_replica__a_dead_primary_is_replaced),
+        cmocka_unit_test(test_replica__who_has_what_was_given_up_is_replaced),
         cmocka_unit_test(test_replica__a_primary_that_restarts_leads_in_an_epoch_of_its_own),
         cmocka_unit_test(test_replica__the_tail_of_a_deposed_primary_is_cut_off),
         cmocka_unit_test(test_replica__entries_are_read_back_from_the_log),

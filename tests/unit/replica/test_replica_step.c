@@ -922,6 +922,118 @@ static void test_failed__one_that_fails_at_its_start_is_replaced_in_a_later_epoc
     bench_end(&at);
 }
 
+static kith_replica_log doubtful_log(uint64_t epoch, uint64_t end, uint64_t committed) {
+    kith_replica_log log = log_of(epoch, end, committed);
+    log.may_lack_tail = true;
+    return log;
+}
+
+/* What it has is sound: nothing is installed, but it says nothing that counts before it is out of the ISR, in an epoch that it has not
+ * acknowledged in. */
+static void test_doubt__ends_in_a_later_epoch_in_which_it_is_not_in_sync(void **state) {
+    (void)state;
+    bench at;
+    bench_make(&at, 1, doubtful_log(3, 10, 8));
+    configure(&at, 4, "2*1*");
+    assert_int_equal(
+        receive(&at, 4, (kith_replica_position){3, 10}, 9, 0, "").outcome, KITH_REPLICA_NOT_READY);
+    configure(&at, 5, "2*1");
+    assert_int_equal(receive(&at, 5, (kith_replica_position){3, 10}, 9, 0, "").outcome, KITH_REPLICA_OK);
+    assert_null(action_find(&at, KITH_REPLICA_INSTALL, 0));
+    assert_false(status_of(&at).may_lack_tail);
+    bench_end(&at);
+}
+
+/* Perhaps a proposal of the epoch in which it acknowledged more than it has brings it into the ISR yet. */
+static void test_doubt__lasts_in_the_epoch_of_the_map_that_it_kept_and_of_the_first_append(void **state) {
+    (void)state;
+    bench at;
+    bench_make(&at, 1, doubtful_log(3, 10, 8));
+    configure(&at, 4, "2*1");
+    configure(&at, 5, "2*1");
+    assert_int_equal(
+        receive(&at, 5, (kith_replica_position){3, 10}, 9, 0, "").outcome, KITH_REPLICA_NEEDS_EPOCH);
+    configure(&at, 6, "2*1");
+    assert_int_equal(receive(&at, 6, (kith_replica_position){3, 10}, 9, 0, "").outcome, KITH_REPLICA_OK);
+    bench_end(&at);
+}
+
+static void test_doubt__a_primary_makes_way_and_is_not_installed(void **state) {
+    (void)state;
+    bench at;
+    bench_make(&at, 1, doubtful_log(3, 10, 8));
+    configure(&at, 4, "1*2*");
+    assert_proposes(&at, 4, 2, 1);
+    assert_int_equal(status_of(&at).role, KITH_REPLICA_TAKING_OVER);
+    bench_end(&at);
+}
+
+/* Nobody else can have more; or an operator says so, once. */
+static void test_doubt__the_only_copy_leads_and_one_of_several_where_loss_is_accepted(void **state) {
+    (void)state;
+    bench at;
+    bench_make(&at, 1, doubtful_log(3, 10, 8));
+    configure(&at, 4, "1*");
+    assert_false(status_of(&at).may_lack_tail);
+    bench_end(&at);
+    kith_replica_log log = doubtful_log(3, 10, 8);
+    log.loss_epoch = 2;
+    bench_make(&at, 1, log);
+    kith_replica_config config = {
+        .epoch = 4, .min_in_sync = 1, .loss_epoch = 2, .replica_count = 2, .in_sync = 1, .replicas = {1, 2}};
+    kith_replica_step_configure(at.step, &config, at.now_ns);
+    pass(&at, 1000);
+    assert_true(status_of(&at).may_lack_tail);
+    assert_null(action_find(&at, KITH_REPLICA_PROPOSE, 0));
+    config.loss_epoch = config.epoch = 5;
+    kith_replica_step_configure(at.step, &config, at.now_ns);
+    look(&at);
+    assert_false(status_of(&at).may_lack_tail);
+    assert_proposes(&at, 5, 1, 1); /* an epoch of its own, as after every start */
+    bench_end(&at);
+}
+
+/* The append says so before the map does. */
+static void test_loss__who_has_nothing_of_the_time_after_it_is_replaced(void **state) {
+    (void)state;
+    bench at;
+    kith_replica_append append = {.epoch = 6, .previous = {3, 8}, .committed = 8, .loss_epoch = 5};
+    bench_make(&at, 1, log_of(4, 10, 10));
+    configure(&at, 4, "1*2");
+    kith_replica_step_received(at.step, 2, &append, 77, at.now_ns);
+    look(&at);
+    assert_int_equal(action_of(&at, KITH_REPLICA_ANSWER, 0)->reply.outcome, KITH_REPLICA_NOT_READY);
+    assert_null(action_find(&at, KITH_REPLICA_INSTALL, 0));
+    configure(&at, 6, "2*1");
+    kith_replica_step_received(at.step, 2, &append, 78, at.now_ns);
+    look(&at);
+    assert_int_equal(action_of(&at, KITH_REPLICA_ANSWER, 0)->reply.outcome, KITH_REPLICA_NOT_READY);
+    assert_int_equal(action_of(&at, KITH_REPLICA_INSTALL, 0)->peer, 2);
+    kith_replica_step_installed(at.step, (kith_replica_position){6, 9}, at.now_ns);
+    append.previous = (kith_replica_position){6, 9};
+    kith_replica_step_received(at.step, 2, &append, 79, at.now_ns);
+    look(&at);
+    assert_int_equal(action_of(&at, KITH_REPLICA_ANSWER, 0)->reply.outcome, KITH_REPLICA_OK);
+    bench_end(&at);
+}
+
+/* What is only in the log's hands counts in the epoch of the own map, and in no later one. */
+static void test_handed__counts_in_the_epoch_of_the_map(void **state) {
+    (void)state;
+    bench at;
+    bench_make(&at, 1, log_of(3, 10, 10));
+    configure(&at, 4, "2*1*");
+    assert_int_equal(receive(&at, 4, (kith_replica_position){3, 10}, 10, 0, "44").outcome, 0);
+    kith_replica_step_handed(at.step, 12, at.now_ns);
+    look(&at);
+    assert_int_equal(action_of(&at, KITH_REPLICA_ANSWER, 0)->reply.matched, 12);
+    assert_int_equal(status_of(&at).durable, 10);
+    assert_int_equal(receive(&at, 5, (kith_replica_position){4, 12}, 10, 0, "").outcome, 0);
+    durable(&at, 12);
+    assert_int_equal(action_of(&at, KITH_REPLICA_ANSWER, 0)->reply.matched, 12);
+    bench_end(&at);
+}
+
 static void test_failed__who_needs_an_epoch_gets_one(void **state) {
     (void)state;
     bench at;
@@ -984,6 +1096,12 @@ int main(void) {
         cmocka_unit_test(test_failed__a_follower_is_replaced_only_when_it_is_out_of_the_isr),
         cmocka_unit_test(test_failed__a_learner_is_replaced_in_a_later_epoch_only),
         cmocka_unit_test(test_failed__one_that_fails_at_its_start_is_replaced_in_a_later_epoch_only),
+        cmocka_unit_test(test_doubt__ends_in_a_later_epoch_in_which_it_is_not_in_sync),
+        cmocka_unit_test(test_doubt__lasts_in_the_epoch_of_the_map_that_it_kept_and_of_the_first_append),
+        cmocka_unit_test(test_doubt__a_primary_makes_way_and_is_not_installed),
+        cmocka_unit_test(test_doubt__the_only_copy_leads_and_one_of_several_where_loss_is_accepted),
+        cmocka_unit_test(test_loss__who_has_nothing_of_the_time_after_it_is_replaced),
+        cmocka_unit_test(test_handed__counts_in_the_epoch_of_the_map),
         cmocka_unit_test(test_failed__who_needs_an_epoch_gets_one),
         cmocka_unit_test(test_growth__counts_what_a_learner_says_in_this_epoch),
     };

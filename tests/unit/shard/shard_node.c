@@ -226,6 +226,7 @@ void shard_node_close(shard_node *node) {
     kith_store_close(node->store);
     kith_shard_node_fini(&node->node);
     kith_free((void *)(uintptr_t)node->node.segment_dir);
+    node->closed_short = atomic_load(&node->node.closed_short);
     node->node = (kith_shard_node){0};
     node->set = NULL;
     node->log = NULL;

@@ -55,6 +55,7 @@ typedef struct shard_node {
     kith_store *store;
     kith_store_log *log;
     kith_shard_node node;
+    bool closed_short; /* as it was at the last close */
     kith_shard_counters counters;
     kith_shard_set *set;
     const shard_node_shard *opening; /* while shards are opened */

@@ -257,6 +257,83 @@ static void test_replica__closing_leaves_what_is_not_committed_to_the_log(void *
     fixture_end(&own.run);
 }
 
+/* --- writes that need not wait for the disk --- */
+
+typedef struct early_run {
+    test_gate own; /* first: the gate's */
+    shard_node_write writes[3];
+    uint32_t done_count; /* of them, as the first entry got durable */
+} early_run;
+
+static void commit_at_once(void *ctx, uint64_t sequence) {
+    test_gate *own = ctx;
+    kith_shard_commit(own->run.held, sequence);
+    kith_shard_answer_committed(own->run.held);
+}
+
+static void count_done(void *ctx, uint64_t sequence) {
+    early_run *early = ctx;
+    if (sequence == 0 || early->own.durable) return;
+    early->own.durable = sequence;
+    for (uint32_t i = 0; i < 3; i++)
+        early->done_count += early->writes[i].done;
+}
+
+static void begin_one(early_run *early, kith_op_kind kind, uint64_t request_number, shard_node_write *write) {
+    kith_op_point point;
+    kith_op op = upsert_of(&point, 1, request_number);
+    op.kind = kind;
+    if (kind == KITH_OP_DELETE) point.field_mask = 0;
+    shard_node_write_begin(&early->own.run.node, early->own.run.held, &schema, &op, UINT64_MAX, write);
+}
+
+/* A delete says how many points were there, which is known when it is applied. */
+static void test_replica__upserts_may_be_answered_as_they_are_committed(void **state) {
+    (void)state;
+    early_run early = {0};
+    begin_in(&early.own, SHARD_NODE_SIM, count_done);
+    early.own.gate.appended = commit_at_once;
+    begin_one(&early, KITH_OP_UPSERT, 5, &early.writes[0]);
+    begin_one(&early, KITH_OP_DELETE, 6, &early.writes[1]);
+    begin_one(
+        &early, KITH_OP_UPSERT, 5, &early.writes[2]); /* a repeat of the first, which is not applied yet */
+    run(&early.own);
+    assert_int_equal(early.own.durable > 0, 1);
+    assert_int_equal(early.done_count, 1);
+    assert_int_equal(early.writes[0].result.points_changed, 1);
+    assert_int_equal(early.writes[0].result.sequence, 1);
+    assert_int_equal(early.writes[1].result.points_changed, 1);
+    assert_true(early.writes[2].result.repeated);
+    assert_int_equal(early.writes[2].result.sequence, 1);
+    assert_int_equal(early.writes[2].result.points_changed, 1);
+    for (uint32_t i = 0; i < 3; i++)
+        expect(&early.writes[i], KITH_OK);
+    assert_int_equal(count(&early.own), 0);
+    fixture_end(&early.own.run);
+}
+
+/* The log refuses: what was acknowledged waits in memory, and the node says so if it is closed before there is room. */
+static void test_replica__who_closes_without_having_everything_in_the_log_says_so(void **state) {
+    (void)state;
+    early_run early = {0};
+    begin_in(&early.own, SHARD_NODE_SIM, count_done);
+    early.own.gate.appended = commit_at_once;
+    assert_true(kith_shard_log_takes(early.own.run.held));
+    sim_env_space_set(early.own.run.node.sim, 1);
+    begin_one(&early, KITH_OP_UPSERT, 5, &early.writes[0]);
+    sim_env_run_for(early.own.run.node.sim, 10 * MS);
+    assert_false(kith_shard_log_takes(early.own.run.held));
+    expect(&early.writes[0], KITH_OK);
+    fixture_close(&early.own.run);
+    assert_true(early.own.run.node.closed_short);
+    sim_env_space_set(early.own.run.node.sim, UINT64_MAX);
+    fixture_open(&early.own.run);
+    fixture_close(&early.own.run);
+    assert_false(early.own.run.node.closed_short);
+    fixture_open(&early.own.run);
+    fixture_end(&early.own.run);
+}
+
 /* --- the log refuses, or stops --- */
 
 static void test_replica__what_the_log_refuses_is_given_to_it_again(void **state) {
@@ -457,6 +534,8 @@ int main(void) {
         cmocka_unit_test(test_replica__a_write_that_was_cut_off_is_unknown_and_its_repeat_begins_anew),
         cmocka_unit_test(test_replica__a_repeat_waits_for_the_entry_of_the_primary_before),
         cmocka_unit_test(test_replica__closing_leaves_what_is_not_committed_to_the_log),
+        cmocka_unit_test(test_replica__upserts_may_be_answered_as_they_are_committed),
+        cmocka_unit_test(test_replica__who_closes_without_having_everything_in_the_log_says_so),
         cmocka_unit_test(test_replica__what_the_log_refuses_is_given_to_it_again),
         cmocka_unit_test(test_replica__a_log_that_stops_fails_it_once),
         cmocka_unit_test(test_replica__only_what_a_note_reaches_is_applied_by_a_restart),
