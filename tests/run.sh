@@ -52,7 +52,8 @@ build() { # PRESET [TARGET...]
 run_ctest() { # NAME PRESET LABEL-REGEX
     local xml="build/$2/junit-$1.xml"
     rm -f "$xml"
-    ctest --test-dir "build/$2" -L "$3" -j "$jobs" --output-on-failure --output-junit "junit-$1.xml" --timeout 900 |
+    ctest --test-dir "build/$2" -L "$3" -j "$jobs" --output-on-failure --output-junit "junit-$1.xml" --timeout 900 \
+        --test-output-size-passed 4000000 --test-output-size-failed 4000000 |
         grep -avE '^(Test project|Label Time|Total Test time|$)|Start +[0-9]+:' || true
     local numbers
     numbers=$(python3 tests/junit_count.py "$xml") || numbers="0 1"

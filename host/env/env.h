@@ -181,6 +181,14 @@ static inline KITH_CHECK kith_status kith_path_rename(
     kith_env *env, const char *from, const char *to, kith_err *err) {
     return env->ops->path_rename(env, from, to, err);
 }
+typedef struct kith_file_part {
+    const void *data;
+    size_t bytes;
+} kith_file_part;
+/* Makes `name` in the folder a file of these parts, one after the other, durably: whatever crashes or fails, the whole
+ * of it is there or what was before. Writes `name`.new beside it first, over what a crash left there. */
+KITH_CHECK kith_status kith_file_replace(kith_env *env, const char *dir, const char *name,
+    const kith_file_part *parts, uint32_t part_count, kith_err *err);
 /* A file or an empty folder. NOT_FOUND if there is none. */
 static inline KITH_CHECK kith_status kith_path_remove(kith_env *env, const char *path, kith_err *err) {
     return env->ops->path_remove(env, path, err);

@@ -14,40 +14,15 @@
 
 static const char snapshot_magic[8] = {'K', 'I', 'T', 'H', 'M', 'E', 'T', 'A'};
 
-static kith_status path_make(
-    char path_out[PATH_BYTES_MAX], const char *dir, const char *name, kith_err *err) {
-    int bytes = snprintf(path_out, PATH_BYTES_MAX, "%s/%s", dir, name);
-    if (bytes > 0 && (size_t)bytes < PATH_BYTES_MAX) return KITH_OK;
-    return kith_err_set(
-        err, KITH_INVALID, "path of the metadata folder is longer than %u bytes", PATH_BYTES_MAX);
-}
-
-static kith_status file_fill(kith_file *file, const void *bytes, size_t byte_count, kith_err *err) {
+kith_status kith_meta_snapshot_write(
+    kith_env *env, const char *dir, const void *bytes, size_t byte_count, kith_err *err) {
     uint8_t header[SNAPSHOT_HEADER_BYTES];
     memcpy(header, snapshot_magic, sizeof snapshot_magic);
     kith_store_u32(header + 8, SNAPSHOT_VERSION);
     kith_store_u64(header + 16, byte_count);
     kith_store_u32(header + 12, kith_crc32c(kith_crc32c(0, header + 16, 8), bytes, byte_count));
-    kith_status status = kith_file_truncate(file, 0, err); /* a leftover of a crash may be longer */
-    if (status == KITH_OK) status = kith_file_write_at(file, 0, header, sizeof header, err);
-    if (status == KITH_OK) status = kith_file_write_at(file, sizeof header, bytes, byte_count, err);
-    if (status == KITH_OK) status = kith_file_sync(file, err);
-    return status;
-}
-
-kith_status kith_meta_snapshot_write(
-    kith_env *env, const char *dir, const void *bytes, size_t byte_count, kith_err *err) {
-    char path[PATH_BYTES_MAX], path_new[PATH_BYTES_MAX];
-    kith_status status = path_make(path, dir, "snapshot.kith", err);
-    if (status == KITH_OK) status = path_make(path_new, dir, "snapshot.kith.new", err);
-    kith_file *file = NULL;
-    if (status == KITH_OK) status = kith_file_open(env, path_new, KITH_FILE_WRITE, &file, err);
-    if (status != KITH_OK) return status;
-    status = file_fill(file, bytes, byte_count, err);
-    kith_file_close(file);
-    if (status == KITH_OK) status = kith_path_rename(env, path_new, path, err);
-    if (status == KITH_OK) status = kith_dir_sync(env, dir, err);
-    return status;
+    kith_file_part parts[] = {{header, sizeof header}, {bytes, byte_count}};
+    return kith_file_replace(env, dir, "snapshot.kith", parts, 2, err);
 }
 
 static kith_status header_check(
@@ -91,8 +66,12 @@ static kith_status file_drain(kith_file *file, kith_buf *bytes_out, kith_err *er
 kith_status kith_meta_snapshot_read(kith_env *env, const char *dir, kith_buf *bytes_out, kith_err *err) {
     char path[PATH_BYTES_MAX];
     kith_file *file = NULL;
-    kith_status status = path_make(path, dir, "snapshot.kith", err);
-    if (status == KITH_OK) status = kith_file_open(env, path, KITH_FILE_READ, &file, err);
+    int path_bytes = snprintf(path, sizeof path, "%s/snapshot.kith", dir);
+    if (path_bytes < 0 || (size_t)path_bytes >= sizeof path) {
+        return kith_err_set(
+            err, KITH_INVALID, "path of the metadata folder is longer than %u bytes", PATH_BYTES_MAX - 1);
+    }
+    kith_status status = kith_file_open(env, path, KITH_FILE_READ, &file, err);
     if (status != KITH_OK) return status;
     status = file_drain(file, bytes_out, err);
     kith_file_close(file);

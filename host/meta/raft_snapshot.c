@@ -28,34 +28,13 @@ static void header_encode(const kith_raft_snapshot *snapshot, uint8_t header[HEA
     kith_store_u32(header + 12, kith_crc32c(crc, snapshot->data, snapshot->data_bytes));
 }
 
-static kith_status file_fill(kith_file *file, const kith_raft_snapshot *snapshot, kith_err *err) {
-    uint8_t header[HEADER_BYTES];
-    header_encode(snapshot, header);
-    uint64_t data_offset = HEADER_BYTES + snapshot->configuration_bytes;
-    kith_status status = kith_file_truncate(file, 0, err); /* a leftover of a crash may be longer */
-    if (status == KITH_OK) status = kith_file_write_at(file, 0, header, sizeof header, err);
-    if (status == KITH_OK)
-        status = kith_file_write_at(
-            file, HEADER_BYTES, snapshot->configuration, snapshot->configuration_bytes, err);
-    if (status == KITH_OK)
-        status = kith_file_write_at(file, data_offset, snapshot->data, snapshot->data_bytes, err);
-    if (status == KITH_OK) status = kith_file_sync(file, err);
-    return status;
-}
-
 kith_status kith_raft_snapshot_write(
     kith_env *env, const char *dir, const kith_raft_snapshot *snapshot, kith_err *err) {
-    char path[PATH_BYTES_MAX], path_new[PATH_BYTES_MAX];
-    snprintf(path, sizeof path, "%s/raft-snapshot.kith", dir);
-    snprintf(path_new, sizeof path_new, "%s/raft-snapshot.kith.new", dir);
-    kith_file *file = NULL;
-    kith_status status = kith_file_open(env, path_new, KITH_FILE_WRITE, &file, err);
-    if (status != KITH_OK) return status;
-    status = file_fill(file, snapshot, err);
-    kith_file_close(file);
-    if (status == KITH_OK) status = kith_path_rename(env, path_new, path, err);
-    if (status == KITH_OK) status = kith_dir_sync(env, dir, err);
-    return status;
+    uint8_t header[HEADER_BYTES];
+    header_encode(snapshot, header);
+    kith_file_part parts[] = {{header, sizeof header},
+        {snapshot->configuration, snapshot->configuration_bytes}, {snapshot->data, snapshot->data_bytes}};
+    return kith_file_replace(env, dir, "raft-snapshot.kith", parts, 3, err);
 }
 
 /* Points `snapshot` into its buf, which holds the whole file. */

@@ -108,27 +108,11 @@ err_close:
     return kith_err_wrap(err, status, "Raft's term and vote, %s", path);
 }
 
-static kith_status file_fill(kith_file *file, kith_err *err) {
+kith_status kith_raft_term_create(kith_env *env, const char *dir, kith_err *err) {
     uint8_t bytes[FILE_BYTES];
     slot_encode(&(term_slot){.number = 2}, bytes);
     slot_encode(&(term_slot){.number = 1}, bytes + SLOT_BYTES);
-    kith_status status = kith_file_truncate(file, 0, err);
-    if (status == KITH_OK) status = kith_file_write_at(file, 0, bytes, sizeof bytes, err);
-    return status == KITH_OK ? kith_file_sync(file, err) : status;
-}
-
-kith_status kith_raft_term_create(kith_env *env, const char *dir, kith_err *err) {
-    char path[PATH_BYTES_MAX], path_new[PATH_BYTES_MAX];
-    snprintf(path, sizeof path, "%s/term.kith", dir);
-    snprintf(path_new, sizeof path_new, "%s/term.kith.new", dir);
-    kith_file *file = NULL;
-    kith_status status = kith_file_open(env, path_new, KITH_FILE_WRITE, &file, err);
-    if (status != KITH_OK) return status;
-    status = file_fill(file, err);
-    kith_file_close(file);
-    if (status == KITH_OK) status = kith_path_rename(env, path_new, path, err);
-    if (status == KITH_OK) status = kith_dir_sync(env, dir, err);
-    return status;
+    return kith_file_replace(env, dir, "term.kith", &(kith_file_part){bytes, sizeof bytes}, 1, err);
 }
 
 kith_status kith_raft_term_write(

@@ -26,10 +26,6 @@ static const char list_magic[8] = {'K', 'I', 'T', 'H', 'U', 'N', 'S', 'Y'};
 
 /* --- the file --- */
 
-static void path_make(const kith_replica_set *set, const char *name, char path_out[PATH_BYTES_MAX]) {
-    snprintf(path_out, PATH_BYTES_MAX, "%s/%s", set->dir, name);
-}
-
 static kith_status list_decode(kith_replica_set *set, const uint8_t *bytes, uint64_t count, kith_err *err) {
     if (count < HEAD_BYTES + CRC_BYTES || memcmp(bytes, list_magic, sizeof list_magic) != 0)
         return kith_err_set(err, KITH_CORRUPT, "it does not begin with KITHUNSY");
@@ -67,7 +63,7 @@ void replica_unsynced_read(kith_replica_set *set) {
     kith_err err;
     kith_file *file;
     if (!set->dir) return;
-    path_make(set, "unsynced", path);
+    snprintf(path, sizeof path, "%s/unsynced", set->dir);
     kith_status status = kith_file_open(set->env, path, KITH_FILE_READ, &file, &err);
     if (status == KITH_NOT_FOUND) return;
     if (status == KITH_OK) {
@@ -112,29 +108,13 @@ static void list_encode(const kith_replica_set *set, bool ends, kith_buf *buf) {
     kith_buf_u32(buf, kith_crc32c(0, buf->data, buf->bytes));
 }
 
-/* Beside and renamed: a crash leaves the whole list, this one or the one before. */
-static kith_status file_write(const kith_replica_set *set, const kith_buf *list, kith_err *err) {
-    char path[PATH_BYTES_MAX], path_new[PATH_BYTES_MAX];
-    kith_file *file;
-    path_make(set, "unsynced", path);
-    path_make(set, "unsynced.new", path_new);
-    kith_status status = kith_file_open(set->env, path_new, KITH_FILE_WRITE, &file, err);
-    if (status != KITH_OK) return status;
-    status = kith_file_truncate(file, 0, err);
-    if (status == KITH_OK) status = kith_file_write_at(file, 0, list->data, list->bytes, err);
-    if (status == KITH_OK) status = kith_file_sync(file, err);
-    kith_file_close(file);
-    if (status == KITH_OK) status = kith_path_rename(set->env, path_new, path, err);
-    if (status == KITH_OK) status = kith_dir_sync(set->env, set->dir, err);
-    return status;
-}
-
 static bool list_write(const kith_replica_set *set, bool ends) {
     kith_buf list;
     kith_err err;
     kith_buf_init(&list);
     list_encode(set, ends, &list);
-    kith_status status = file_write(set, &list, &err);
+    kith_status status =
+        kith_file_replace(set->env, set->dir, "unsynced", &(kith_file_part){list.data, list.bytes}, 1, &err);
     kith_buf_fini(&list);
     if (status == KITH_OK) return true;
     kith_log_warn("unsynced_list_not_written", kith_kv_text("error", err.text));

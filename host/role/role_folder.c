@@ -69,22 +69,10 @@ static kith_status role_find(kith_env *env, const char *dir, kith_config_role *r
 
 /* --- writing --- */
 
-/* Beside and renamed: a crash leaves the whole mark or none. */
 static kith_status mark_write(kith_env *env, const char *dir, kith_config_role role, kith_err *err) {
-    char path[PATH_BYTES_MAX], path_new[PATH_BYTES_MAX], line[NAME_BYTES_MAX + 1];
+    char line[NAME_BYTES_MAX + 1];
     int line_bytes = snprintf(line, sizeof line, "%s\n", role_names[role]);
-    kith_file *file;
-    kith_status status = path_make(path, dir, "role", err);
-    if (status == KITH_OK) status = path_make(path_new, dir, "role.new", err);
-    if (status == KITH_OK) status = kith_file_open(env, path_new, KITH_FILE_WRITE, &file, err);
-    if (status != KITH_OK) return status;
-    status = kith_file_truncate(file, 0, err); /* what a crash left may be longer */
-    if (status == KITH_OK) status = kith_file_write_at(file, 0, line, (size_t)line_bytes, err);
-    if (status == KITH_OK) status = kith_file_sync(file, err);
-    kith_file_close(file);
-    if (status == KITH_OK) status = kith_path_rename(env, path_new, path, err);
-    if (status == KITH_OK) status = kith_dir_sync(env, dir, err);
-    return status;
+    return kith_file_replace(env, dir, "role", &(kith_file_part){line, (size_t)line_bytes}, 1, err);
 }
 
 kith_status kith_role_folder_claim(kith_env *env, const char *dir, kith_config_role role, kith_err *err) {

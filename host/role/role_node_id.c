@@ -39,20 +39,10 @@ static void id_draw(kith_env *env, kith_node *node) {
     node->id.bytes[8] = (uint8_t)(0x80 | (node->id.bytes[8] & 0x3f));
 }
 
-static kith_status id_write(
-    kith_env *env, const char *dir, const char *path, const kith_node *node, kith_err *err) {
-    char path_new[NODE_PATH_BYTES_MAX + 8], line[UUID_TEXT_BYTES + 2];
-    snprintf(path_new, sizeof path_new, "%s.new", path);
+static kith_status id_write(kith_env *env, const char *dir, const kith_node *node, kith_err *err) {
+    char line[UUID_TEXT_BYTES + 2];
     snprintf(line, sizeof line, "%.36s\n", node->name);
-    kith_file *file;
-    kith_status status = kith_file_open(env, path_new, KITH_FILE_WRITE, &file, err);
-    if (status != KITH_OK) return status;
-    status = kith_file_write_at(file, 0, line, UUID_TEXT_BYTES + 1, err);
-    if (status == KITH_OK) status = kith_file_sync(file, err);
-    kith_file_close(file);
-    if (status == KITH_OK) status = kith_path_rename(env, path_new, path, err);
-    if (status == KITH_OK) status = kith_dir_sync(env, dir, err);
-    return status;
+    return kith_file_replace(env, dir, "node_id", &(kith_file_part){line, UUID_TEXT_BYTES + 1}, 1, err);
 }
 
 kith_status kith_role_node_id_load(kith_env *env, const char *dir, kith_node *node_out, kith_err *err) {
@@ -70,7 +60,7 @@ kith_status kith_role_node_id_load(kith_env *env, const char *dir, kith_node *no
     } else if (status == KITH_NOT_FOUND) {
         id_draw(env, &node);
         node_name_set(&node);
-        status = id_write(env, dir, path, &node, err);
+        status = id_write(env, dir, &node, err);
     }
     if (status == KITH_OK) *node_out = node;
     return status;
