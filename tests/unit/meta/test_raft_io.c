@@ -19,6 +19,7 @@ struct stage {
     /* The last acknowledgement. */
     bool answered;
     struct raft_append_entries_result answer;
+    struct raft_request_vote_result vote; /* the last answer to who stands for election */
 };
 
 static void peer_heard(void *ctx, kith_transport_request *request) {
@@ -31,6 +32,7 @@ static void peer_heard(void *ctx, kith_transport_request *request) {
         self->stage->answered = true;
         self->stage->answer = message.append_entries_result;
     }
+    if (message.type == RAFT_IO_REQUEST_VOTE_RESULT) self->stage->vote = message.request_vote_result;
     kith_raft_message_fini(&message);
     kith_transport_reply(request, self->transport, KITH_OK, NULL, 0, NULL);
 }
@@ -384,6 +386,28 @@ static void test_raft_io__vote_survives_a_crash_and_ends_with_its_term(void **un
     stage_destroy(s);
 }
 
+/* Else a candidate that is two terms behind, and whose log is longer, is refused for ever, and refuses the other. */
+static void test_raft_io__who_is_terms_behind_hears_the_term(void **unused) {
+    (void)unused;
+    stage *s = stage_create(0, 0);
+    struct raft_message vote = {.type = RAFT_IO_REQUEST_VOTE,
+        .request_vote = {.term = 40,
+            .candidate_id = kith_raft_id(&s->peers[0].member.id),
+            .last_log_index = 9,
+            .last_log_term = 9,
+            .disrupt_leader = true}};
+    say(s, 0, &vote);
+    assert_true(s->vote.vote_granted);
+    vote.request_vote.pre_vote = true;
+    for (raft_term asked = 38; asked <= 41; asked++) {
+        vote.request_vote.term = asked;
+        say(s, 0, &vote);
+        assert_int_equal(s->vote.vote_granted, asked >= 40);
+        assert_int_equal(s->vote.term, asked < 40 ? 40 : asked); /* granted, the term that was asked for */
+    }
+    stage_destroy(s);
+}
+
 static void test_raft_io__messages_wait_for_the_disk(void **unused) {
     (void)unused;
     stage *s = stage_create(0, 0);
@@ -425,6 +449,7 @@ int main(void) {
         cmocka_unit_test(test_raft_io__install_ends_what_was_not_committed),
         cmocka_unit_test(test_raft_io__entries_that_a_snapshot_has_are_acknowledged),
         cmocka_unit_test(test_raft_io__vote_survives_a_crash_and_ends_with_its_term),
+        cmocka_unit_test(test_raft_io__who_is_terms_behind_hears_the_term),
         cmocka_unit_test(test_raft_io__messages_wait_for_the_disk),
         cmocka_unit_test(test_raft_io__refuses_forgeries_and_noise),
     };
