@@ -44,8 +44,8 @@ static device_segment *segment_find_locked(const void *vectors) {
 
 static void device_attach(const kith_rows *rows) {
     kith_shard_stats stats = {.segments_sealed = 1};
-    if (device.shard) kith_shard_stats_read(device.shard, &stats);
     kith_mutex_lock(&device.mutex);
+    if (device.shard) kith_shard_stats_read(device.shard, &stats);
     device.attaches++;
     device.strangers += segment_find_locked(rows->vectors) != NULL || !rows->codes || rows->dead;
     device.unseen += stats.segments_sealed == 0;
@@ -113,7 +113,9 @@ static void begin(fixture *run, shard_node_world world, const kith_compute_ops *
 }
 
 static void close_all(fixture *run) {
-    device.shard = NULL;
+    kith_mutex_lock(&device.mutex);
+    device.shard = NULL; /* what is sealed last may be given while it closes */
+    kith_mutex_unlock(&device.mutex);
     fixture_close(run);
 }
 
