@@ -9,8 +9,12 @@
 #   bench/replication/run.sh throughput | lag
 #   bench/replication/run.sh catchup --seconds 600 --rate 5000    one that was away for ten minutes, under 5 searches a second
 #   bench/replication/run.sh catchup --search-rate 0              under searches one after the other
+#   bench/replication/run.sh catchup --link 1000                  every node on a host of its own, behind a link of so many Mbit/s
+#   bench/replication/run.sh durability                           what a writer waits for, durability sync and async
 #   bench/replication/run.sh ... --bin DIR --out FILE.json
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 tests/integration/venv.sh
-exec build/integration-venv/bin/python bench/replication/replication_bench.py "$@"
+python=(build/integration-venv/bin/python)
+case " $* " in *" --link "*) python=(tests/cluster/namespaces.sh "${python[@]}") ;; esac
+exec "${python[@]}" bench/replication/replication_bench.py "$@"

@@ -9,7 +9,7 @@
 #define EXECUTOR_THREADS_MAX    256u
 #define THREAD_NAME_BYTES_MAX   16u /* Linux, NUL included */
 #define EXECUTOR_NAME_BYTES_MAX 11  /* leaves room for "-255" */
-#define EXECUTOR_PATIENT_NICE   5   /* a third of the weight of nice 0 */
+#define EXECUTOR_PATIENT_NICE   10  /* a ninth of the weight of nice 0 */
 
 /* --- threads --- */
 

@@ -46,6 +46,12 @@ class Host:
         subprocess.run(["bridge", "link", "set", "dev", self.cable, "learning", "on", "flood", "on", "mcast_flood", "on",
                         "bcast_flood", "on"], check=True)
 
+    def limit(self, mbit_per_s):
+        """So much a second in each direction (a token bucket of 256 KiB)."""
+        bucket = ["root", "tbf", "rate", f"{mbit_per_s}mbit", "burst", "256kb", "latency", "50ms"]
+        subprocess.run(["tc", "qdisc", "replace", "dev", self.cable, *bucket], check=True)
+        subprocess.run(["tc", "-n", self.name, "qdisc", "replace", "dev", "eth0", *bucket], check=True)
+
     def delete(self):
         ip("netns", "delete", self.name)  # its cable goes with it
 

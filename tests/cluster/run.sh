@@ -6,8 +6,7 @@
 #   tests/cluster/run.sh --bin build/dev/bin test_faults.py   some files, or any other argument of pytest
 #   tests/cluster/run.sh --bin build/release/bin --record     as for the record: a million vectors, 100 leaders killed
 #
-# All of it runs in namespaces of its own (network, mounts, processes), which need root or unprivileged user namespaces:
-# when it ends, whatever way, nothing of it is left running and no network device remains.
+# All of it runs in namespaces of its own (namespaces.sh): when it ends, nothing of it is left.
 # Exit status: pytest's (0 all passed, 1 some failed), 2 wrong usage, 77 when namespaces cannot be made.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -28,21 +27,5 @@ done
 tests/integration/venv.sh
 case " ${arguments[*]:-} " in *tests/cluster/*) ;; *) arguments+=(tests/cluster) ;; esac
 
-namespaces=(unshare --net --mount --pid --fork --kill-child --mount-proc)
-prepare='
-    set -e
-    mount -t sysfs sysfs /sys          # UCX looks there for devices: those of this namespace
-    mkdir -p /run/netns
-    mount -t tmpfs tmpfs /run/netns
-    ip link set lo up
-    exec "$@"'
-for user in "" "--user --map-root-user"; do
-    # shellcheck disable=SC2206
-    into=("${namespaces[@]}" $user bash -c "$prepare" namespaces)
-    if "${into[@]}" true 2>/dev/null; then
-        exec "${into[@]}" build/integration-venv/bin/python -m pytest -c tests/cluster/pytest.ini --rootdir tests/cluster \
-            "--bin=$(realpath "$bin")" --junitxml "$(dirname "$bin")/junit-cluster.xml" "${arguments[@]}"
-    fi
-done
-echo "run.sh: this user may not make namespaces; left out" >&2
-exit 77
+exec tests/cluster/namespaces.sh build/integration-venv/bin/python -m pytest -c tests/cluster/pytest.ini --rootdir tests/cluster \
+    "--bin=$(realpath "$bin")" --junitxml "$(dirname "$bin")/junit-cluster.xml" "${arguments[@]}"

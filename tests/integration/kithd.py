@@ -25,6 +25,8 @@ def free_port():
 class Kithd:
     """`config` are keys of kith.conf; `env` is added to the environment; `wrap` is put before the command."""
 
+    own_session = True  # an interrupt of the caller's terminal does not reach it
+
     def __init__(self, bin_dir, work_dir, config=None, env=None, data_dir=None, role="standalone", host="127.0.0.1",
                  wrap=()):
         self.bin_dir = pathlib.Path(bin_dir)
@@ -71,7 +73,7 @@ class Kithd:
         environment.update(self.env)
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                                            env=environment, start_new_session=True)
+                                            env=environment, start_new_session=self.own_session)
         return self
 
     def start(self):

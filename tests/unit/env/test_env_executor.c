@@ -134,7 +134,7 @@ static void test_env__patient_executor_gives_way_and_others_do_not(void **state)
     kith_executor_post(other, &asks[1].task);
     kith_executor_destroy(patient);
     kith_executor_destroy(other);
-    int own = getpriority(PRIO_PROCESS, 0), nicer = own + 5 < 19 ? own + 5 : 19;
+    int own = getpriority(PRIO_PROCESS, 0), nicer = own + 10 < 19 ? own + 10 : 19;
     assert_int_equal(asks[0].nice_value, nicer);
     assert_int_equal(asks[1].nice_value, own);
 }
