@@ -367,15 +367,20 @@ static void assert_term_on_disk(const stage *s, uint64_t term, uint64_t vote) {
     kith_raft_term_close(&found);
 }
 
-static void test_raft_io__vote_survives_a_crash_and_ends_with_its_term(void **unused) {
-    (void)unused;
-    stage *s = stage_create(0, 0);
-    struct raft_message vote = {.type = RAFT_IO_REQUEST_VOTE,
-        .request_vote = {.term = 40,
+/* By peer 0, whose log nobody's is ahead of. */
+static struct raft_message vote_asked(const stage *s, raft_term term) {
+    return (struct raft_message){.type = RAFT_IO_REQUEST_VOTE,
+        .request_vote = {.term = term,
             .candidate_id = kith_raft_id(&s->peers[0].member.id),
             .last_log_index = 9,
             .last_log_term = 9,
             .disrupt_leader = true}};
+}
+
+static void test_raft_io__vote_survives_a_crash_and_ends_with_its_term(void **unused) {
+    (void)unused;
+    stage *s = stage_create(0, 0);
+    struct raft_message vote = vote_asked(s, 40);
     say(s, 0, &vote);
     cluster_node_crash(s->node, SIM_CRASH_LOSE_ALL);
     cluster_node_restart(s->node);
@@ -390,12 +395,7 @@ static void test_raft_io__vote_survives_a_crash_and_ends_with_its_term(void **un
 static void test_raft_io__who_is_terms_behind_hears_the_term(void **unused) {
     (void)unused;
     stage *s = stage_create(0, 0);
-    struct raft_message vote = {.type = RAFT_IO_REQUEST_VOTE,
-        .request_vote = {.term = 40,
-            .candidate_id = kith_raft_id(&s->peers[0].member.id),
-            .last_log_index = 9,
-            .last_log_term = 9,
-            .disrupt_leader = true}};
+    struct raft_message vote = vote_asked(s, 40);
     say(s, 0, &vote);
     assert_true(s->vote.vote_granted);
     vote.request_vote.pre_vote = true;
