@@ -37,11 +37,6 @@ KILLS_A_CLUSTER = 10  # a node that keeps going down is believed up later and la
 Kithd.own_session = False
 
 
-def affine(pid, cores):
-    for thread in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setaffinity(int(thread.name), cores)
-
-
 def percentile(values, share):
     return float(np.percentile(values, share)) if values else float("nan")
 
@@ -79,13 +74,6 @@ class Setting:
         if self.network:
             self.network.delete()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def own_core(self, node):
-        """Gives one node the last core, as a machine of its own would, and all others, this process too, the rest."""
-        cores = sorted(os.sched_getaffinity(0))
-        for pid in [os.getpid(), *(other.process.pid for other in self.cluster.nodes if other is not node)]:
-            affine(pid, cores[:-1])
-        node.wrap = ["taskset", "--cpu-list", str(cores[-1]), *node.wrap]
 
     def create(self, name, replicas, shards=1, dim=4):
         retrying(lambda: self.client.create(name, dim=dim, shards=shards, replication_factor=replicas))
@@ -387,8 +375,6 @@ def catchup(options):
     laps = int(30 * options.search_rate) if options.search_rate else 400
     numbers = iter(range(1 << 40))
     with Setting(options) as made:
-        if options.own_core:
-            made.own_core(made.cluster.data[-1])
         made.create("c", 3, shards=3, dim=DIM)
         returns = [come_back(options, made, options.seconds if first else AGAIN_S, options.rate if first else AGAIN_RATE, numbers,
                              (laps, ["warming"], latencies)) for first in [True] + [False] * (options.returns - 1)]
@@ -397,8 +383,7 @@ def catchup(options):
     quiet = 1000 * percentile(latencies["before"] + latencies["after"], 99)
     load = f"{options.search_rate:g} searches/s" if options.search_rate else "searches one after the other"
     say(f"{load}: " + ", ".join(f"{when} p50 {ms['p50']:.1f} p99 {ms['p99']:.1f} ms of {ms['count']}" for when, ms in search_ms.items()))
-    return {"part": "catchup", "returns": returns, "searches_per_s": options.search_rate or "closed loop",
-            "own_core": options.own_core, "search_ms": search_ms,
+    return {"part": "catchup", "returns": returns, "searches_per_s": options.search_rate or "closed loop", "search_ms": search_ms,
             "p99_during_to_quiet": search_ms["during"]["p99"] / quiet}
 
 
@@ -428,7 +413,6 @@ def main():
     parser.add_argument("--search-rate", type=float, default=5,
                         help="searches a second while one comes back, whatever the last one took; 0: one after the other")
     parser.add_argument("--link", type=int, metavar="MBIT", help="a host and a link of so many Mbit/s for every node")
-    parser.add_argument("--own-core", action="store_true", help="the one that comes back has the last core to itself, all others the rest")
     parser.add_argument("--returns", type=int, default=1, help="how often one is away and comes back")
     parser.add_argument("--out", type=pathlib.Path)
     options = parser.parse_args()

@@ -10,7 +10,6 @@
 #   bench/replication/run.sh catchup --seconds 600 --rate 5000    one that was away for ten minutes, under 5 searches a second
 #   bench/replication/run.sh catchup --search-rate 0              under searches one after the other
 #   bench/replication/run.sh catchup --link 1000                  every node on a host of its own, behind a link of so many Mbit/s
-#   bench/replication/run.sh catchup --own-core                   the one that comes back on a core of its own, all others on the rest
 #   bench/replication/run.sh durability                           what a writer waits for, durability sync and async
 #   bench/replication/run.sh ... --bin DIR --out FILE.json
 set -euo pipefail
