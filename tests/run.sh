@@ -67,7 +67,7 @@ suite_lint() {
     check "lint: cppcheck" tests/lint/cppcheck.sh
     # One at a time: of several, bash -n reads the first and takes the rest for its arguments.
     check "lint: scripts" bash -c 'for script; do bash -n "$script" || exit 1; done' _ \
-        quickstart.sh install-deps.sh tests/run.sh tests/cluster/run.sh tests/integration/run.sh tests/integration/venv.sh tests/kernels/arm64/run.sh \
+        quickstart.sh install-deps.sh tests/run.sh tests/cluster/run.sh tests/cluster/namespaces.sh tests/integration/run.sh tests/integration/venv.sh tests/kernels/arm64/run.sh \
         tests/model/run.sh
 }
 suite_unit() { run_ctest unit "$preset" '^unit$'; }

@@ -330,9 +330,9 @@ def copied_bytes(node):
     return sum(int(found) for found in re.findall(r"event=replica_installed .*? bytes=(\d+)", node.log()))
 
 
-def come_back(options, made, away_s, rate, numbers, searching):
+def come_back(options, made, away_s, rate, numbers, latencies):
     """One node is away for so long and comes back. The disk is measured right before, and right after."""
-    laps, phase, latencies = searching
+    laps, phase = int(30 * options.search_rate) if options.search_rate else 400, ["warming"]
     victim, sources = made.cluster.data[-1], made.cluster.data[:-1]
     writer, searcher = made.cluster.query[0].client(), made.cluster.query[0].client()
     victim.kill()
@@ -342,7 +342,6 @@ def come_back(options, made, away_s, rate, numbers, searching):
     wait_quiet(sources)
     disk_before = sync_rate(options.dir, 1 << 20) * (1 << 20) / 1e6
     say(f"{missed_points} points were missed")
-    phase[0] = "warming"
     with Loop(search_step(options, searcher, latencies, phase)) as loop:
         loop.wait_laps(WARMING)
         phase[0] = "before"
@@ -357,6 +356,8 @@ def come_back(options, made, away_s, rate, numbers, searching):
                "of_the_others": sum(cpu_seconds(node.process.pid) for node in sources) - sum(sources_before)}
         phase[0] = "after"
         loop.wait_laps(laps)
+    writer.close()
+    searcher.close()
     disk_after = sync_rate(options.dir, 1 << 20) * (1 << 20) / 1e6
     copied, disk = (copied_bytes(victim) - copied_before) / 1e6, (disk_before + disk_after) / 2
     link = options.link / 8 if options.link else float("inf")
@@ -372,12 +373,11 @@ def catchup(options):
     """Once after --seconds away, then again after twenty seconds of as much as is taken, which is more than logs keep: searches are
     too few in one return for a p99."""
     latencies = {"warming": [], "before": [], "during": [], "after": []}
-    laps = int(30 * options.search_rate) if options.search_rate else 400
     numbers = iter(range(1 << 40))
     with Setting(options) as made:
         made.create("c", 3, shards=3, dim=DIM)
-        returns = [come_back(options, made, options.seconds if first else AGAIN_S, options.rate if first else AGAIN_RATE, numbers,
-                             (laps, ["warming"], latencies)) for first in [True] + [False] * (options.returns - 1)]
+        away = [(options.seconds, options.rate)] + [(AGAIN_S, AGAIN_RATE)] * (options.returns - 1)
+        returns = [come_back(options, made, away_s, rate, numbers, latencies) for away_s, rate in away]
     search_ms = {when: {"p50": 1000 * percentile(all_of, 50), "p99": 1000 * percentile(all_of, 99), "count": len(all_of)}
                  for when, all_of in latencies.items()}
     quiet = 1000 * percentile(latencies["before"] + latencies["after"], 99)
