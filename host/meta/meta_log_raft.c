@@ -12,7 +12,7 @@
 #define HEARTBEATS_PER_ELECTION     10u
 #define SNAPSHOT_THRESHOLD_DEFAULT  1024u
 #define SNAPSHOT_TRAILING_DEFAULT   1024u
-#define SNAPSHOT_TIMEOUT_MS         30000u /* an install, and the time a joining member may take to catch up */
+#define SNAPSHOT_TIMEOUT_MS         30000u /* the largest snapshot, and a joining member's catching up */
 
 _Static_assert(offsetof(raft_meta_log, base) == 0, "raft_meta_log_of casts the base back");
 

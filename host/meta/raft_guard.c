@@ -191,6 +191,60 @@ static void second_vote_refuse(const struct raft *raft, struct raft_request_vote
     asked->last_log_index = asked->last_log_term = 0;
 }
 
+/* --- answers that overtake each other --- */
+
+static uint64_t *acknowledged_find(kith_raft_guard_acknowledged *acknowledged, uint64_t id) {
+    for (uint32_t i = 0; i < acknowledged->count; i++) {
+        if (acknowledged->members[i].id == id) return &acknowledged->members[i].index;
+    }
+    return NULL;
+}
+
+/* NULL: `id` is no member. */
+static uint64_t *acknowledged_of(
+    kith_raft_guard_acknowledged *acknowledged, const struct raft *raft, uint64_t id) {
+    if (acknowledged->term != raft->current_term) {
+        acknowledged->term = raft->current_term;
+        acknowledged->count = 0;
+    }
+    uint64_t *found = acknowledged_find(acknowledged, id);
+    if (found || !kith_raft_guard_is_member(raft, id)) return found;
+    /* The gone are forgotten with each configuration. */
+    kith_assert(acknowledged->count < KITH_META_MEMBERS_MAX);
+    uint32_t at = acknowledged->count++;
+    acknowledged->members[at].id = id;
+    acknowledged->members[at].index = 0;
+    return &acknowledged->members[at].index;
+}
+
+/* What a member has acknowledged is on its disk and equal to this leader's log, for as long as this leader leads: only an
+ * append of another leader cuts it off, and a member that lost its disk may not come back under its id. So no refusal of as
+ * much is true of it any more. The core knows that while it sends one append behind the other, not while it looks for where
+ * the logs agree. To drop the refusal is what any network may do: nothing is counted for a commit that was not before, and
+ * the next append asks again. */
+bool kith_raft_guard_is_overtaken(
+    kith_raft_guard_acknowledged *acknowledged, struct raft *raft, const struct raft_message *message) {
+    if (message->type != RAFT_IO_APPEND_ENTRIES_RESULT || raft->state != RAFT_LEADER) return false;
+    const struct raft_append_entries_result *result = &message->append_entries_result;
+    if (result->term != raft->current_term) return false;
+    uint64_t *index = acknowledged_of(acknowledged, raft, message->server_id);
+    if (!index) return false;
+    if (result->rejected > 0) return result->rejected <= *index;
+    uint64_t last_index = raft_last_index(raft);
+    uint64_t agreed = result->last_log_index < last_index ? result->last_log_index : last_index;
+    if (*index < agreed) *index = agreed;
+    return false;
+}
+
+void kith_raft_guard_forget_gone(kith_raft_guard_acknowledged *acknowledged, const struct raft *raft) {
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < acknowledged->count; i++) {
+        if (kith_raft_guard_is_member(raft, acknowledged->members[i].id))
+            acknowledged->members[kept++] = acknowledged->members[i];
+    }
+    acknowledged->count = kept;
+}
+
 /* --- before a message --- */
 
 static bool takes_other_for_snapshot(const struct raft *raft, const struct raft_install_snapshot *message) {

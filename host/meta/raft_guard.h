@@ -28,6 +28,9 @@
  *   make whole again, without a leader for ever. kith_raft_guard_receive.
  * - A leader that hands over votes for the one that is to take over also when it has voted for another in that term: two
  *   leaders of one term. (Found by kith_sim, cluster seed 34712.) kith_raft_guard_before has the second one refused.
+ * - A leader that has just seen a member acknowledge its snapshot believes a refusal that the acknowledgement has overtaken:
+ *   it goes back behind the snapshot, sends it again, and as the answer brings nothing new waits for one until the time for
+ *   an install is over, entries or not. (Found by kith_sim, cluster seed 633909.) kith_raft_guard_is_overtaken.
  *
  * Others are kept from happening by raft_io.c, which holds messages back while the disk is busy: candidates and votes with
  * entries that are not on disk, an append that fails, an install that meets an election ("tick: Don't convert to candidate
@@ -43,6 +46,16 @@
 #include <raft.h>
 
 #include "host/base/node_id.h"
+#include "host/meta/raft_wire.h"
+
+/* How far each member has acknowledged this leader's log, in this term. All zero: none has. */
+typedef struct kith_raft_guard_acknowledged {
+    uint64_t term;
+    uint32_t count;
+    struct {
+        uint64_t id, index;
+    } members[KITH_META_MEMBERS_MAX];
+} kith_raft_guard_acknowledged;
 
 /* 0 when the log has no entry there. */
 uint64_t kith_raft_guard_term(const struct raft *raft, uint64_t index);
@@ -53,6 +66,12 @@ void kith_raft_guard_term_failed(struct raft *raft);
 /* Before the core gets `message`, while no append is on its way to the disk. */
 void kith_raft_guard_before(struct raft *raft, struct raft_message *message,
     const struct raft_configuration *snapshot_configuration, uint64_t snapshot_configuration_index);
+/* Notes what `message` acknowledges. True: it is a refusal older than what its sender has acknowledged since, and the core
+ * must not get it. */
+bool kith_raft_guard_is_overtaken(
+    kith_raft_guard_acknowledged *acknowledged, struct raft *raft, const struct raft_message *message);
+/* The leader has a new configuration: who is not in it may come back with an empty disk. */
+void kith_raft_guard_forget_gone(kith_raft_guard_acknowledged *acknowledged, const struct raft *raft);
 /* The core gets `message`, after kith_raft_guard_before. */
 void kith_raft_guard_receive(struct raft *raft, struct raft_message *message, raft_io_recv_cb recv);
 /* The log of the one that asks is behind ours: it gets no vote (Ongaro and Ousterhout, 2014, section 5.4.1). */

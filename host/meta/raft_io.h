@@ -26,7 +26,7 @@ typedef struct kith_raft_io_options {
     kith_raft_storage *storage;
     kith_meta_member self;
     uint32_t message_timeout_ms;  /* a message that is not there by then is of no use */
-    uint32_t snapshot_timeout_ms; /* the same for an install */
+    uint32_t snapshot_timeout_ms; /* what the largest snapshot has beyond a small one's */
     void (*watch)(void *ctx);     /* the core has run, or the storage has failed */
     void (*removed)(void *ctx);   /* a member says that this node is none any more */
     void *ctx;

@@ -181,6 +181,7 @@ static io_write *write_create(kith_raft_io *io) {
 static int io_append(struct raft_io *table, struct raft_io_append *req, const struct raft_entry entries[],
     unsigned n, raft_io_append_cb cb) {
     kith_raft_io *io = raft_io_of(table);
+    kith_raft_guard_forget_gone(&io->acknowledged, raft_io_raft(io)); /* the core has the new one by now */
     kith_raft_entry *own = kith_alloc_array(n, sizeof *own);
     for (unsigned i = 0; i < n; i++) {
         own[i] = (kith_raft_entry){.index = io->append_index + i,
@@ -240,6 +241,7 @@ static void get_done(kith_raft_file *base, kith_status status, const kith_err *e
     kith_raft_io *io = file->io;
     struct raft_snapshot *snapshot = NULL;
     kith_err here;
+    raft_io_snapshot_bytes_expect(io, status == KITH_OK ? base->snapshot.data_bytes : 0);
     if (status == KITH_OK) {
         snapshot = snapshot_make(&base->snapshot, &here);
         kith_raft_snapshot_fini(&base->snapshot);
@@ -294,6 +296,8 @@ static int io_snapshot_get(
     file->get = req;
     req->cb = cb;
     file->file.done = get_done;
+    /* The core's time runs while it is read. */
+    raft_io_snapshot_bytes_expect(io, KITH_META_SNAPSHOT_BYTES_MAX);
     kith_raft_storage_snapshot_read(io->options.storage, &file->file);
     return 0;
 }

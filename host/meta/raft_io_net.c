@@ -9,6 +9,8 @@
 #include "host/base/assert.h"
 #include "host/base/log.h"
 
+#define SNAPSHOT_MESSAGE_TIMEOUTS 4u /* a small snapshot's time, in those of other messages; a guess */
+
 struct io_send {
     kith_transport_call call;
     kith_task task; /* posted when the call is done */
@@ -113,6 +115,17 @@ static bool send_prepare(io_send *send, const struct raft_message *message) {
     return peer_has_room(send->io, send);
 }
 
+static uint64_t snapshot_timeout_ms(const kith_raft_io *io, size_t bytes) {
+    uint64_t bytes_ms = io->options.snapshot_timeout_ms * (uint64_t)bytes / KITH_META_SNAPSHOT_BYTES_MAX;
+    return SNAPSHOT_MESSAGE_TIMEOUTS * (uint64_t)io->options.message_timeout_ms + bytes_ms;
+}
+
+void raft_io_snapshot_bytes_expect(kith_raft_io *io, size_t bytes) {
+    uint64_t answer_ms = io->options.message_timeout_ms;
+    raft_set_install_snapshot_timeout(
+        raft_io_raft(io), (unsigned)(snapshot_timeout_ms(io, bytes) + answer_ms));
+}
+
 int raft_io_send(
     struct raft_io *table, struct raft_io_send *req, const struct raft_message *message, raft_io_send_cb cb) {
     kith_raft_io *io = raft_io_of(table);
@@ -131,7 +144,8 @@ int raft_io_send(
         return 0;
     }
     bool is_snapshot = message->type == RAFT_IO_INSTALL_SNAPSHOT;
-    uint64_t timeout_ms = is_snapshot ? io->options.snapshot_timeout_ms : io->options.message_timeout_ms;
+    uint64_t timeout_ms =
+        is_snapshot ? snapshot_timeout_ms(io, send->bytes.bytes) : io->options.message_timeout_ms;
     send->call = (kith_transport_call){
         .node = send->to.id,
         .address = send->to.address,
@@ -149,6 +163,7 @@ int raft_io_send(
 /* --- receiving --- */
 
 static void deliver(kith_raft_io *io, const kith_meta_member *from, struct raft_message *message) {
+    if (kith_raft_guard_is_overtaken(&io->acknowledged, raft_io_raft(io), message)) return;
     char address[KITH_RAFT_ADDRESS_BYTES_MAX];
     kith_raft_address_format(from, address);
     message->server_address = address; /* the core copies it */

@@ -1,4 +1,5 @@
-/* What stands before libraft's core, alone: here, when a follower gives its leader up for a vote, and who votes. */
+/* What stands before libraft's core, alone: here, when a follower gives its leader up for a vote, who votes, and which answers
+ * are too old. */
 #include <string.h>
 
 #include "host/meta/raft_guard.h"
@@ -104,12 +105,82 @@ static void test_raft_guard__nobody_votes_twice_in_a_term(void **state) {
     assert_true(may_win(2, 5, true));
 }
 
+/* --- answers that overtake each other --- */
+
+enum { TERM = 5, LAST_INDEX = 80 };
+
+static struct raft_server three[3] = {
+    {.id = 1, .role = RAFT_VOTER}, {.id = 2, .role = RAFT_VOTER}, {.id = 3, .role = RAFT_VOTER}};
+
+static struct raft leader_of_three(void) {
+    return (struct raft){.id = 1,
+        .state = RAFT_LEADER,
+        .current_term = TERM,
+        .log = {.offset = LAST_INDEX},
+        .configuration = {.servers = three, .n = 3}};
+}
+
+typedef struct said {
+    uint64_t by, term, rejected, last_index;
+} said;
+
+static bool overtaken(kith_raft_guard_acknowledged *acknowledged, struct raft *raft, said what) {
+    struct raft_message message = {.type = RAFT_IO_APPEND_ENTRIES_RESULT,
+        .server_id = what.by,
+        .append_entries_result = {
+            .term = what.term, .rejected = what.rejected, .last_log_index = what.last_index}};
+    return kith_raft_guard_is_overtaken(acknowledged, raft, &message);
+}
+
+static void test_raft_guard__refusal_of_what_was_acknowledged_is_overtaken(void **state) {
+    (void)state;
+    struct raft raft = leader_of_three();
+    kith_raft_guard_acknowledged acknowledged = {.count = 0};
+    assert_false(overtaken(&acknowledged, &raft, (said){2, TERM, 73, 65}));
+    assert_false(overtaken(&acknowledged, &raft, (said){2, TERM, 0, 73}));
+    assert_true(overtaken(&acknowledged, &raft, (said){2, TERM, 73, 65}));
+    assert_true(overtaken(&acknowledged, &raft, (said){2, TERM, 1, 65}));
+    assert_false(overtaken(&acknowledged, &raft, (said){2, TERM, 74, 73}));
+    assert_false(overtaken(&acknowledged, &raft, (said){3, TERM, 73, 65})); /* another's */
+    assert_false(
+        overtaken(&acknowledged, &raft, (said){2, TERM + 1, 73, 65}));     /* it says that we lead no more */
+    assert_false(overtaken(&acknowledged, &raft, (said){2, TERM, 0, 60})); /* an older acknowledgement */
+    assert_true(overtaken(&acknowledged, &raft, (said){2, TERM, 73, 65}));
+    /* Of a longer log no more than the leader's length is known to be equal. */
+    assert_false(overtaken(&acknowledged, &raft, (said){2, TERM, 0, LAST_INDEX + 7}));
+    assert_true(overtaken(&acknowledged, &raft, (said){2, TERM, LAST_INDEX, 65}));
+    assert_false(overtaken(&acknowledged, &raft, (said){2, TERM, LAST_INDEX + 1, 65}));
+}
+
+static void test_raft_guard__acknowledgements_end_with_term_and_membership(void **state) {
+    (void)state;
+    struct raft raft = leader_of_three();
+    kith_raft_guard_acknowledged acknowledged = {.count = 0};
+    assert_false(overtaken(&acknowledged, &raft, (said){2, TERM, 0, 73}));
+    assert_false(overtaken(&acknowledged, &raft, (said){3, TERM, 0, 73}));
+    raft.configuration.n = 2;
+    kith_raft_guard_forget_gone(&acknowledged, &raft);
+    assert_false(overtaken(&acknowledged, &raft, (said){3, TERM, 0, 73})); /* no member's */
+    raft.configuration.n = 3;
+    kith_raft_guard_forget_gone(&acknowledged, &raft);
+    assert_false(overtaken(&acknowledged, &raft, (said){3, TERM, 73, 0})); /* it came back, with nothing */
+    assert_true(overtaken(&acknowledged, &raft, (said){2, TERM, 73, 65}));
+    raft.current_term = TERM + 1;
+    assert_false(overtaken(&acknowledged, &raft, (said){2, TERM + 1, 73, 65}));
+    raft.state = RAFT_FOLLOWER;
+    assert_false(overtaken(&acknowledged, &raft, (said){2, TERM + 1, 0, 73}));
+    raft.state = RAFT_LEADER;
+    assert_false(overtaken(&acknowledged, &raft, (said){2, TERM + 1, 73, 65}));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_raft_guard__a_leader_that_speaks_is_kept),
         cmocka_unit_test(test_raft_guard__a_silent_leader_is_forgotten_for_a_vote),
         cmocka_unit_test(test_raft_guard__whoever_is_of_a_cluster_votes),
         cmocka_unit_test(test_raft_guard__nobody_votes_twice_in_a_term),
+        cmocka_unit_test(test_raft_guard__refusal_of_what_was_acknowledged_is_overtaken),
+        cmocka_unit_test(test_raft_guard__acknowledgements_end_with_term_and_membership),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,6 +10,11 @@ typedef struct peer {
     stage *stage;
     kith_transport *transport;
     kith_meta_member member;
+    /* What it was sent by the real one. */
+    uint32_t snapshot_count;
+    uint64_t snapshot_index; /* of the last one */
+    uint64_t append_prev_index;
+    uint32_t append_entry_count;
 } peer;
 
 struct stage {
@@ -33,6 +38,14 @@ static void peer_heard(void *ctx, kith_transport_request *request) {
         self->stage->answer = message.append_entries_result;
     }
     if (message.type == RAFT_IO_REQUEST_VOTE_RESULT) self->stage->vote = message.request_vote_result;
+    if (message.type == RAFT_IO_INSTALL_SNAPSHOT) {
+        self->snapshot_count++;
+        self->snapshot_index = message.install_snapshot.last_index;
+    }
+    if (message.type == RAFT_IO_APPEND_ENTRIES) {
+        self->append_prev_index = message.append_entries.prev_log_index;
+        self->append_entry_count = message.append_entries.n_entries;
+    }
     kith_raft_message_fini(&message);
     kith_transport_reply(request, self->transport, KITH_OK, NULL, 0, NULL);
 }
@@ -408,6 +421,73 @@ static void test_raft_io__who_is_terms_behind_hears_the_term(void **unused) {
     stage_destroy(s);
 }
 
+/* --- the real one leads --- */
+
+enum { LED_TERM = 6, LED_SNAPSHOT_INDEX = 9 };
+
+/* It leads in term 6; the log before entry 9 has gone into a snapshot, and entry 10 is the first of its own. */
+static void lead(stage *s) {
+    say_append(s, 1,
+        (append_terms){.term = 5, .prev_index = 1, .prev_term = 1, .commit = 9, .count = 8, .entry_term = 5});
+    assert_acknowledged(s, LED_SNAPSHOT_INDEX);
+    cluster_run_ms(s->all, 20);
+    assert_int_equal(snapshot_index_on_disk(s), LED_SNAPSHOT_INDEX);
+    struct raft_message now = {.type = RAFT_IO_TIMEOUT_NOW,
+        .timeout_now = {.term = 5, .last_log_index = LED_SNAPSHOT_INDEX, .last_log_term = 5}};
+    say(s, 1, &now);
+    struct raft_message vote = {.type = RAFT_IO_REQUEST_VOTE_RESULT,
+        .request_vote_result = {.term = LED_TERM, .vote_granted = true, .pre_vote = raft_tribool_false}};
+    say(s, 1, &vote);
+    assert_true(s->peers[0].append_prev_index >= LED_SNAPSHOT_INDEX);
+}
+
+static void say_result(stage *s, uint64_t rejected, uint64_t last_index) {
+    struct raft_message result = {.type = RAFT_IO_APPEND_ENTRIES_RESULT,
+        .append_entries_result = {.term = LED_TERM, .rejected = rejected, .last_log_index = last_index}};
+    say(s, 0, &result);
+}
+
+/* To peer 0, which has entry 1 alone. */
+static void be_sent_snapshot(stage *s) {
+    say_result(s, LED_SNAPSHOT_INDEX, 1);
+    cluster_run_ms(s->all, 100);
+    assert_int_equal(s->peers[0].snapshot_count, 1);
+    assert_int_equal(s->peers[0].snapshot_index, LED_SNAPSHOT_INDEX);
+    assert_true(s->peers[0].append_prev_index > LED_SNAPSHOT_INDEX); /* heartbeats meanwhile */
+}
+
+static void assert_sent_what_is_behind_snapshot(stage *s) {
+    cluster_run_ms(s->all, 100);
+    assert_int_equal(s->peers[0].append_prev_index, LED_SNAPSHOT_INDEX);
+    assert_true(s->peers[0].append_entry_count > 0);
+}
+
+static void test_raft_io__refusal_behind_an_acknowledgement_is_not_heard(void **unused) {
+    (void)unused;
+    stage *s = stage_create(4, 1);
+    lead(s);
+    be_sent_snapshot(s);
+    say_result(s, 0, LED_SNAPSHOT_INDEX);
+    say_result(s, LED_SNAPSHOT_INDEX, 1); /* said before the snapshot came */
+    assert_sent_what_is_behind_snapshot(s);
+    assert_int_equal(s->peers[0].snapshot_count, 1);
+    stage_destroy(s);
+}
+
+/* Without the peer no command is taken: it must not wait as long as the largest snapshot may take. */
+static void test_raft_io__unanswered_small_snapshot_is_soon_sent_again(void **unused) {
+    (void)unused;
+    stage *s = stage_create(4, 1);
+    lead(s);
+    be_sent_snapshot(s);
+    for (uint32_t i = 0; i < 150 && s->peers[0].snapshot_count == 1; i++)
+        say_result(s, s->peers[0].append_prev_index, 1);
+    assert_int_equal(s->peers[0].snapshot_count, 2);
+    say_result(s, 0, LED_SNAPSHOT_INDEX);
+    assert_sent_what_is_behind_snapshot(s);
+    stage_destroy(s);
+}
+
 static void test_raft_io__messages_wait_for_the_disk(void **unused) {
     (void)unused;
     stage *s = stage_create(0, 0);
@@ -450,6 +530,8 @@ int main(void) {
         cmocka_unit_test(test_raft_io__entries_that_a_snapshot_has_are_acknowledged),
         cmocka_unit_test(test_raft_io__vote_survives_a_crash_and_ends_with_its_term),
         cmocka_unit_test(test_raft_io__who_is_terms_behind_hears_the_term),
+        cmocka_unit_test(test_raft_io__refusal_behind_an_acknowledgement_is_not_heard),
+        cmocka_unit_test(test_raft_io__unanswered_small_snapshot_is_soon_sent_again),
         cmocka_unit_test(test_raft_io__messages_wait_for_the_disk),
         cmocka_unit_test(test_raft_io__refuses_forgeries_and_noise),
     };
