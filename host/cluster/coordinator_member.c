@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "host/base/alloc.h"
+#include "host/base/assert.h"
 #include "host/base/log.h"
 #include "host/cluster/coordinator_internal.h"
 
@@ -167,6 +168,8 @@ static bool says_the_same(const kith_node *said, const kith_node *known) {
 /* Strangers are kept only by the leader, who registers them. */
 static void heartbeat_take(kith_coordinator *coordinator, const kith_codec_heartbeat *said) {
     const kith_node_id *id = &said->node.id;
+    /* The log's hooks tell of every change; who missed one would judge by nodes that are no more. */
+    kith_assert(coordinator->synced_version == coordinator->options.fsm->state.map_version);
     coordinator_node *from =
         coordinator->leading ? node_make(coordinator, id) : coordinator_node_find(coordinator, id);
     if (!from) return;

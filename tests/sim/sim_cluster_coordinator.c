@@ -24,6 +24,7 @@ static void restored(void *ctx) {
     sim_node_tell(
         node, "installed a snapshot of map version %llu", (unsigned long long)node->fsm.state.map_version);
     sim_node_map_show(node, &node->fsm.state);
+    if (node->coordinator) kith_coordinator_restored(node->coordinator);
 }
 
 static void leadership(void *ctx, bool is_leader, uint64_t term, const kith_meta_member *leader) {
