@@ -37,12 +37,13 @@
  * they see most, a scan looks at these first and at the others only for the few rows that pass: less arithmetic, and
  * less memory read. lead_tail is the row's tail for them; noise serves both.
  *
- * Coarse levels. A processor may multiply bytes faster than 16-bit numbers: l ~ ratio * m with m of a byte, and
+ * Coarse levels. A processor may multiply bytes faster than 16-bit numbers, or than two planes of bytes: l ~ ratio * m
+ * with m of a byte, and
  *     l.c = ratio (m.c) + (l - ratio m).c <= ratio (m.c) + |l - ratio m| |c|
  * so with length >= |c| for each row of a block, and length_weight >= |l - ratio m| / ratio, a coarse look computes
  *     upper = scale * (m.c + noise * error_weight + length * length_weight) + tail * tail_weight + offset * offset_weight
- * with the weights above, and the threshold, by the ratio; rows that pass are looked at as vectors. Four products must
- * fit 16 bits (KITH_CODE_COARSE_SUM), which leaves the largest |m| 60 to 126: |l - ratio m| is 1.1 to 1.6 % of |l|, and half
+ * with the weights above, and the threshold, by the ratio; rows that pass are looked at as vectors. Where four products
+ * must fit 16 bits (KITH_CODE_COARSE_SUM), the largest |m| is 60 to 126, else 127: |l - ratio m| is 1.1 to 1.6 % of |l|, and half
  * as many rows again pass as with l (SIFT, 48 directions: 1.45 instead of 0.98 of a hundred vectors of 8 rows, k = 10).
  * One constant a block again: each row's own length would let 1.23 pass. noise / slope in its place is far too much: 3.3.
  *
@@ -189,7 +190,7 @@ size_t kith_code_query_scratch_bytes(const kith_code_basis *basis, uint32_t quer
  * query that cannot be coded (norm 0, infinite or subnormal) gets weights of infinity: every row is kept. */
 void kith_code_queries_make(const kith_compute_ops *ops, const kith_code_basis *basis, const float *queries,
     uint32_t query_count, void *scratch, kith_code_query *out);
-/* Coarse levels, for a processor that adds in 16 bits, of the first lead_dim components and of the others each, the
+/* Coarse levels. A processor that adds in 16 bits adds, of the first lead_dim components and of the others each, the
  * products of components i and i + 1 of the first half and of those at the same place of the second. */
 typedef struct kith_code_coarse {
     int8_t *levels;                                                   /* [code_dim], the caller's */
@@ -199,9 +200,9 @@ typedef struct kith_code_coarse {
     float rest_length_weight;                                         /* what is added to it for all */
     float error_weight, tail_weight, offset_weight, lead_tail_weight; /* kith_code_query's, by the ratio */
 } kith_code_coarse;
-/* Fills `out` but for out->levels, which points at [code_dim] to fill. */
+/* Fills `out` but for out->levels, which points at [code_dim] to fill. in_16: they are added up in 16 bits. */
 void kith_code_query_coarsen(
-    const kith_code_basis *basis, const kith_code_query *query, kith_code_coarse *out);
+    const kith_code_basis *basis, const kith_code_query *query, bool in_16, kith_code_coarse *out);
 
 /* kith_code_threshold's, for uppers of coarse levels. */
 static inline float kith_code_coarse_threshold(const kith_code_coarse *coarse, float threshold) {

@@ -1,5 +1,6 @@
 /* Queries to integer levels and the three weights of the bound. codes.h has the bound, codes_bound.h the slack. */
 #include <float.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kernels/codes/codes_bound.h"
@@ -137,18 +138,31 @@ static int32_t coarse_sum_most(const int16_t *levels, uint32_t count) {
     return most;
 }
 
+static int32_t level_largest(const int16_t *levels, uint32_t count) {
+    int32_t most = 0;
+    for (uint32_t i = 0; i < count; i++)
+        most = abs(levels[i]) > most ? abs(levels[i]) : most;
+    return most;
+}
+
+/* The least with which levels / ratio, rounded, are coarse ones. */
+static float coarse_ratio(const kith_code_basis *basis, const int16_t *levels, bool in_16) {
+    if (!in_16) return kith_round_up(fmax(level_largest(levels, basis->code_dim) / 127.0, 1));
+    double most = fmax(coarse_sum_most(levels, basis->lead_dim),
+        coarse_sum_most(levels + basis->lead_dim, basis->code_dim - basis->lead_dim));
+    /* Rounding adds at most half to each of four. */
+    return kith_round_up(fmax(most / (KITH_CODE_COARSE_SUM - 2), 1));
+}
+
 /* So much of |l - ratio m|, and of the roundings, in steps of `ratio`. */
 static double coarse_length(double residual, double coarse, float ratio) {
     return sqrt(residual) * (1 + CODE_F64) / (double)ratio + 16 * CODE_F32 * sqrt(coarse);
 }
 
 void kith_code_query_coarsen(
-    const kith_code_basis *basis, const kith_code_query *query, kith_code_coarse *out) {
+    const kith_code_basis *basis, const kith_code_query *query, bool in_16, kith_code_coarse *out) {
     const uint32_t lead_dim = basis->lead_dim, rest_dim = basis->code_dim - lead_dim;
-    double lead_most = coarse_sum_most(query->levels, lead_dim);
-    double most = fmax(lead_most, coarse_sum_most(query->levels + lead_dim, rest_dim));
-    /* Rounding adds at most half to each of four. */
-    float ratio = kith_round_up(fmax(most / (KITH_CODE_COARSE_SUM - 2), 1));
+    const float ratio = coarse_ratio(basis, query->levels, in_16);
     double residual = 0, coarse = 0, lead = 0;
     int32_t sum = 0, lead_sum = 0;
     for (uint32_t i = 0; i < basis->code_dim; i++) {

@@ -80,12 +80,18 @@ static inline void code_pack(const int16_t *levels, int32_t *words_out) {
 /* Coarse looks: vpmaddubsw multiplies 32 bytes of codes, as they are stored, with levels of a byte; two sums of pairs fit
  * 16 bits. 5 operations for eight components, where the 16-bit products take 8. 4 queries x 2 vectors = 8 sums, 4 of rows,
  * and what is on the way. */
-#define CODE_COARSE 4
+#define CODE_COARSE       4
+#define CODE_COARSE_16    1
+#define coarse_sum_start  code_sum_start
+#define coarse_sum_finish code_sum_finish
+
+typedef code_sum coarse_sum;
 
 static const __m256i code_ones = {
     0x0001000100010001, 0x0001000100010001, 0x0001000100010001, 0x0001000100010001};
 
-static inline code_sum code_coarse_step(code_sum sum, code_part low, code_part high, const int32_t *words) {
+static inline coarse_sum code_coarse_step(
+    coarse_sum sum, code_part low, code_part high, const int32_t *words) {
     __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16(low, _mm256_set1_epi32(words[0])),
         _mm256_maddubs_epi16(high, _mm256_set1_epi32(words[1])));
     /* With the ones in memory all else is in registers. */

@@ -47,6 +47,31 @@ static inline void code_pack(const int16_t *levels, int32_t *words_out) {
     code_planes_pack(levels, words_out);
 }
 
+/* Coarse looks: one plane. 8 queries x 2 vectors = 16 sums, 4 vectors of rows and one of a query: 21 of 32 registers. */
+#define CODE_COARSE    8
+#define CODE_COARSE_16 0
+
+typedef __m512i coarse_sum;
+
+static inline coarse_sum coarse_sum_start(int32_t start) {
+    return _mm512_set1_epi32(start);
+}
+static inline coarse_sum code_coarse_step(
+    coarse_sum sum, code_part low, code_part high, const int32_t *words) {
+    sum = _mm512_dpbusd_epi32(sum, low, _mm512_set1_epi32(words[0]));
+    sum = _mm512_dpbusd_epi32(sum, high, _mm512_set1_epi32(words[1]));
+#ifndef KITH_CPU_SIMDE
+    __asm__("" : "+v"(sum));
+#endif
+    return sum;
+}
+static inline vector coarse_sum_finish(coarse_sum sum) {
+    return _mm512_cvtepi32_ps(sum);
+}
+static inline bool code_coarse_reach(vector a, vector b, vector threshold) {
+    return (vector_not_less(a, threshold) | vector_not_less(b, threshold)) != 0;
+}
+
 #ifdef KITH_CPU_SIMDE
 #define BASE         kith_cpu_avx512_simde
 #define BASE_LEAVES  kith_cpu_avx512_simde_leaves

@@ -47,6 +47,31 @@ static inline void code_pack(const int16_t *levels, int32_t *words_out) {
     code_planes_pack(levels, words_out);
 }
 
+/* Coarse looks: one plane. 4 queries x 2 vectors = 8 sums, 4 vectors of rows and one of a query: 13 of 16 registers. */
+#define CODE_COARSE    4
+#define CODE_COARSE_16 0
+
+typedef __m256i coarse_sum;
+
+static inline coarse_sum coarse_sum_start(int32_t start) {
+    return _mm256_set1_epi32(start);
+}
+static inline coarse_sum code_coarse_step(
+    coarse_sum sum, code_part low, code_part high, const int32_t *words) {
+    sum = _mm256_dpbusd_avx_epi32(sum, low, _mm256_set1_epi32(words[0]));
+    sum = _mm256_dpbusd_avx_epi32(sum, high, _mm256_set1_epi32(words[1]));
+#ifndef KITH_CPU_SIMDE
+    __asm__("" : "+x"(sum));
+#endif
+    return sum;
+}
+static inline vector coarse_sum_finish(coarse_sum sum) {
+    return _mm256_cvtepi32_ps(sum);
+}
+static inline bool code_coarse_reach(vector a, vector b, vector threshold) {
+    return (vector_not_less(a, threshold) | vector_not_less(b, threshold)) != 0;
+}
+
 #define BASE        kith_cpu_avx2
 #define BASE_LEAVES kith_cpu_avx2_leaves
 #ifdef KITH_CPU_SIMDE

@@ -205,7 +205,7 @@ static void query_coarsen(cpu_code_scan *scan, uint32_t index) {
     const uint32_t pair = 2 * KITH_CODE_GROUP;
     cpu_code_query *query = &scan->queries[index];
     query->coarse.levels = scan->query_scratch;
-    kith_code_query_coarsen(basis, &query->code, &query->coarse);
+    kith_code_query_coarsen(basis, &query->code, scan->leaves->codes->coarse_16, &query->coarse);
     uint32_t step = cpu_code_block_width(scan->query_count, block, begin) * CPU_CODE_WORDS;
     int32_t *words = scan->coarse_packed + (size_t)begin * scan->code_dim / pair * CPU_CODE_WORDS +
                      (size_t)(index - begin) * CPU_CODE_WORDS;

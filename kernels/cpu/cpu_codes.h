@@ -75,6 +75,7 @@ struct cpu_code_leaf {
     uint32_t query_block; /* at most CPU_CODE_QUERY_BLOCK_MAX */
     /* Queries of a block of coarse looks, and the fewest that are worth them; 0: it has none. */
     uint32_t coarse_block, coarse_least;
+    bool coarse_16; /* which it adds up in 16 bits */
     /* Four levels as the leaf wants to broadcast them. */
     void (*pack)(const int16_t *levels, int32_t *words_out);
     /* All queries of the scan against the rows of a block; bit i of `live`: row row_base + i may be returned. */
