@@ -8,8 +8,8 @@
 #include "tests/sim/sim_world.h"
 
 #define LIVE_MS 10000ULL /* from healing to an acknowledged command, at most */
-/* From the last command to one map everywhere, at most: the core gives a snapshot that it sent 30 s to be answered. */
-#define SETTLE_MS 40000ULL
+/* From the last command to one map everywhere, at most: a small snapshot that was lost is sent again after 2 s. */
+#define SETTLE_MS 10000ULL
 #define IDLE_MS   10000ULL /* for the client's last commands */
 
 typedef struct sim_cluster {

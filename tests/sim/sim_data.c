@@ -13,7 +13,7 @@
 #define READY_MS  20000ULL /* from the first start to all collections, at most */
 #define LIVE_MS   15000ULL /* from healing to an acknowledged write of every shard, at most */
 #define PIECE_MS  30000ULL /* and where that may wait for a new copy: for a piece that was lost before */
-#define SETTLE_MS 40000ULL /* to one map everywhere: as in sim_cluster.c */
+#define SETTLE_MS 10000ULL /* to one map everywhere: as in sim_cluster.c */
 #define WHOLE_MS  60000ULL /* to all copies in sync: a piece of a copy is given 30 s */
 #define IDLE_MS   10000ULL /* for the clients' last requests */
 #define AUDIT_MS  20000ULL
