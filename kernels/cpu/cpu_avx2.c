@@ -90,6 +90,9 @@ typedef code_sum coarse_sum;
 static const __m256i code_ones = {
     0x0001000100010001, 0x0001000100010001, 0x0001000100010001, 0x0001000100010001};
 
+static inline coarse_sum coarse_sum_add(coarse_sum a, coarse_sum b) {
+    return _mm256_add_epi32(a, b);
+}
 static inline coarse_sum code_coarse_step(
     coarse_sum sum, code_part low, code_part high, const int32_t *words) {
     __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16(low, _mm256_set1_epi32(words[0])),

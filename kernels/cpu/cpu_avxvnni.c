@@ -65,6 +65,9 @@ static inline coarse_sum code_coarse_step(
 #endif
     return sum;
 }
+static inline coarse_sum coarse_sum_add(coarse_sum a, coarse_sum b) {
+    return _mm256_add_epi32(a, b);
+}
 static inline vector coarse_sum_finish(coarse_sum sum) {
     return _mm256_cvtepi32_ps(sum);
 }
