@@ -235,6 +235,27 @@ kith_status code_directions_find(const kith_compute_ops *ops, const float *rows,
     return KITH_OK;
 }
 
+/* Random combinations of them, orthonormalised: any basis of the space is as likely as any other. */
+kith_status code_directions_mix(float *directions, uint32_t count, uint32_t dim, kith_err *err) {
+    const uint32_t stride = kith_code_stride(dim);
+    block b = {.count = count, .dim = dim, .stride = stride, .directions = directions};
+    b.vectors = kith_try_alloc_aligned((size_t)count * stride * sizeof *b.vectors);
+    if (!b.vectors) return kith_err_set(err, KITH_NO_MEMORY, "no memory to mix directions of dim %u", dim);
+    kith_rng_init(&b.rng, DIRECTION_SEED);
+    for (uint32_t i = 0; i < count; i++) {
+        double *vector = b.vectors + (size_t)i * stride;
+        memset(vector, 0, stride * sizeof *vector);
+        for (uint32_t j = 0; j < count; j++) {
+            const double weight = kith_rng_normal(&b.rng);
+            for (uint32_t at = 0; at < stride; at++)
+                vector[at] += weight * directions[(size_t)j * stride + at];
+        }
+    }
+    orthonormalise(&b);
+    kith_free(b.vectors);
+    return KITH_OK;
+}
+
 double code_directions_defect(const float *directions, uint32_t count, uint32_t stride) {
     double sum = 0;
     for (uint32_t i = 0; i < count; i++) {

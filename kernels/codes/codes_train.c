@@ -5,6 +5,9 @@
  * sides. The directions are those of the rows' second moment plus half the mean's square, which spends a direction on
  * the mean where it is long and none where it is short.
  *
+ * Which directions of their space are taken does not matter to what they see; those of the first look, and the others, are
+ * mixed each among themselves (code_directions_mix).
+ *
  * Directions fit the rows they were found on better than others, the more so the fewer rows there are: a few hundred
  * rows lie in a few hundred directions whatever they are. Where the sample is not many times dim, every second row is
  * kept from the directions and used to choose code_dim.
@@ -148,6 +151,13 @@ static kith_status train(const kith_compute_ops *ops, const code_sample *sample,
     code_choice choice;
     status = code_choice_make(ops, &judged, directions, direction_count, &choice, err);
     if (status != KITH_OK) return status;
+    if (choice.useful && !choice.axes) {
+        status = code_directions_mix(directions, choice.lead_dim, sample->dim, err);
+        if (status == KITH_OK && choice.lead_dim < choice.code_dim)
+            status = code_directions_mix(directions + (size_t)choice.lead_dim * sample->stride,
+                choice.code_dim - choice.lead_dim, sample->dim, err);
+        if (status != KITH_OK) return status;
+    }
     if (choice.useful) return training_fill(sample, &choice, mean, directions, training_out, err);
     *training_out = (kith_code_training){0};
     return KITH_OK;
