@@ -50,6 +50,7 @@ typedef struct search_worker {
     uint32_t *unit_counts;
     double *floors;  /* [tile] */
     double *guesses; /* [tile], by queries */
+    bool *again;     /* [tile], by queries: rows that matter may have been left out */
     void *scratch;
     kith_top_k_stats stats;
 } search_worker;
@@ -197,14 +198,14 @@ static uint32_t found_merge(const search_run *run, found *best, uint32_t best_co
     return count;
 }
 
-/* Row hits of one unit, of one segment, joined to the running results of query `q` of the tile. */
-static void unit_hits_join(search_worker *worker, uint32_t q, uint32_t part) {
+/* Row hits of one unit, of one segment, joined to the running results of query `q` of the tile: the best k. */
+static void unit_hits_join(search_worker *worker, uint32_t q, uint32_t part, uint32_t k) {
     const search_run *run = worker->run;
     found *best = worker->best + (size_t)q * run->plan.k;
-    const kith_row_hit *hits = worker->unit_hits + (size_t)q * run->plan.k;
+    const kith_row_hit *hits = worker->unit_hits + (size_t)q * k;
     uint32_t a = 0, b = 0, count = 0, hit_count = worker->unit_counts[q], best_count = worker->best_counts[q];
     if (hit_count == 0) return;
-    while (count < run->plan.k && (a < best_count || b < hit_count)) {
+    while (count < k && (a < best_count || b < hit_count)) {
         found next = {0};
         if (b < hit_count) next = (found){.closeness = hits[b].closeness, .part = part, .row = hits[b].row};
         bool from_best = b == hit_count || (a < best_count && !found_is_before(run, &next, &best[a]));
@@ -219,10 +220,9 @@ static void unit_hits_join(search_worker *worker, uint32_t q, uint32_t part) {
 
 /* --- floors --- */
 
-static double floor_of(const search_worker *worker, uint32_t q) {
-    const search_run *run = worker->run;
-    if (worker->best_counts[q] < run->plan.k) return -INFINITY;
-    return worker->best[(size_t)q * run->plan.k + run->plan.k - 1].closeness;
+static double floor_of(const search_worker *worker, uint32_t q, uint32_t k) {
+    if (worker->best_counts[q] < k) return -INFINITY;
+    return worker->best[(size_t)q * worker->run->plan.k + k - 1].closeness;
 }
 
 static double floor_load(const search_run *run, uint32_t q) {
@@ -251,19 +251,22 @@ static uint64_t found_word(const void *hits, uint32_t index) {
     return (uint64_t)hit->part << 32 | hit->row / 64;
 }
 
-/* A `share` of all words has been looked at. */
-static void guesses_make(search_worker *worker, uint32_t query_count, double share) {
-    uint32_t k = worker->run->plan.k, needed = kith_guess_needed(k * share);
-    for (uint32_t q = 0; q < query_count; q++) {
-        const found *best = worker->best + (size_t)q * k;
-        uint32_t index = kith_guess_find(best, worker->best_counts[q], needed, found_word);
-        if (index < worker->best_counts[q])
-            worker->guesses[q] = fmax(worker->guesses[q], best[index].closeness);
+/* After `pass`. What it did not keep is worse than what it did. Where that is not below the guess too, the query is left to a
+ * search from the start, and the passes to come need not find it anything. */
+static void guess_make(search_worker *worker, uint32_t q, const search_pass *pass) {
+    const uint32_t k = worker->run->plan.k, count = worker->best_counts[q];
+    const found *best = worker->best + (size_t)q * k;
+    uint32_t index = kith_guess_find(best, count, kith_guess_needed(k * pass->share), found_word);
+    bool is_cut = pass->k < k && count == pass->k;
+    if (is_cut && !(index < count && best[count - 1].closeness < best[index].closeness)) {
+        worker->again[q] = true;
+        index = 0;
     }
+    if (index < count) worker->guesses[q] = fmax(worker->guesses[q], best[index].closeness);
 }
 
 static bool guess_failed(const search_worker *worker, uint32_t q) {
-    return floor_of(worker, q) < worker->guesses[q];
+    return worker->again[q] || floor_of(worker, q, worker->run->plan.k) < worker->guesses[q];
 }
 
 /* --- units --- */
@@ -290,28 +293,31 @@ static kith_status range_search(search_worker *worker, const search_unit *range,
         .dead = part->dead ? part->dead->words : NULL,
         .queries = run->batch.queries + (size_t)(queries.origin + from) * dim,
         .query_count = queries.count,
-        .k = run->plan.k,
+        .k = pass->k,
         .floors = worker->floors + from,
         .scratch = worker->scratch,
         .scratch_bytes = run->scratch_bytes};
-    status = kith_segment_search_run(part->segment, &job, worker->unit_hits + (size_t)from * run->plan.k,
+    status = kith_segment_search_run(part->segment, &job, worker->unit_hits + (size_t)from * pass->k,
         worker->unit_counts + from, &worker->stats, err);
     for (uint32_t q = from; status == KITH_OK && q < from + queries.count; q++)
-        unit_hits_join(worker, q, range->part);
+        unit_hits_join(worker, q, range->part, pass->k);
     return status;
 }
 
-static const search_pass whole = {0};
+static search_pass whole_pass(const search_run *run) {
+    return (search_pass){.k = run->plan.k};
+}
 
 /* By rows. */
 static kith_status rows_search(search_worker *worker, const search_unit *range, kith_err *err) {
     search_run *run = worker->run;
     const query_range all = {.count = run->batch.query_count};
+    const search_pass whole = whole_pass(run);
     for (uint32_t q = 0; q < all.count; q++)
         worker->floors[q] = floor_load(run, q);
     kith_status status = range_search(worker, range, &whole, all, err);
     for (uint32_t q = 0; status == KITH_OK && q < all.count; q++)
-        floor_raise(run, q, floor_of(worker, q));
+        floor_raise(run, q, floor_of(worker, q, run->plan.k));
     return status;
 }
 
@@ -330,7 +336,7 @@ static kith_status pass_search(
     for (uint32_t i = 0; status == KITH_OK && i < run->plan.unit_count; i++) {
         if (atomic_load_explicit(&run->failed, memory_order_relaxed)) break;
         for (uint32_t q = queries.from; q < queries.from + queries.count; q++)
-            worker->floors[q] = fmax(floor_of(worker, q), worker->guesses[q]);
+            worker->floors[q] = fmax(floor_of(worker, q, pass->k), worker->guesses[q]);
         status = range_search(worker, &run->units[i], pass, queries, err);
     }
     return status;
@@ -338,7 +344,8 @@ static kith_status pass_search(
 
 /* Fewer than k rows reach the guess: the query is searched again, for what reaches the k-th that was found. */
 static kith_status query_search_again(search_worker *worker, uint32_t origin, uint32_t q, kith_err *err) {
-    worker->guesses[q] = floor_of(worker, q);
+    const search_pass whole = whole_pass(worker->run);
+    worker->guesses[q] = floor_of(worker, q, whole.k);
     worker->best_counts[q] = 0;
     worker->stats.wide_scans++;
     return pass_search(worker, &whole, (query_range){.origin = origin, .from = q, .count = 1}, err);
@@ -352,10 +359,13 @@ static kith_status tile_search(search_worker *worker, uint32_t tile_index, kith_
     tile.count = search_least(run->batch.query_count - tile.origin, plan->tile);
     kith_status status = KITH_OK;
     memset(worker->best_counts, 0, tile.count * sizeof *worker->best_counts);
-    for (uint32_t q = 0; q < tile.count; q++)
+    for (uint32_t q = 0; q < tile.count; q++) {
         worker->guesses[q] = -INFINITY;
+        worker->again[q] = false;
+    }
     for (uint32_t i = 0; status == KITH_OK && i < plan->pass_count; i++) {
-        if (i > 0) guesses_make(worker, tile.count, plan->passes[i - 1].share);
+        for (uint32_t q = 0; i > 0 && q < tile.count; q++)
+            guess_make(worker, q, &plan->passes[i - 1]);
         status = pass_search(worker, &plan->passes[i], tile, err);
     }
     for (uint32_t q = 0; status == KITH_OK && q < tile.count; q++) {
@@ -386,6 +396,7 @@ static size_t worker_lay_out(search_worker *worker, const search_run *run, uint8
     PLACE(unit_counts, run->plan.tile);
     PLACE(floors, run->plan.tile);
     PLACE(guesses, run->plan.tile);
+    PLACE(again, run->plan.tile);
 #undef PLACE
     if (block) worker->scratch = block + at;
     return at + run->scratch_bytes;

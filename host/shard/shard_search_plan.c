@@ -1,5 +1,7 @@
 #include "host/shard/shard_search_plan.h"
 
+#include "kernels/guess.h"
+
 /* Of stored vectors. A unit begins by coding its queries and finding a threshold, which takes fewer rows to be worth it
  * than a unit of 16 MiB has: batches of 256, dim 384, k = 10 and 100, are 19 and 18 % faster by whole segments of 200 MB
  * (Zen 3, 2026-11-21). But a deadline is looked at between units only: the most is about 0.1 s of 256 queries. */
@@ -70,8 +72,12 @@ static void passes_plan(search_plan *plan, const shard_view *view, uint32_t quer
                      (i == 0 || query_count >= PASS_QUERIES_LEAST);
         if (step > 1 && !worth) continue;
         bool whole = step == 1 && done == 0;
-        plan->passes[plan->pass_count++] =
-            (search_pass){.word_step = whole ? 0 : step, .word_done = done, .share = words_share(view, step)};
+        double share = words_share(view, step);
+        uint32_t enough = KITH_GUESS_HITS_MOST * kith_guess_needed(plan->k * share);
+        plan->passes[plan->pass_count++] = (search_pass){.word_step = whole ? 0 : step,
+            .word_done = done,
+            .share = share,
+            .k = step > 1 ? search_least(enough, plan->k) : plan->k};
         done = step;
     }
 }

@@ -24,6 +24,7 @@ typedef struct search_unit {
 typedef struct search_pass {
     uint32_t word_step, word_done; /* kith_top_k_job */
     double share;                  /* of all words that have been looked at after it */
+    uint32_t k; /* best rows that a query keeps of it and those before: enough for a guess */
 } search_pass;
 
 typedef struct search_plan {

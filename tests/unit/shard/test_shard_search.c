@@ -108,23 +108,27 @@ static void test_search__in_passes_equals_the_oracle(void **state) {
     fixture_end(&run);
 }
 
+static void point_put(fixture *run, uint64_t id, const float *vector) {
+    kith_op_point point = {
+        .id = kith_id_of_number(id), .field_mask = 1, .vectors = {(const uint8_t *)vector}};
+    kith_op op = {.kind = KITH_OP_UPSERT, .point_count = 1, .points = &point};
+    kith_write_result result;
+    kith_err err;
+    assert_ok(shard_node_write_op(&run->node, run->held, &schema, &op, &result, &err), &err);
+    oracle_apply(run->oracle, &op, result.sequence);
+}
+
 /* What is near the query lies where the first pass looks, and is less than k: a guess from it is wrong. */
 static void test_search__a_guess_that_fails_is_searched_again(void **state) {
     (void)state;
     enum { NEAR = 8, K = 10, QUERIES = 3, ROWS_APART = 64 * 64 };
     fixture run;
     kith_err err;
-    kith_write_result result;
     passes_begin(&run, 2900);
     float far[4] = {1000, 1000, 1000, 1000}, queries[QUERIES][4];
     for (uint32_t i = 0; i < NEAR; i++) {
-        kith_op_point point = {.id = kith_id_of_number(2900 + (uint64_t)i * ROWS_APART),
-            .field_mask = 1,
-            .vectors = {(const uint8_t *)far}};
-        kith_op op = {.kind = KITH_OP_UPSERT, .point_count = 1, .points = &point};
         far[0]++;
-        assert_ok(shard_node_write_op(&run.node, run.held, &schema, &op, &result, &err), &err);
-        oracle_apply(run.oracle, &op, result.sequence);
+        point_put(&run, 2900 + (uint64_t)i * ROWS_APART, far);
     }
     assert_ok(shard_node_seal(&run.node, run.held, &err), &err); /* rows in the order of ids */
     for (uint32_t q = 0; q < QUERIES; q++)                       /* the second has nothing near */
@@ -134,6 +138,43 @@ static void test_search__a_guess_that_fails_is_searched_again(void **state) {
     uint64_t before = run.node.counters.wide_scans;
     assert_int_equal(shard_node_search(&run.node, run.held, 0, queries[0], QUERIES, K, &hits), KITH_OK);
     assert_int_equal(run.node.counters.wide_scans - before, 2);
+    for (uint32_t q = 0; q < QUERIES; q++) {
+        assert_int_equal(oracle_search(run.oracle, 0, queries[q], K, expected), K);
+        assert_int_equal(hits.counts[q], K);
+        for (uint32_t i = 0; i < K; i++) {
+            assert_true(hits.hits[q * K + i].closeness == expected[i].closeness);
+            assert_int_equal(kith_id_compare(&hits.hits[q * K + i].id, &expected[i].id), 0);
+        }
+    }
+    shard_node_hits_fini(&hits);
+    fixture_end(&run);
+}
+
+/* The first pass keeps 28 of the 64 best, and sees them all: in one word, equal or each a bit farther; or four in each of
+ * fourteen words, with others as near, of later ids, where it does not look. */
+static void test_search__what_the_first_pass_did_not_keep_is_searched_again(void **state) {
+    (void)state;
+    enum { K = 64, QUERIES = 4, FIRST = 2900, WORDS = 14, OF_A_WORD = 4 };
+    static const float queries[QUERIES][4] = {
+        {1000, 0, 0, 0}, {3, 3, 3, 3}, {0, 0, 0, -1000}, {0, 1000, 0, 0}};
+    /* The second segment begins with ids 0..63, then FIRST; the pass looks at each 64th word of it. */
+    const uint64_t apart = 64 * 64, words = FIRST - 64;
+    fixture run;
+    kith_err err;
+    passes_begin(&run, FIRST);
+    for (uint32_t i = 0; i < K; i++) {
+        point_put(&run, i, queries[0]);
+        point_put(&run, words + apart + i, (const float[]){0, 0, (float)i, -1000});
+        point_put(&run, words + (WORDS + 1) * apart + 64 + i, queries[3]);
+    }
+    for (uint32_t i = 0; i < WORDS * OF_A_WORD; i++)
+        point_put(&run, words + (2 + i / OF_A_WORD) * apart + i % OF_A_WORD, queries[3]);
+    assert_ok(shard_node_seal(&run.node, run.held, &err), &err); /* rows in the order of ids */
+    shard_node_hits hits;
+    kith_hit expected[K];
+    uint64_t before = run.node.counters.wide_scans;
+    assert_int_equal(shard_node_search(&run.node, run.held, 0, queries[0], QUERIES, K, &hits), KITH_OK);
+    assert_true(run.node.counters.wide_scans - before >= 3);
     for (uint32_t q = 0; q < QUERIES; q++) {
         assert_int_equal(oracle_search(run.oracle, 0, queries[q], K, expected), K);
         assert_int_equal(hits.counts[q], K);
@@ -502,6 +543,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_search__every_shape_equals_the_oracle),
         cmocka_unit_test(test_search__in_passes_equals_the_oracle),
+        cmocka_unit_test(test_search__what_the_first_pass_did_not_keep_is_searched_again),
         cmocka_unit_test(test_search__a_guess_that_fails_is_searched_again),
         cmocka_unit_test(test_search__past_deadline_or_cancelled_ends),
         cmocka_unit_test(test_search__small_one_may_end_before_start_returns),
