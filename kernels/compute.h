@@ -99,6 +99,10 @@ typedef struct kith_compute_ops {
     void (*products)(const float *queries, uint32_t query_count, const float *rows, uint32_t row_count,
         uint32_t stride, float *sums_out);
 
+    /* Components of codes that a batch's first look multiplies with a query's in a cycle: what the lengths of codes go by
+     * (kernels/codes/codes_cost.c). 0: 32, as of AVX2. */
+    uint32_t code_rate;
+
     /* Both or neither; NULL where rows are read where they lie (ref, CPU). attach: these rows, with codes and without
      * dead bits, do not change until they are detached, so they may be copied to where they are searched. Waits for the
      * copy. Rows that could not be copied are declined by top_k, as before the attach. */

@@ -1,13 +1,20 @@
 /* Choosing code_dim by what a scan would cost. A longer code takes longer to read, a shorter one lets more rows pass
  * that must be scored in full:
  *
- *   cost of a row in a batch, in cycles = look/32 + 1 + again * ((code_dim - look)/2 + 100)/16 + passing/1.5 * 5 dim
+ *   cost of a row in a batch, in cycles =
+ *       look/rate + wide + again * (16 (code_dim - look)/rate + 100 wide)/16 + passing/1.5 * 5 dim
  *
  * with look = code_dim and again = 0 where all components are looked at at once; else look = lead_dim, and again is the
  * part of vectors of 16 rows that have a row which passes the first look, 1 - (1 - passing(lead_dim))^16.
  *
- * look/32 is an AVX2 multiply-add of 32 bytes a cycle and 1 what the bound's three terms add; 5 dim is `rescore` in f64
- * and the cache misses of a lone row. They are guesses within a factor of two, which moves code_dim by a step or two,
+ * rate is the processor's (kith_compute_ops.code_rate), 32 with AVX2, a multiply-add of 32 bytes a cycle; there wide is 1,
+ * what the bound's three terms add to a row, else sqrt(32/rate): wider vectors do more rows at once, and mispredict less
+ * often a row. 5 dim is `rescore` in f64 and the cache misses of a lone row. Text with a rate of 100 instead of 32 has
+ * code_dim 208 and 224 instead of 176 and 208, first looks of 144 and 160 instead of 128 and 144, and takes a thread with
+ * AVX-512 VNNI 0 and 20 % less CPU for batches of 32, 15 and 20 % for 960 (k = 10 and 100; Intel Xeon, 2026-11-22); SIFT, 64
+ * instead of 48, as much as before, but a sixth more for a query alone.
+ *
+ * All of them are guesses within a factor of two, which moves code_dim by a step or two,
  * where the cost is flat at k = 10. At k = 100 four to eight times as many rows pass, so a guess that is too high costs
  * less than one too low: of 210,000 rows of text, dim 384, with code_dim 160 | 176 | 192 | 208 | 224, a thread answers
  * 1,008 | 1,183 | 1,351 | 1,438 | 1,455 queries a second at k = 10 and 423 | 480 | 631 | 754 | 810 at k = 100 (batches of
@@ -47,11 +54,13 @@
 #define COST_CODE_MAX      127.0f
 #define COST_VECTOR_ROWS   16.0
 #define COST_AGAIN         100 /* mispredicted branches, mostly */
+#define COST_RATE          32  /* that these figures are for */
 
 typedef struct cost_work {
     const code_sample *sample;
     const float *rows; /* [row_count][stride]: the sample without the queries */
     uint32_t row_count, query_count, direction_count, steps;
+    double rate, wide;
     float *queries;     /* q' [query_count][stride] */
     float *query_parts; /* w [query_count][direction_count] */
     float *row_parts;   /* y [row_count][direction_count] */
@@ -228,10 +237,11 @@ static double passing_of(const cost_work *work, uint32_t step) {
 
 static double look_cost(const cost_work *work, uint32_t look, uint32_t step) {
     uint32_t look_dim = step_dim(work, look), code_dim = step_dim(work, step);
-    double cost = look_dim / 32.0 + 1;
+    double cost = look_dim / work->rate + work->wide;
     if (look == step) return cost;
     double again = 1 - pow(1 - passing_of(work, look), COST_VECTOR_ROWS);
-    return cost + again * ((code_dim - look_dim) / 2.0 + COST_AGAIN) / COST_VECTOR_ROWS;
+    double multiplied = COST_VECTOR_ROWS * (code_dim - look_dim) / work->rate;
+    return cost + again * (multiplied + COST_AGAIN * work->wide) / COST_VECTOR_ROWS;
 }
 
 /* The cheapest first look. The axes are not in order: they have one look only. */
@@ -295,7 +305,9 @@ kith_status code_choice_make(const kith_compute_ops *ops, code_sample *sample, c
     cost_work work = {.sample = sample,
         .query_count = quarter < COST_QUERIES_MAX ? quarter : COST_QUERIES_MAX,
         .direction_count = direction_count,
-        .steps = direction_count / KITH_CODE_DIM_STEP};
+        .steps = direction_count / KITH_CODE_DIM_STEP,
+        .rate = ops->code_rate > 0 ? ops->code_rate : COST_RATE};
+    work.wide = sqrt(COST_RATE / work.rate);
     work.row_count = sample->row_count - work.query_count;
     work.rows = sample->rows + (size_t)work.query_count * sample->stride;
     size_t floats = lay_out(&work, NULL);

@@ -11,6 +11,7 @@
 #define CODE_ROWS_SINGLE 2
 #define CODE_FEW         2
 #define CODE_PARTS       1
+#define CODE_RATE        100 /* of 128 */
 
 typedef __m512i code_part;
 typedef struct code_sum {

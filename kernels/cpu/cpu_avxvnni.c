@@ -11,6 +11,7 @@
 #define CODE_ROWS_SINGLE 4
 #define CODE_FEW         2
 #define CODE_PARTS       1
+#define CODE_RATE        50 /* half of the 512-bit one's; a guess */
 
 typedef __m256i code_part;
 typedef struct code_sum {

@@ -11,6 +11,7 @@
 #define CODE_ROWS_SINGLE 4
 #define CODE_FEW         2
 #define CODE_PARTS       1
+#define CODE_RATE        32 /* a guess */
 
 typedef int8x16_t code_part;
 typedef struct code_sum {
