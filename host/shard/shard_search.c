@@ -8,8 +8,8 @@
  *   by queries (many queries, or one thread)  a unit is a tile of queries over the whole view: nothing to merge, and the
  *              memory for running results is a tile's, however many queries there are. The view is gone through in passes:
  *              a thin sample of all its rows, a larger one, the rest. From what the samples found a threshold is guessed
- *              (kernels/guess.h), so that the first segment is not searched for the k best of its own. A query whose guess
- *              was wrong is searched again without.
+ *              (kernels/guess.h), so that the first segment is not searched for the k best of its own. A sample keeps as many
+ *              rows as the guess is looked for in. A query whose guess was wrong, or not found, is searched again without.
  * All give the same answer, because closeness is one fixed arithmetic and ties go by id: a floor leaves out only rows that
  * are strictly worse than k others.
  *

@@ -38,14 +38,14 @@ static void fill(fixture *run, uint64_t first, uint32_t count) {
     kith_arena_fini(&arena);
 }
 
-static void search_compare(fixture *run, uint32_t query_count, uint32_t k) {
-    float *queries = kith_alloc_array((size_t)query_count * 4, sizeof *queries);
+/* queries [query_count][4]; every apart-th of them is looked at. Returns how many were searched again. */
+static uint64_t queries_compare(
+    fixture *run, const float *queries, uint32_t query_count, uint32_t k, uint32_t apart) {
     kith_hit *expected = kith_alloc_array(k, sizeof *expected);
     shard_node_hits hits;
-    for (uint32_t i = 0; i < query_count * 4; i++)
-        queries[i] = (float)kith_rng_below(&run->workload.rng, 7);
+    const uint64_t before = run->node.counters.wide_scans;
     assert_int_equal(shard_node_search(&run->node, run->held, 0, queries, query_count, k, &hits), KITH_OK);
-    for (uint32_t q = 0; q < query_count; q += 1 + query_count / 8) {
+    for (uint32_t q = 0; q < query_count; q += apart) {
         uint32_t count = oracle_search(run->oracle, 0, queries + (size_t)q * 4, k, expected);
         assert_int_equal(hits.counts[q], count);
         for (uint32_t i = 0; i < count; i++) {
@@ -55,6 +55,14 @@ static void search_compare(fixture *run, uint32_t query_count, uint32_t k) {
     }
     shard_node_hits_fini(&hits);
     kith_free(expected);
+    return run->node.counters.wide_scans - before;
+}
+
+static void search_compare(fixture *run, uint32_t query_count, uint32_t k) {
+    float *queries = kith_alloc_array((size_t)query_count * 4, sizeof *queries);
+    for (uint32_t i = 0; i < query_count * 4; i++)
+        queries[i] = (float)kith_rng_below(&run->workload.rng, 7);
+    (void)queries_compare(run, queries, query_count, k, 1 + query_count / 8);
     kith_free(queries);
 }
 
@@ -133,20 +141,7 @@ static void test_search__a_guess_that_fails_is_searched_again(void **state) {
     assert_ok(shard_node_seal(&run.node, run.held, &err), &err); /* rows in the order of ids */
     for (uint32_t q = 0; q < QUERIES; q++)                       /* the second has nothing near */
         memcpy(queries[q], q == 1 ? (const float[4]){3, 3, 3, 3} : far, sizeof queries[q]);
-    shard_node_hits hits;
-    kith_hit expected[K];
-    uint64_t before = run.node.counters.wide_scans;
-    assert_int_equal(shard_node_search(&run.node, run.held, 0, queries[0], QUERIES, K, &hits), KITH_OK);
-    assert_int_equal(run.node.counters.wide_scans - before, 2);
-    for (uint32_t q = 0; q < QUERIES; q++) {
-        assert_int_equal(oracle_search(run.oracle, 0, queries[q], K, expected), K);
-        assert_int_equal(hits.counts[q], K);
-        for (uint32_t i = 0; i < K; i++) {
-            assert_true(hits.hits[q * K + i].closeness == expected[i].closeness);
-            assert_int_equal(kith_id_compare(&hits.hits[q * K + i].id, &expected[i].id), 0);
-        }
-    }
-    shard_node_hits_fini(&hits);
+    assert_int_equal(queries_compare(&run, queries[0], QUERIES, K, 1), 2);
     fixture_end(&run);
 }
 
@@ -170,20 +165,7 @@ static void test_search__what_the_first_pass_did_not_keep_is_searched_again(void
     for (uint32_t i = 0; i < WORDS * OF_A_WORD; i++)
         point_put(&run, words + (2 + i / OF_A_WORD) * apart + i % OF_A_WORD, queries[3]);
     assert_ok(shard_node_seal(&run.node, run.held, &err), &err); /* rows in the order of ids */
-    shard_node_hits hits;
-    kith_hit expected[K];
-    uint64_t before = run.node.counters.wide_scans;
-    assert_int_equal(shard_node_search(&run.node, run.held, 0, queries[0], QUERIES, K, &hits), KITH_OK);
-    assert_true(run.node.counters.wide_scans - before >= 3);
-    for (uint32_t q = 0; q < QUERIES; q++) {
-        assert_int_equal(oracle_search(run.oracle, 0, queries[q], K, expected), K);
-        assert_int_equal(hits.counts[q], K);
-        for (uint32_t i = 0; i < K; i++) {
-            assert_true(hits.hits[q * K + i].closeness == expected[i].closeness);
-            assert_int_equal(kith_id_compare(&hits.hits[q * K + i].id, &expected[i].id), 0);
-        }
-    }
-    shard_node_hits_fini(&hits);
+    assert_true(queries_compare(&run, queries[0], QUERIES, K, 1) >= 3);
     fixture_end(&run);
 }
 
