@@ -269,7 +269,7 @@ static bool options_read(settings *set, int count, char **arguments) {
             i++;
     }
     /* An only copy loses what it had not synced, and says so: nothing could be checked. */
-    if (set->async && set->replicas == 1) return false;
+    if (set->async && set->replicas < 2) return false;
     return set->steps > 0 && set->crashes > 0 && set->mutant < SIM_MUTANTS &&
            protocol_mutant_set(set->protocol_mutant);
 }
