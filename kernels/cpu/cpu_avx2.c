@@ -103,11 +103,6 @@ static inline coarse_sum code_coarse_step(
     __asm__("" : "+x"(sum));
     return sum;
 }
-/* Whether any lane of the two is not below the threshold. */
-static inline bool code_coarse_reach(vector a, vector b, vector threshold) {
-    return _mm256_movemask_ps(_mm256_or_ps(
-               _mm256_cmp_ps(a, threshold, _CMP_NLT_UQ), _mm256_cmp_ps(b, threshold, _CMP_NLT_UQ))) != 0;
-}
 
 #define BACKEND        kith_cpu_avx2
 #define BACKEND_LEAVES kith_cpu_avx2_leaves

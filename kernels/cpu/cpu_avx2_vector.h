@@ -2,6 +2,7 @@
 #ifndef KITH_KERNELS_CPU_CPU_AVX2_VECTOR_H
 #define KITH_KERNELS_CPU_CPU_AVX2_VECTOR_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "kernels/cpu/cpu_x86_load.h"
@@ -39,6 +40,11 @@ static inline vector vector_abs(vector a) {
 /* A bit a lane: not (a < b), so set where either is NaN. */
 static inline uint32_t vector_not_less(vector a, vector b) {
     return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_NLT_UQ));
+}
+/* Whether any lane of the two is not less. */
+static inline bool vectors_reach(vector a, vector b, vector least) {
+    return _mm256_movemask_ps(
+               _mm256_or_ps(_mm256_cmp_ps(a, least, _CMP_NLT_UQ), _mm256_cmp_ps(b, least, _CMP_NLT_UQ))) != 0;
 }
 /* The four sums of lanes. */
 static inline void vector_sum_4(vector a, vector b, vector c, vector d, float *sums_out) {

@@ -2,6 +2,7 @@
 #ifndef KITH_KERNELS_CPU_CPU_AVX512_VECTOR_H
 #define KITH_KERNELS_CPU_CPU_AVX512_VECTOR_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "kernels/cpu/cpu_x86_load.h"
@@ -39,6 +40,10 @@ static inline vector vector_abs(vector a) {
 /* A bit a lane: not (a < b), so set where either is NaN. */
 static inline uint32_t vector_not_less(vector a, vector b) {
     return (uint32_t)_mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ);
+}
+/* Whether any lane of the two is not less. */
+static inline bool vectors_reach(vector a, vector b, vector least) {
+    return (vector_not_less(a, least) | vector_not_less(b, least)) != 0;
 }
 static inline __m256 halves_add(vector a) {
     __m256 high = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(a), 1));

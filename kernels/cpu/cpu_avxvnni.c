@@ -72,9 +72,6 @@ static inline coarse_sum coarse_sum_add(coarse_sum a, coarse_sum b) {
 static inline vector coarse_sum_finish(coarse_sum sum) {
     return _mm256_cvtepi32_ps(sum);
 }
-static inline bool code_coarse_reach(vector a, vector b, vector threshold) {
-    return (vector_not_less(a, threshold) | vector_not_less(b, threshold)) != 0;
-}
 
 #define BASE        kith_cpu_avx2
 #define BASE_LEAVES kith_cpu_avx2_leaves

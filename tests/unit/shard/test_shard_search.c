@@ -44,9 +44,11 @@ static uint64_t queries_compare(
     kith_hit *expected = kith_alloc_array(k, sizeof *expected);
     shard_node_hits hits;
     const uint64_t before = run->node.counters.wide_scans;
+    const uint32_t live = oracle_count(run->oracle);
     assert_int_equal(shard_node_search(&run->node, run->held, 0, queries, query_count, k, &hits), KITH_OK);
     for (uint32_t q = 0; q < query_count; q += apart) {
         uint32_t count = oracle_search(run->oracle, 0, queries + (size_t)q * 4, k, expected);
+        assert_int_equal(count, k < live ? k : live);
         assert_int_equal(hits.counts[q], count);
         for (uint32_t i = 0; i < count; i++) {
             assert_true(hits.hits[(size_t)q * k + i].closeness == expected[i].closeness);
