@@ -46,6 +46,14 @@ typedef struct kith_rows {
     kith_metric metric;
 } kith_rows;
 
+/* What a backend made of some queries for the codes of some rows, in memory of the caller: the first job that has it fills it,
+ * later ones use it. They have the same queries, the same number of them, and the same rows->codes. */
+typedef struct kith_kept_queries {
+    void *memory; /* kept_bytes(...) bytes, 64-byte aligned */
+    size_t bytes;
+    const void *maker; /* who filled it; NULL: nobody yet. The caller's to set to NULL */
+} kith_kept_queries;
+
 typedef struct kith_top_k_job {
     const kith_rows *rows;
     uint32_t row_begin, row_end; /* the part to look at */
@@ -53,6 +61,9 @@ typedef struct kith_top_k_job {
      * of 64 rows, from row_begin's on, only every word_step-th, but for every word_done-th (0: none), which have been looked
      * at. A device may decline parts. */
     uint32_t word_step, word_done;
+    /* Hits are wanted for a guess only: rows of the part with their scores, that the backend takes for the best. Better ones
+     * may be missing, so the rows must be looked at again. */
+    bool sample;
     const float *queries; /* [query_count][dim] f32, row-major, host */
     uint32_t query_count;
     uint32_t k;
@@ -63,7 +74,8 @@ typedef struct kith_top_k_job {
      * order. */
     int (*tie_compare)(const void *ctx, uint32_t row_a, uint32_t row_b);
     const void *tie_ctx;
-    void *scratch; /* scratch_bytes(...) bytes, 64-byte aligned */
+    kith_kept_queries *kept; /* or NULL: they are made anew */
+    void *scratch;           /* scratch_bytes(...) bytes, 64-byte aligned */
     size_t scratch_bytes;
 } kith_top_k_job;
 
@@ -85,6 +97,8 @@ typedef struct kith_compute_ops {
         kith_top_k_stats *stats, kith_err *err);
     /* Scratch that top_k needs for these shapes; monotone in each argument. */
     size_t (*scratch_bytes)(uint32_t dim, uint32_t query_count, uint32_t k);
+    /* What kith_kept_queries takes, monotone likewise. NULL: the backend keeps nothing. */
+    size_t (*kept_bytes)(uint32_t dim, uint32_t query_count);
     /* closeness_out [row_count] of `query` [dim] and rows->vectors[row_numbers[i]]; ignores dead and allow.
      */
     void (*rescore)(const kith_rows *rows, const float *query, const uint32_t *row_numbers,

@@ -66,12 +66,14 @@ typedef struct kith_segment_search {
     uint32_t field_index;
     uint32_t row_begin, row_end;   /* within the view's row count */
     uint32_t word_step, word_done; /* see kith_top_k_job */
+    bool sample;                   /* likewise */
     const uint64_t *dead;          /* bits, or NULL */
     const float *queries;          /* [query_count][dim] f32, host */
     uint32_t query_count;
     uint32_t k;
-    const double *floors; /* [query_count] or NULL; see kith_top_k_job */
-    void *scratch;        /* compute->scratch_bytes(dim, query_count, k) */
+    const double *floors;    /* [query_count] or NULL; see kith_top_k_job */
+    kith_kept_queries *kept; /* or NULL; of this segment and field, and these queries */
+    void *scratch;           /* compute->scratch_bytes(dim, query_count, k) */
     size_t scratch_bytes;
 } kith_segment_search;
 

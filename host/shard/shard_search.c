@@ -7,11 +7,14 @@
  *              strictly below it cannot be among the k best of the view.
  *   by queries (many queries, or one thread)  a unit is a tile of queries over the whole view: nothing to merge, and the
  *              memory for running results is a tile's, however many queries there are. The view is gone through in passes:
- *              a thin sample of all its rows, a larger one, the rest. From what the samples found a threshold is guessed
- *              (kernels/guess.h), so that the first segment is not searched for the k best of its own. A sample keeps as many
- *              rows as the guess is looked for in. A query whose guess was wrong, or not found, is searched again without.
+ *              a thin sample of all its rows, for a guess only (kith_top_k_job.sample); an eighth; the rest. From what each
+ *              found a threshold is guessed (kernels/guess.h), so that the first segment is not searched for the k best of its
+ *              own. The first two keep as many rows as the guess is looked for in. A query whose guess was wrong, or not
+ *              found, is searched again without.
  * All give the same answer, because closeness is one fixed arithmetic and ties go by id: a floor leaves out only rows that
  * are strictly worse than k others.
+ *
+ * What a backend makes of queries for a segment is kept by the worker for the other ranges and passes over it.
  *
  * Memory: one block for the run, one scratch block a worker, taken from the node's pool; nothing is allocated
  * per unit. Running results are bounded by RESULTS_MAX pairs over all workers, and by WORKER_RESULTS_MAX in each
@@ -26,7 +29,8 @@
 #include "kernels/guess.h"
 
 #define INLINE_WORK_MAX                                                                                      \
-    (256ull << 10) /* multiplications; 20..50 us on one core, about what a hand-over costs */
+    (256ull << 10)                 /* multiplications; 20..50 us on one core, about what a hand-over costs */
+#define KEPT_BYTES_MOST (4u << 20) /* of a worker: text of 384 dimensions, 256 queries, 10 segments; guess */
 /* Larger blocks are freed when their search ends: the pool would hold 64 of the largest for ever. */
 #define SCRATCH_KEPT_BYTES_MAX (16u << 20)
 
@@ -48,9 +52,12 @@ typedef struct search_worker {
     found *merged;           /* [k] */
     kith_row_hit *unit_hits; /* [tile][k] */
     uint32_t *unit_counts;
-    double *floors;  /* [tile] */
-    double *guesses; /* [tile], by queries */
-    bool *again;     /* [tile], by queries: rows that matter may have been left out */
+    double *floors;          /* [tile] */
+    double *guesses;         /* [tile], by queries */
+    bool *again;             /* [tile], by queries: rows that matter may have been left out */
+    kith_kept_queries *kept; /* [parts of the view]; memory NULL: none is taken yet */
+    uint32_t kept_taken;     /* of kept_memory [plan.kept_most] */
+    uint8_t *kept_memory;
     void *scratch;
     kith_top_k_stats stats;
 } search_worker;
@@ -71,7 +78,8 @@ struct search_run {
     kith_err err;
     kith_hit *hits; /* [query_count][k], allocated apart: it can be large */
     kith_hits *lists;
-    size_t scratch_bytes;
+    size_t scratch_bytes, kept_bytes;
+    uint32_t kept_most; /* segments that a worker keeps its queries' codes for */
     search_worker workers[];
 };
 
@@ -257,16 +265,36 @@ static void guess_make(search_worker *worker, uint32_t q, const search_pass *pas
     const uint32_t k = worker->run->plan.k, count = worker->best_counts[q];
     const found *best = worker->best + (size_t)q * k;
     uint32_t index = kith_guess_find(best, count, kith_guess_needed(k * pass->share), found_word);
-    bool is_cut = pass->k < k && count == pass->k;
+    bool is_cut = !pass->sample && pass->k < k && count == pass->k;
     if (is_cut && !(index < count && best[count - 1].closeness < best[index].closeness)) {
         worker->again[q] = true;
         index = 0;
     }
     if (index < count) worker->guesses[q] = fmax(worker->guesses[q], best[index].closeness);
+    if (pass->sample) worker->best_counts[q] = 0;
 }
 
 static bool guess_failed(const search_worker *worker, uint32_t q) {
     return worker->again[q] || floor_of(worker, q, worker->run->plan.k) < worker->guesses[q];
+}
+
+/* --- kept queries --- */
+
+static void kept_forget(search_worker *worker) {
+    memset(worker->kept, 0, worker->run->view->part_count * sizeof *worker->kept);
+    worker->kept_taken = 0;
+}
+
+/* Or NULL. */
+static kith_kept_queries *kept_of(search_worker *worker, uint32_t part) {
+    const search_run *run = worker->run;
+    kith_kept_queries *kept = &worker->kept[part];
+    if (kept->memory) return kept;
+    if (worker->kept_taken == run->kept_most || !kith_segment_is_sealed(run->view->parts[part].segment))
+        return NULL;
+    kept->memory = worker->kept_memory + worker->kept_taken++ * run->kept_bytes;
+    kept->bytes = run->kept_bytes;
+    return kept;
 }
 
 /* --- units --- */
@@ -274,6 +302,7 @@ static bool guess_failed(const search_worker *worker, uint32_t q) {
 /* Queries of a tile that begins with query `origin` of the batch: the worker's places [from, from + count). */
 typedef struct query_range {
     uint32_t origin, from, count;
+    bool kept; /* they are all of the tile */
 } query_range;
 
 /* The queries over one range of rows, or its part that a pass looks at, into the running results. worker->floors are theirs. */
@@ -290,11 +319,13 @@ static kith_status range_search(search_worker *worker, const search_unit *range,
         .row_end = range->row_end,
         .word_step = pass->word_step,
         .word_done = pass->word_done,
+        .sample = pass->sample,
         .dead = part->dead ? part->dead->words : NULL,
         .queries = run->batch.queries + (size_t)(queries.origin + from) * dim,
         .query_count = queries.count,
         .k = pass->k,
         .floors = worker->floors + from,
+        .kept = queries.kept ? kept_of(worker, range->part) : NULL,
         .scratch = worker->scratch,
         .scratch_bytes = run->scratch_bytes};
     status = kith_segment_search_run(part->segment, &job, worker->unit_hits + (size_t)from * pass->k,
@@ -311,7 +342,7 @@ static search_pass whole_pass(const search_run *run) {
 /* By rows. */
 static kith_status rows_search(search_worker *worker, const search_unit *range, kith_err *err) {
     search_run *run = worker->run;
-    const query_range all = {.count = run->batch.query_count};
+    const query_range all = {.count = run->batch.query_count, .kept = true};
     const search_pass whole = whole_pass(run);
     for (uint32_t q = 0; q < all.count; q++)
         worker->floors[q] = floor_load(run, q);
@@ -355,10 +386,11 @@ static kith_status query_search_again(search_worker *worker, uint32_t origin, ui
 static kith_status tile_search(search_worker *worker, uint32_t tile_index, kith_err *err) {
     search_run *run = worker->run;
     const search_plan *plan = &run->plan;
-    query_range tile = {.origin = tile_index * plan->tile};
+    query_range tile = {.origin = tile_index * plan->tile, .kept = true};
     tile.count = search_least(run->batch.query_count - tile.origin, plan->tile);
     kith_status status = KITH_OK;
     memset(worker->best_counts, 0, tile.count * sizeof *worker->best_counts);
+    kept_forget(worker);
     for (uint32_t q = 0; q < tile.count; q++) {
         worker->guesses[q] = -INFINITY;
         worker->again[q] = false;
@@ -397,6 +429,8 @@ static size_t worker_lay_out(search_worker *worker, const search_run *run, uint8
     PLACE(floors, run->plan.tile);
     PLACE(guesses, run->plan.tile);
     PLACE(again, run->plan.tile);
+    PLACE(kept, run->view->part_count);
+    PLACE(kept_memory, run->kept_most * run->kept_bytes);
 #undef PLACE
     if (block) worker->scratch = block + at;
     return at + run->scratch_bytes;
@@ -409,6 +443,7 @@ static kith_status worker_begin(search_worker *worker, kith_err *err) {
     if (!worker->block) return kith_err_set(err, KITH_NO_MEMORY, "%zu bytes of search scratch", bytes);
     worker_lay_out(worker, run, worker->block);
     memset(worker->best_counts, 0, run->plan.tile * sizeof *worker->best_counts);
+    kept_forget(worker);
     return KITH_OK;
 }
 
@@ -505,6 +540,10 @@ static search_run *run_create(const shard_batch *batch, shard_view *view, const 
     run->view = view;
     run->plan = *plan;
     run->scratch_bytes = compute_scratch_bytes(shard->node->compute, field->dim, plan->tile, plan->k);
+    const kith_compute_ops *compute = shard->node->compute;
+    run->kept_bytes = compute->kept_bytes ? round_up(compute->kept_bytes(field->dim, plan->tile)) : 0;
+    if (run->kept_bytes > 0)
+        run->kept_most = search_least(view->part_count, (uint32_t)(KEPT_BYTES_MOST / run->kept_bytes));
     atomic_init(&run->jobs_left, plan->job_count);
     atomic_init(&run->workers_left, plan->worker_count);
     memset(run->lists, 0, batch->query_count * sizeof *run->lists);

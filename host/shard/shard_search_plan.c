@@ -4,13 +4,14 @@
 
 /* Of stored vectors. A unit begins by coding its queries and finding a threshold, which takes fewer rows to be worth it
  * than a unit of 16 MiB has: batches of 256, dim 384, k = 10 and 100, are 19 and 18 % faster by whole segments of 200 MB
- * (Zen 3, 2026-11-21). But a deadline is looked at between units only: the most is about 0.1 s of 256 queries. */
+ * (Zen 3, 2026-11-21). But a deadline is looked at between units only: the most is about 0.1 s of UNIT_QUERIES. */
 #define UNIT_BYTES         (16u << 20)
 #define UNIT_BYTES_MOST    (128u << 20)
+#define UNIT_QUERIES       512u
 #define UNITS_A_THREAD     8u /* so that none waits long for the last one */
 #define UNIT_ROWS_LEAST    4096u
-#define TILE_QUERIES       SHARD_BATCH_QUERIES_MAX /* queries that share one reading of the rows */
-#define TILE_RESULTS       SHARD_BATCH_RESULTS_MAX /* a tile's queries x k: 4 MiB of running results a worker */
+#define TILE_QUERIES       1024u                   /* that share one reading of the rows */
+#define TILE_RESULTS       SHARD_BATCH_RESULTS_MAX /* a tile's queries x k: 6 MiB of running results a worker */
 #define RESULTS_MAX        (4u << 20)              /* workers x queries x k by rows: 128 MiB */
 #define WORKER_RESULTS_MAX (1u << 20)              /* queries x k by rows: 32 MiB of one worker */
 #define BY_QUERIES_FROM    32u /* queries a thread, from which there are enough tiles; guess */
@@ -19,15 +20,19 @@
 #define PASS_ROWS_A_K      16u /* a pass over fewer is no sample */
 #define PASS_QUERIES_LEAST 8u  /* from which gaps cost nothing */
 
-/* One word in so many; each divides the one before. */
+/* One word in so many; each divides the one before, and the first, in rows, a unit. */
 static const uint32_t pass_steps[SEARCH_PASSES_MAX] = {64, 8, 1};
 
-/* As large as leaves each of `threads` several. */
-static uint32_t unit_rows(const shard_view *view, const kith_field *field, uint32_t threads) {
+/* As large as leaves each of `threads` several. Whole words in each step of a pass, so that parts of units are parts of the
+ * view. */
+static uint32_t unit_rows(
+    const shard_view *view, const kith_field *field, uint32_t query_count, uint32_t threads) {
     size_t rows = threads > 1 ? view->live_count / (threads * UNITS_A_THREAD) : SIZE_MAX;
     size_t few = UNIT_BYTES / kith_field_vector_bytes(field);
     size_t many = UNIT_BYTES_MOST / kith_field_vector_bytes(field);
-    rows = rows < few ? few : rows > many ? many : rows;
+    if (query_count > UNIT_QUERIES) many = many * UNIT_QUERIES / query_count;
+    rows = rows > many ? many : rows < few ? few : rows;
+    rows = rows / UNIT_ROWS_LEAST * UNIT_ROWS_LEAST;
     return rows < UNIT_ROWS_LEAST         ? UNIT_ROWS_LEAST
            : rows > SEARCH_UNIT_ROWS_MOST ? SEARCH_UNIT_ROWS_MOST
                                           : (uint32_t)rows;
@@ -71,14 +76,15 @@ static void passes_plan(search_plan *plan, const shard_view *view, uint32_t quer
                      view->row_count / step >= (uint64_t)plan->k * PASS_ROWS_A_K &&
                      (i == 0 || query_count >= PASS_QUERIES_LEAST);
         if (step > 1 && !worth) continue;
-        bool whole = step == 1 && done == 0;
+        bool whole = step == 1 && plan->pass_count == 0, sample = i == 0;
         double share = words_share(view, step);
-        uint32_t enough = KITH_GUESS_HITS_MOST * kith_guess_needed(plan->k * share);
+        uint32_t enough = (sample ? 2 : KITH_GUESS_HITS_MOST) * kith_guess_needed(plan->k * share);
         plan->passes[plan->pass_count++] = (search_pass){.word_step = whole ? 0 : step,
             .word_done = done,
+            .sample = sample,
             .share = share,
             .k = step > 1 ? search_least(enough, plan->k) : plan->k};
-        done = step;
+        done = sample ? 0 : step;
     }
 }
 
@@ -86,7 +92,7 @@ search_plan search_plan_make(const shard_batch *batch, const shard_view *view, c
     uint32_t threads, bool in_place) {
     search_plan plan = {.k = view->live_count < batch->k ? (uint32_t)view->live_count : batch->k};
     threads = search_least(threads, WORKERS_MAX);
-    plan.unit_rows = unit_rows(view, field, threads);
+    plan.unit_rows = unit_rows(view, field, batch->query_count, threads);
     plan.unit_count = units_count(view, plan.unit_rows);
     plan.job_count = plan.unit_count;
     plan.worker_count = search_least(threads, plan.job_count);
@@ -96,11 +102,13 @@ search_plan search_plan_make(const shard_batch *batch, const shard_view *view, c
                       batch->query_count >= BY_QUERIES_FROM * threads;
     plan.tile = batch->query_count;
     if (!plan.by_queries) return plan;
-    plan.unit_rows = unit_rows(view, field, 1);
-    plan.unit_count = units_count(view, plan.unit_rows);
-    plan.tile = search_least(TILE_QUERIES, (batch->query_count + threads - 1) / threads);
+    /* As few tiles as can be, as many for each thread, of equal width. */
+    uint32_t tiles = (batch->query_count + threads * TILE_QUERIES - 1) / (threads * TILE_QUERIES) * threads;
+    plan.tile = (batch->query_count + tiles - 1) / tiles;
     if ((uint64_t)plan.tile * plan.k > TILE_RESULTS) plan.tile = TILE_RESULTS / plan.k;
     if (plan.tile < 1) plan.tile = 1;
+    plan.unit_rows = unit_rows(view, field, plan.tile, 1);
+    plan.unit_count = units_count(view, plan.unit_rows);
     plan.job_count = (batch->query_count + plan.tile - 1) / plan.tile;
     plan.worker_count = search_least(threads, plan.job_count);
     passes_plan(&plan, view, plan.tile, in_place);

@@ -3,10 +3,11 @@
  * A range is a unit for all queries (by rows), or a tile of queries goes over all ranges (by queries). Which is better depends
  * on how many queries there are for the threads.
  *
- * Passes, by queries: words of 64 rows in an order that samples the whole view, every 64th, every 8th, the rest. What one
- * found makes a threshold for the next. Without, each segment begins with a threshold of its own, and the first is searched
- * for the k best of itself: text of 384 dimensions in three segments, k 100, 6,160 rows a query passed the codes instead of
- * 3,910. Few queries wait for memory, which likes no gaps: theirs are every 64th and the rest. A device chooses its own
+ * Passes, by queries: a sample of every 64th word of 64 rows of the whole view, of which only what codes say is asked; then
+ * every 8th word; then the rest. What one found makes a threshold for the next. Without, each segment begins with a threshold
+ * of its own, and the first is searched for the k best of itself: text of 384 dimensions in three segments, k 100, 6,160 rows
+ * a query passed the codes, and 3,910 with samples. More passes let fewer rows pass, but take longer: memory likes no gaps. So
+ * few queries, which wait for it, have no pass of every 8th word. A device chooses its own
  * order, and so does a view of few rows. */
 #ifndef KITH_HOST_SHARD_SHARD_SEARCH_PLAN_H
 #define KITH_HOST_SHARD_SHARD_SEARCH_PLAN_H
@@ -23,6 +24,7 @@ typedef struct search_unit {
 
 typedef struct search_pass {
     uint32_t word_step, word_done; /* kith_top_k_job */
+    bool sample;                   /* likewise: the next pass does not count its words as done */
     double share;                  /* of all words that have been looked at after it */
     uint32_t k; /* best rows that a query keeps of it and those before: enough for a guess */
 } search_pass;

@@ -11,9 +11,10 @@
 #include "kernels/score.h"
 
 enum {
-    GROUP_QUERY_BYTES = 256 << 10, /* packed queries: half of a usual L2 */
+    /* Packed queries, of which coarse looks go through a third: they stay in L2. The vectors that must be checked are read
+     * from memory once a group: a million vectors of text, k = 100, 1,024 queries in groups of 256 take a seventh longer. */
+    GROUP_QUERY_BYTES = 512 << 10,
     GROUP_QUERIES_LEAST = 12,
-    MAKE_QUERIES = 32,      /* queries that are coded together */
     SAMPLE_STEP_ALONE = 64, /* the last sample for few queries, which wait for memory: it likes no gaps */
     SAMPLE_SHARED_LEAST = 8,
     LOOK_WORDS = 32,   /* of 64 rows, between one check of the first look and the next */
@@ -53,6 +54,7 @@ bool cpu_codes_apply(const kith_top_k_job *job) {
     const kith_rows *rows = job->rows;
     if (!rows->codes || rows->metric == KITH_METRIC_L1) return false;
     uint64_t row_count = rows_looked_at(job);
+    if (job->sample) return row_count >= 64;
     if (row_count < ROWS_LEAST || job->k > row_count / 8) return false;
     uint64_t vector_bytes = (uint64_t)rows->dim * kith_vector_type_bytes(rows->type);
     uint64_t code_bytes = kith_code_block_bytes(&rows->codes->basis) / KITH_CODE_BLOCK_ROWS;
@@ -70,7 +72,7 @@ static size_t size_min(size_t a, size_t b) {
 }
 
 static size_t packed_bytes(uint32_t code_dim) {
-    return (size_t)code_dim / KITH_CODE_GROUP * CPU_CODE_WORDS * sizeof(int32_t);
+    return cpu_code_packed_words(code_dim) * sizeof(int32_t);
 }
 
 static uint32_t group_most(uint32_t code_dim) {
@@ -86,24 +88,17 @@ static uint32_t group_width(uint32_t query_count, uint32_t most) {
     return (query_count + groups - 1) / groups;
 }
 
-/* What coding `count` queries takes, with any basis. */
-static size_t query_scratch_bytes(uint32_t dim, uint32_t code_dim, uint32_t count) {
-    kith_code_basis widest = {.dim = dim, .code_dim = code_dim};
-    return align_up(kith_code_query_scratch_bytes(&widest, count));
-}
-
-/* The least monotone formula above the need, for codes of as many components as the vectors have. */
+/* The least monotone formula above the need, for codes of any basis: of as many components as the vectors have, or fewer,
+ * and then of more queries together. */
 size_t cpu_codes_scratch_bytes(uint32_t dim, uint32_t query_count) {
-    uint32_t code_dim = kith_code_stride(dim);
-    size_t packed = packed_bytes(code_dim);
-    size_t together = size_min(query_count, MAKE_QUERIES);
-    size_t groups = size_min(query_count * packed, GROUP_QUERY_BYTES + GROUP_QUERIES_LEAST * packed);
-    size_t pending = size_min(query_count, CPU_CODE_GROUP_MAX) * CPU_TILE_ROWS_MAX * sizeof(uint32_t);
+    uint32_t code_dim = kith_code_stride(dim), most = (uint32_t)size_min(query_count, CPU_CODE_GROUP_MAX);
+    size_t words = size_min(
+        most * packed_bytes(code_dim), GROUP_QUERY_BYTES + GROUP_QUERIES_LEAST * packed_bytes(code_dim));
+    size_t coded = cpu_code_coded_bytes(0, most) + align_up(words) + align_up(words / 2);
+    size_t pending = most * CPU_TILE_ROWS_MAX * sizeof(uint32_t);
     size_t operand = (size_t)code_dim * 2 * KITH_CODE_BLOCK_ROWS;
-    size_t levels = together * align_up(code_dim * sizeof(int16_t));
-    size_t coarse = align_up(groups / 2);
-    return align_up(sizeof(cpu_code_scan)) + operand + align_up(groups) + pending + levels +
-           query_scratch_bytes(dim, code_dim, (uint32_t)together) + coarse + cpu_code_check_bytes(dim);
+    return align_up(sizeof(cpu_code_scan)) + align_up(most * sizeof(cpu_code_query)) +
+           cpu_code_check_bytes(dim) + operand + coded + pending + cpu_code_make_bytes(dim, code_dim, most);
 }
 
 static cpu_code_scan *scan_place(
@@ -117,21 +112,19 @@ static cpu_code_scan *scan_place(
     scan->layout = kith_code_layout_of(&job->rows->codes->basis);
     scan->group_max = group_width(job->query_count, group_most(code_dim));
     char *at = (char *)scan + align_up(sizeof *scan);
+    scan->queries = (cpu_code_query *)(void *)at;
+    at += align_up(scan->group_max * sizeof *scan->queries);
     cpu_code_check_place(scan, at);
     at += cpu_code_check_bytes(job->rows->dim);
     scan->operand = at;
     at += (size_t)code_dim * 2 * KITH_CODE_BLOCK_ROWS;
-    scan->packed = (int32_t *)(void *)at;
-    at += align_up(scan->group_max * packed_bytes(code_dim));
-    scan->coarse_packed = (int32_t *)(void *)at;
-    at += align_up(scan->group_max * packed_bytes(code_dim) / 2);
+    scan->own = cpu_code_coded_place(code_dim, scan->group_max, at);
+    at += cpu_code_coded_bytes(code_dim, scan->group_max);
     for (uint32_t i = 0; i < scan->group_max; i++) {
         scan->queries[i].pending = (uint32_t *)(void *)at;
         at += CPU_TILE_ROWS_MAX * sizeof(uint32_t);
     }
-    scan->levels = (int16_t *)(void *)at;
-    at += size_min(scan->group_max, MAKE_QUERIES) * align_up(code_dim * sizeof(int16_t));
-    scan->query_scratch = at;
+    scan->make_scratch = at;
     return scan;
 }
 
@@ -167,95 +160,31 @@ static bool guess_failed(const cpu_code_scan *scan, const cpu_code_query *query)
 
 /* --- queries --- */
 
-/* The first query of the block that has query `index`. */
-static uint32_t block_begin(const cpu_code_scan *scan, uint32_t query_block, uint32_t index) {
-    uint32_t begin = 0;
-    for (;;) {
-        uint32_t width = cpu_code_block_width(scan->query_count, query_block, begin);
-        if (index < begin + width) return begin;
-        begin += width;
-    }
-}
-
-static void query_pack(cpu_code_scan *scan, uint32_t index) {
-    const cpu_code_leaf *leaf = scan->leaves->codes;
-    uint32_t begin = block_begin(scan, leaf->query_block, index), groups = scan->code_dim / KITH_CODE_GROUP;
-    uint32_t width = cpu_code_block_width(scan->query_count, leaf->query_block, begin);
-    int32_t *words = scan->packed + ((size_t)begin * groups + (index - begin)) * CPU_CODE_WORDS;
-    cpu_code_query *query = &scan->queries[index];
-    query->words = words;
-    query->words_step = width * CPU_CODE_WORDS;
-    for (uint32_t g = 0; g < groups; g++)
-        leaf->pack(query->code.levels + g * KITH_CODE_GROUP, words + (size_t)g * query->words_step);
-}
-
-/* Words of components [begin, end) of coarse levels: one of the first half, one of the second. */
-static void coarse_pack(const int8_t *levels, uint32_t begin, uint32_t end, uint32_t step, int32_t *words) {
-    uint32_t half = (end - begin) / 2;
-    for (uint32_t i = begin; i < begin + half; i += KITH_CODE_GROUP, words += step) {
-        memcpy(words, levels + i, KITH_CODE_GROUP);
-        memcpy(words + 1, levels + i + half, KITH_CODE_GROUP);
-    }
-}
-
-/* The scratch in which the query was coded is free. */
-static void query_coarsen(cpu_code_scan *scan, uint32_t index) {
-    const kith_code_basis *basis = &scan->job->rows->codes->basis;
-    const uint32_t block = scan->leaves->codes->coarse_block, begin = block_begin(scan, block, index);
-    const uint32_t pair = 2 * KITH_CODE_GROUP;
-    cpu_code_query *query = &scan->queries[index];
-    query->coarse.levels = scan->query_scratch;
-    kith_code_query_coarsen(basis, &query->code, scan->leaves->codes->coarse_16, &query->coarse);
-    uint32_t step = cpu_code_block_width(scan->query_count, block, begin) * CPU_CODE_WORDS;
-    int32_t *words = scan->coarse_packed + (size_t)begin * scan->code_dim / pair * CPU_CODE_WORDS +
-                     (size_t)(index - begin) * CPU_CODE_WORDS;
-    query->coarse_words = words;
-    query->coarse_step = step;
-    coarse_pack(query->coarse.levels, 0, basis->lead_dim, step, words);
-    words += (size_t)basis->lead_dim / pair * step;
-    coarse_pack(query->coarse.levels, basis->lead_dim, scan->code_dim, step, words);
-}
-
 static void query_start(cpu_code_scan *scan, uint32_t index, uint32_t job_index, kith_row_hit *hits_out) {
     const kith_top_k_job *job = scan->job;
     cpu_code_query *query = &scan->queries[index];
     query->query = job->queries + (size_t)job_index * job->rows->dim;
     query->floor = job->floors ? job->floors[job_index] : -INFINITY;
-    query->tail_weight = query->code.tail_weight;
-    query->offset_weight = query->code.offset_weight;
+    query->tail_weight = query->made->code.tail_weight;
+    query->offset_weight = query->made->code.offset_weight;
     query->pending_count = query->hit_count = 0;
     query->hits = hits_out + (size_t)job_index * job->k;
     query->checked = query->rescored = 0;
     query->guess = -INFINITY;
     query->wide = false;
     query->threshold = query->closeness_least = -INFINITY;
-    cpu_code_query_bound(scan, query);
     cpu_code_threshold_raise(scan, query, query->floor);
-    if (query->code.inverse == 0) cpu_code_widen(query);
-    query_pack(scan, index);
-    if (scan->coarse_made) query_coarsen(scan, index);
+    if (query->made->code.inverse == 0) cpu_code_widen(query);
 }
 
 static void group_start(cpu_code_scan *scan, uint32_t first, kith_row_hit *hits_out) {
-    const kith_top_k_job *job = scan->job;
-    const kith_code_basis *basis = &job->rows->codes->basis;
-    size_t stride = align_up(scan->code_dim * sizeof(int16_t)) / sizeof(int16_t);
-    kith_code_query made[MAKE_QUERIES];
-    const cpu_code_leaf *leaf = scan->leaves->codes;
-    scan->coarse_made = leaf->coarse_block > 0 && scan->query_count >= leaf->coarse_least;
+    scan->coarse_made =
+        scan->leaves->codes->coarse_block > 0 && scan->query_count >= scan->leaves->codes->coarse_least;
     scan->rows_seen = 0;
     scan->coarse = false;
-    for (uint32_t begin = 0; begin < scan->query_count; begin += MAKE_QUERIES) {
-        uint32_t count = (uint32_t)size_min(scan->query_count - begin, MAKE_QUERIES);
-        for (uint32_t i = 0; i < count; i++)
-            made[i].levels = scan->levels + i * stride;
-        kith_code_queries_make(scan->leaves->ops, basis, job->queries + (size_t)(first + begin) * basis->dim,
-            count, scan->query_scratch, made);
-        for (uint32_t i = 0; i < count; i++) {
-            scan->queries[begin + i].code = made[i];
-            query_start(scan, begin + i, first + begin + i, hits_out);
-        }
-    }
+    cpu_code_group_make(scan, first);
+    for (uint32_t i = 0; i < scan->query_count; i++)
+        query_start(scan, i, first + i, hits_out);
 }
 
 /* --- rows --- */
@@ -268,7 +197,7 @@ static uint32_t tile_words(const kith_rows *rows) {
 /* What coarse looks add up for a query, in steps of its ratio. */
 static void coarse_query_set(cpu_code_scan *scan, uint32_t index, bool whole) {
     cpu_code_query *query = &scan->queries[index];
-    const kith_code_coarse *coarse = &query->coarse;
+    const kith_code_coarse *coarse = &query->made->coarse;
     query->look_tail_weight = whole ? coarse->tail_weight : coarse->lead_tail_weight;
     query->look_offset_weight = coarse->offset_weight;
     scan->error_weights[index] = coarse->error_weight;
@@ -276,17 +205,25 @@ static void coarse_query_set(cpu_code_scan *scan, uint32_t index, bool whole) {
     scan->look_starts[index] = whole ? -coarse->bias : -coarse->lead_bias;
 }
 
+/* A sample's looks: what codes say, without what is proven of their error. */
+static void query_estimate(cpu_code_scan *scan, uint32_t index) {
+    cpu_code_query *query = &scan->queries[index];
+    query->look_tail_weight = query->tail_weight = 0;
+    scan->error_weights[index] = scan->length_weights[index] = 0;
+}
+
 /* What the first look at a row adds up for a query. */
 static void look_query_set(cpu_code_scan *scan, uint32_t index) {
     bool whole = scan->look_dim == scan->code_dim, biased = !scan->leaves->codes->signed_codes;
     cpu_code_query *query = &scan->queries[index];
-    query->look_tail_weight = whole ? query->code.tail_weight : query->code.lead_tail_weight;
+    query->look_tail_weight = whole ? query->made->code.tail_weight : query->made->code.lead_tail_weight;
     query->look_offset_weight = query->offset_weight;
-    query->rest_start = biased ? query->code.lead_bias - query->code.bias : 0;
-    scan->error_weights[index] = query->code.error_weight;
+    query->rest_start = biased ? query->made->code.lead_bias - query->made->code.bias : 0;
+    scan->error_weights[index] = query->made->code.error_weight;
     scan->length_weights[index] = 0;
-    scan->look_starts[index] = !biased ? 0 : whole ? -query->code.bias : -query->code.lead_bias;
+    scan->look_starts[index] = !biased ? 0 : whole ? -query->made->code.bias : -query->made->code.lead_bias;
     if (scan->coarse) coarse_query_set(scan, index, whole);
+    if (scan->job->sample) query_estimate(scan, index);
     cpu_code_look_threshold_set(scan, query);
 }
 
@@ -380,6 +317,54 @@ static bool thresholds_known(const cpu_code_scan *scan) {
     return true;
 }
 
+/* --- samples for a guess --- */
+
+/* At most one row of a word counts (kernels/guess.h). */
+void cpu_code_estimated(
+    cpu_code_scan *scan, cpu_code_query *query, uint32_t row_base, uint32_t mask, const float *estimates) {
+    for (; mask; mask &= mask - 1) {
+        uint32_t at = (uint32_t)__builtin_ctz(mask);
+        kith_row_hit hit = {.closeness = (double)estimates[at], .row = row_base + at};
+        cpu_hits_push_word(scan->job, query->hits, &query->hit_count, hit);
+    }
+    if (query->hit_count == scan->job->k)
+        query->threshold = query->look_threshold =
+            fmaxf(query->look_threshold, (float)query->hits[0].closeness);
+}
+
+static void estimated_prefetch(const cpu_code_scan *scan, const cpu_code_query *query) {
+    for (uint32_t i = 0; i < query->hit_count; i++)
+        cpu_code_prefetch(scan->job->rows, query->hits[i].row);
+}
+
+/* The rows that seem best become hits, by their scores. */
+static void estimated_check(cpu_code_scan *scan, cpu_code_query *query) {
+    uint32_t count = query->hit_count;
+    query->hit_count = 0; /* hits come to lie where rows have been taken from */
+    for (uint32_t begin = 0; begin < count;) {
+        query->pending_count = (uint32_t)size_min(count - begin, CPU_TILE_ROWS_MAX);
+        for (uint32_t i = 0; i < query->pending_count; i++)
+            query->pending[i] = query->hits[begin++].row;
+        scan->stats->code_survivors += query->pending_count;
+        cpu_code_check(scan, query);
+    }
+}
+
+/* No bound is asked, and no vector is looked at before the end. */
+static void estimate_scan(cpu_code_scan *scan) {
+    const kith_top_k_job *job = scan->job;
+    uint32_t begin = job->row_begin / 64, end = (job->row_end + 63) / 64,
+             step = job->word_step + !job->word_step;
+    look_set(scan, scan->coarse_made ? 1 : 0); /* at all components */
+    for (uint32_t word = begin; word < end; word += step) {
+        if (job->word_done == 0 || (word - begin) % job->word_done > 0) word_scan(scan, word);
+    }
+    for (uint32_t i = 0; i < scan->query_count; i++) {
+        if (i + 1 < scan->query_count) estimated_prefetch(scan, &scan->queries[i + 1]);
+        if (!scan->queries[i].wide) estimated_check(scan, &scan->queries[i]);
+    }
+}
+
 /* Part of a scan whose thresholds were found by the parts before. */
 static void part_scan(cpu_code_scan *scan) {
     scan->pause = scan->pause_next = LOOK_PAUSE;
@@ -414,7 +399,9 @@ uint32_t cpu_codes_top_k(const cpu_leaves *leaves, const kith_top_k_job *job, vo
     for (uint32_t first = 0; first < job->query_count; first += scan->group_max) {
         scan->query_count = (uint32_t)size_min(scan->group_max, job->query_count - first);
         group_start(scan, first, hits_out);
-        if (job->word_step > 0)
+        if (job->sample)
+            estimate_scan(scan);
+        else if (job->word_step > 0)
             part_scan(scan);
         else
             rows_scan(scan);
@@ -424,7 +411,7 @@ uint32_t cpu_codes_top_k(const cpu_leaves *leaves, const kith_top_k_job *job, vo
             query->wide |= guess_failed(scan, query);
             query_count(scan, query);
             if (query->wide) {
-                bool full = query->hit_count == job->k;
+                bool full = query->hit_count == job->k && !job->sample;
                 wide_out[wide_count++] = (cpu_code_wide){
                     .query_index = first + i, .floor = full ? query->hits[0].closeness : query->floor};
                 continue;
@@ -433,5 +420,6 @@ uint32_t cpu_codes_top_k(const cpu_leaves *leaves, const kith_top_k_job *job, vo
             counts_out[first + i] = query->hit_count;
         }
     }
+    if (job->kept) job->kept->maker = leaves->ops;
     return wide_count;
 }

@@ -8,7 +8,8 @@
  * Order of rows. First every 512th word of 64 rows, then every 64th, every 8th (for many queries) and the others: each is a
  * sample of the whole range, from whose best rows a threshold is guessed (kernels/guess.h); ids, and so rows, often follow
  * time or topic, and the first rows alone would be a bad sample. A job that is itself such a part (word_step) has its
- * thresholds from the parts before. Where a guess fails, the query is left to a scan of the vectors.
+ * thresholds from the parts before; of one that is for a guess only (sample) codes alone choose the rows. Where a guess
+ * fails, the query is left to a scan of the vectors.
  * Text of dim 384, k = 100: 2,400 instead of 3,900 survivors a query; SIFT 4,900 instead of 7,000 (before checks).
  *
  * Private to kernels/cpu. Threads: a scan belongs to one call. Ownership: all memory is the job's scratch. */
@@ -23,7 +24,7 @@
 #define INLINE static inline __attribute__((always_inline)) /* leaves, in the files of ISAs */
 
 enum {
-    CPU_CODE_GROUP_MAX = 256, /* queries: a tile of the shards' */
+    CPU_CODE_GROUP_MAX = 1024, /* queries: a tile of the shards' */
     CPU_CODE_QUERY_BLOCK_MAX = 12,
     CPU_CODE_PREFETCH_MOST = 2048, /* bytes of a row */
     CPU_CODE_WORDS = 2,            /* 32-bit words that four components of a query are packed into */
@@ -41,6 +42,22 @@ typedef struct cpu_code_checker {
     uint32_t rows[CPU_TILE_ROWS_MAX];
 } cpu_code_checker;
 
+/* What the codes of some rows make of a query, whatever the scan. */
+typedef struct cpu_code_made {
+    kith_code_query code; /* but for the levels, which are packed */
+    kith_code_coarse coarse;
+    cpu_bound bound; /* of f32 sums */
+} cpu_code_made;
+
+/* Coded queries. */
+typedef struct cpu_code_coded {
+    cpu_code_made *made; /* [queries] */
+    int32_t *packed;     /* blocks of n queries (cpu_code_block_width): [code_dim / 4][n][2] */
+    /* Coarse levels, four components a word: [code_dim / 8][n][2]. The two words are of both halves of the lead, or
+     * of the rest (kith_code_coarse). */
+    int32_t *coarse_packed;
+} cpu_code_coded;
+
 /* One query in a scan. */
 typedef struct cpu_code_query {
     float threshold; /* upper below it: out */
@@ -56,12 +73,10 @@ typedef struct cpu_code_query {
     const float *query;          /* [dim], the caller's */
     double floor;                /* exact closeness below which rows are left out */
     double guess;                /* that k rows should reach; -INFINITY: none yet */
-    kith_code_query code;
-    kith_code_coarse coarse;
+    const cpu_code_made *made;
     kith_row_hit *hits; /* [k], the caller's output; a heap */
     uint32_t hit_count;
-    cpu_bound bound;       /* of f32 sums: */
-    float closeness_least; /* rows whose upper bound is below it are out */
+    float closeness_least; /* rows whose upper bound by f32 sums is below it are out */
     uint64_t checked, rescored;
     bool wide; /* the bounds failed: no more rows are taken */
 } cpu_code_query;
@@ -99,24 +114,27 @@ struct cpu_code_scan {
     uint32_t pause_next;    /* when that is in vain too */
     uint64_t looks, passed; /* first looks at row vectors, and those that a row passed */
     uint64_t rows_seen;     /* by this group */
-    int32_t *packed;        /* blocks of n queries (cpu_code_block_width): [code_dim / 4][n][2] */
-    /* Coarse levels, four components a word: [code_dim / 8][n][2]. The two words are of both halves of the lead, or
-     * of the rest (kith_code_coarse). */
-    int32_t *coarse_packed;
-    void *operand;   /* 64 bytes a component: a block's codes as the leaf wants them */
-    int16_t *levels; /* [code_dim] */
+    cpu_code_coded coded;   /* of the group */
+    cpu_code_coded own;     /* [group_max], where the caller keeps none */
+    void *operand;          /* 64 bytes a component: a block's codes as the leaf wants them */
     cpu_code_checker checker;
-    void *query_scratch;
+    void *make_scratch;
     float error_weights[CPU_CODE_GROUP_MAX];
     float length_weights[CPU_CODE_GROUP_MAX]; /* 0 unless the look is coarse */
     int32_t look_starts[CPU_CODE_GROUP_MAX];  /* of the first look's sums: minus the bias */
     int32_t starts[CPU_CODE_GROUP_MAX];       /* and with the noise of the block that is being scanned */
-    cpu_code_query queries[CPU_CODE_GROUP_MAX];
+    cpu_code_query *queries;                  /* [group_max] */
 };
+
+/* The block's rows of `mask` in a sample, with what codes say of them: [32], in the look's units. */
+void cpu_code_estimated(
+    cpu_code_scan *scan, cpu_code_query *query, uint32_t row_base, uint32_t mask, const float *estimates);
 
 /* Whether the job is one for codes. */
 bool cpu_codes_apply(const kith_top_k_job *job);
 size_t cpu_codes_scratch_bytes(uint32_t dim, uint32_t query_count);
+
+size_t cpu_codes_kept_bytes(uint32_t dim, uint32_t query_count);
 
 /* A query that codes could not answer, for a wider scan: it needs to find only what reaches the floor. */
 typedef struct cpu_code_wide {
@@ -128,12 +146,27 @@ typedef struct cpu_code_wide {
 uint32_t cpu_codes_top_k(const cpu_leaves *leaves, const kith_top_k_job *job, void *scratch,
     kith_row_hit *hits_out, uint32_t *counts_out, kith_top_k_stats *stats, cpu_code_wide *wide_out);
 
+/* --- cpu_codes_query.c --- */
+
+/* Bytes of `count` coded queries, and where they lie in `memory`. Monotone. */
+size_t cpu_code_coded_bytes(uint32_t code_dim, uint32_t count);
+cpu_code_coded cpu_code_coded_place(uint32_t code_dim, uint32_t count, void *memory);
+/* One of them takes so many 32-bit words. */
+static inline size_t cpu_code_packed_words(uint32_t code_dim) {
+    return (size_t)code_dim / KITH_CODE_GROUP * CPU_CODE_WORDS;
+}
+/* Scratch for cpu_code_group_make, whatever the basis of vectors of `dim`. */
+size_t cpu_code_make_bytes(uint32_t dim, uint32_t code_dim, uint32_t count);
+/* Points scan->queries [scan->query_count], those of the job from `first` on, at their codes, which it makes unless
+ * they were kept. */
+void cpu_code_group_make(cpu_code_scan *scan, uint32_t first);
+
 /* --- cpu_codes_check.c --- */
 
 size_t cpu_code_check_bytes(uint32_t dim);
 /* Points the checker into `memory`, cpu_code_check_bytes of it. */
 void cpu_code_check_place(cpu_code_scan *scan, void *memory);
-void cpu_code_query_bound(const cpu_code_scan *scan, cpu_code_query *query);
+cpu_bound cpu_code_query_bound(const cpu_code_scan *scan, const float *query);
 /* Checks the pending rows of the query and scores those that pass; the threshold rises. */
 void cpu_code_check(cpu_code_scan *scan, cpu_code_query *query);
 /* Rows below `closeness` are out. */
@@ -144,7 +177,8 @@ void cpu_code_widen(cpu_code_query *query);
 /* The query's threshold in the units of the first look. */
 static inline void cpu_code_look_threshold_set(const cpu_code_scan *scan, cpu_code_query *query) {
     float threshold = query->threshold;
-    query->look_threshold = scan->coarse ? kith_code_coarse_threshold(&query->coarse, threshold) : threshold;
+    query->look_threshold =
+        scan->coarse ? kith_code_coarse_threshold(&query->made->coarse, threshold) : threshold;
 }
 
 /* Queries are cut into as few blocks as the leaf allows, of widths as equal as can be; `begin` is the first of a block. */

@@ -46,16 +46,15 @@ void cpu_code_check_place(cpu_code_scan *scan, void *memory) {
         checker->sums[0][i] = checker->tile.norms[i] = 0;
 }
 
-void cpu_code_query_bound(const cpu_code_scan *scan, cpu_code_query *query) {
+cpu_bound cpu_code_query_bound(const cpu_code_scan *scan, const float *query) {
     const kith_rows *rows = scan->job->rows;
     /* products_apart adds over twice the lanes, at least. */
-    query->bound = cpu_bound_of(
-        rows->metric, query->query, rows->dim, scan->checker.dim_padded, 2 * scan->leaves->lanes);
+    return cpu_bound_of(rows->metric, query, rows->dim, scan->checker.dim_padded, 2 * scan->leaves->lanes);
 }
 
 void cpu_code_threshold_raise(const cpu_code_scan *scan, cpu_code_query *query, double closeness) {
     query->closeness_least = fmaxf(query->closeness_least, kith_round_down(closeness));
-    query->threshold = fmaxf(query->threshold, kith_code_threshold(&query->code, closeness));
+    query->threshold = fmaxf(query->threshold, kith_code_threshold(&query->made->code, closeness));
     cpu_code_look_threshold_set(scan, query);
 }
 
@@ -91,11 +90,22 @@ static void tile_filter(cpu_code_scan *scan, const cpu_code_query *query, const 
     cpu_code_checker *checker = &scan->checker;
     const cpu_tile *tile = &checker->tile;
     cpu_query *passed = &checker->passed;
-    passed->bound = query->bound;
+    passed->bound = query->made->bound;
     passed->threshold = query->closeness_least;
     passed->candidate_count = 0;
     scan->leaves->products_apart(padded, tile->rows, tile->row_count, checker->dim_padded, checker->sums[0]);
     scan->leaves->filter(scan->job->rows->metric, checker->sums[0], tile, passed);
+}
+
+/* A sample's: f32 tells enough. */
+static void passed_sample(cpu_code_scan *scan, cpu_code_query *query) {
+    const cpu_query *passed = &scan->checker.passed;
+    for (uint32_t i = 0; i < passed->candidate_count; i++) {
+        kith_row_hit hit = {
+            .closeness = (double)passed->candidate_lower[i], .row = passed->candidate_rows[i]};
+        if (hit.closeness >= query->floor) /* not where it is not a number */
+            cpu_hits_push(scan->job, query->hits, &query->hit_count, hit);
+    }
 }
 
 static void passed_score(cpu_code_scan *scan, cpu_code_query *query) {
@@ -132,7 +142,10 @@ void cpu_code_check(cpu_code_scan *scan, cpu_code_query *query) {
         uint32_t left = count - begin;
         tile_fill(scan, query->pending + begin, left < checker->rows_most ? left : checker->rows_most);
         tile_filter(scan, query, padded);
-        passed_score(scan, query);
+        if (scan->job->sample)
+            passed_sample(scan, query);
+        else
+            passed_score(scan, query);
     }
     query->checked += count;
     if (query->checked > checked_most(scan)) cpu_code_widen(query);

@@ -35,6 +35,17 @@ void cpu_hits_push(const kith_top_k_job *job, kith_row_hit *hits, uint32_t *coun
     hits[at] = hit;
 }
 
+void cpu_hits_push_word(const kith_top_k_job *job, kith_row_hit *hits, uint32_t *count, kith_row_hit hit) {
+    for (uint32_t i = 0; i < *count; i++) {
+        if (hits[i].row / 64 != hit.row / 64) continue;
+        if (!kith_score_hit_before(job, hit, hits[i])) return;
+        hits[i] = hit;
+        heap_sift_down(job, hits, *count, i);
+        return;
+    }
+    cpu_hits_push(job, hits, count, hit);
+}
+
 void cpu_hits_sort(const kith_top_k_job *job, kith_row_hit *hits, uint32_t count) {
     for (uint32_t left = count; left > 1; left--) {
         kith_row_hit last = hits[0];

@@ -246,6 +246,9 @@ kith_status cpu_top_k(const cpu_leaves *leaves, const kith_top_k_job *job, kith_
     size_t scratch_bytes = cpu_scratch_bytes(job->rows->dim, job->query_count, job->k);
     kith_status status = kith_score_job_check(job, scratch_bytes, err);
     if (status != KITH_OK) return status;
+    if (job->kept && job->kept->bytes < cpu_codes_kept_bytes(job->rows->dim, job->query_count))
+        return kith_err_set(err, KITH_INVALID, "%zu bytes for kept queries, this job needs %zu",
+            job->kept->bytes, cpu_codes_kept_bytes(job->rows->dim, job->query_count));
     if (job->query_count == 0) return KITH_OK;
     cpu_code_wide *list = job->scratch;
     void *scratch = (char *)job->scratch + wide_bytes(job->query_count);

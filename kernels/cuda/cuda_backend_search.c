@@ -168,6 +168,7 @@ static kith_status wide_search(const group_run *run, uint32_t pending, kith_err 
         kith_top_k_job one = *job;
         one.queries = job->queries + (size_t)(run->first + number) * job->rows->dim;
         one.query_count = 1;
+        one.kept = NULL;
         one.floors = &run->memory.weights[number].floor;
         one.scratch = run->memory.cpu;
         one.scratch_bytes = run->memory.cpu_bytes;

@@ -340,6 +340,57 @@ bool case_hits_equal(const kernels_case *c, const kith_row_hit *a, const uint32_
     return true;
 }
 
+/* The job with queries that one run keeps for another: both give `want`, in kept memory of exactly kept_bytes. */
+static void kept_check(const kernels_case *c, const kith_compute_ops *ops, const kith_row_hit *want,
+    const uint32_t *want_counts, kith_row_hit *got, uint32_t *got_counts) {
+    if (!ops->kept_bytes) return;
+    kernels_case keeping = *c;
+    kith_kept_queries kept = {.bytes = ops->kept_bytes(c->shape.dim, c->shape.query_count)};
+    kept.memory = kith_try_alloc_aligned(kept.bytes + !kept.bytes);
+    memset(kept.memory, 0xff, kept.bytes);
+    keeping.job.kept = &kept;
+    for (uint32_t run = 0; run < 2; run++) {
+        kith_top_k_stats stats = {0};
+        case_top_k(&keeping, ops, got, got_counts, &stats);
+        if (!case_hits_equal(c, want, want_counts, got, got_counts))
+            case_fail(&c->shape, ops->name,
+                run ? "top_k with kept queries differs" : "top_k that keeps queries differs");
+    }
+    kith_free(kept.memory);
+}
+
+/* Whether `hits` may be those of a sample: best first, none twice, none that scores less than it says or than the floor. */
+static bool sample_is_right(
+    const kernels_case *c, const float *query, double floor, const kith_row_hit *hits, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        double closeness;
+        if (!case_row_is_candidate(c, hits[i].row) || !(hits[i].closeness >= floor)) return false;
+        kith_compute_ref()->rescore(&c->rows, query, &hits[i].row, 1, &closeness);
+        if (hits[i].closeness > closeness) return false;
+        if (i > 0 && hits[i].closeness > hits[i - 1].closeness) return false;
+        for (uint32_t j = 0; j < i; j++) {
+            if (hits[j].row == hits[i].row) return false;
+        }
+    }
+    return true;
+}
+
+/* A sample may miss rows, but what it finds is there. */
+static void sample_check(
+    const kernels_case *c, const kith_compute_ops *ops, kith_row_hit *hits, uint32_t *counts) {
+    kernels_case sample = *c;
+    kith_top_k_stats stats = {0};
+    sample.job.sample = true;
+    case_top_k(&sample, ops, hits, counts, &stats);
+    for (uint32_t q = 0; q < c->shape.query_count; q++) {
+        const float *query = c->queries + (size_t)q * c->shape.dim;
+        double floor = c->floors ? c->floors[q] : -INFINITY;
+        if (counts[q] > c->shape.k ||
+            !sample_is_right(c, query, floor, hits + (size_t)q * c->shape.k, counts[q]))
+            case_fail(&c->shape, ops->name, "a sample's hits are not rows with their scores");
+    }
+}
+
 static void top_k_check(const kernels_case *c) {
     size_t hit_count = (size_t)c->shape.query_count * c->shape.k;
     kith_row_hit *want = kith_alloc_array(hit_count, sizeof *want),
@@ -358,6 +409,10 @@ static void top_k_check(const kernels_case *c) {
             case_fail(&c->shape, backends[i]->name, "top_k differs from ref");
         if (stats.rows_scanned != want_stats.rows_scanned)
             case_fail(&c->shape, backends[i]->name, "rows_scanned differs from ref");
+        if (!c->rows.codes || c->shape.seed % 4 > 0)
+            continue; /* the others would say no more, and take as long */
+        kept_check(c, backends[i], want, want_counts, got, got_counts);
+        sample_check(c, backends[i], got, got_counts);
     }
     kith_free(want);
     kith_free(got);

@@ -442,6 +442,55 @@ static void test_conformance__a_sum_with_the_largest_error_is_kept(void **state)
     each_backend(worst_sums_check);
 }
 
+/* A sample that found other rows than the best would be of no use, and nothing else would show it. */
+static void sample_check(const kith_compute_ops *ops) {
+    enum { ROWS = 6400, QUERIES = 9, K = 12, ALL = 1000 };
+    for (uint32_t m = 0; m < 3; m++) {
+        kernels_case c;
+        case_create(&(case_shape){.metric = metrics[m],
+                        .type = KITH_TYPE_F32,
+                        .dim = 96,
+                        .row_count = ROWS,
+                        .query_count = QUERIES,
+                        .k = ALL,
+                        .codes = CODES_AXES,
+                        .words = WORDS_FIRST,
+                        .seed = seed},
+            &c);
+        kith_row_hit *all = kith_alloc_array(QUERIES * ALL, sizeof *all), hits[QUERIES * K];
+        uint32_t all_counts[QUERIES], counts[QUERIES], missed = 0;
+        kith_top_k_stats stats = {0};
+        case_top_k(&c, kith_compute_ref(), all, all_counts, &stats);
+        c.job.sample = true;
+        c.job.k = c.shape.k = K;
+        case_top_k(&c, ops, hits, counts, &stats);
+        for (uint32_t q = 0; q < QUERIES; q++) {
+            uint32_t places[K], words = 0; /* of the best rows of different words */
+            for (uint32_t i = 0; i < all_counts[q] && words < K; i++) {
+                uint32_t j = 0;
+                while (j < words && all[q * ALL + places[j]].row / 64 != all[q * ALL + i].row / 64)
+                    j++;
+                if (j == words) places[words++] = i;
+            }
+            assert_int_equal(counts[q], K);
+            for (uint32_t i = 0; ops->kept_bytes && i < K; i++) {
+                uint32_t j = 0;
+                while (j < K && hits[q * K + j].row != all[q * ALL + places[i]].row)
+                    j++;
+                missed += j == K;
+            }
+        }
+        assert_true(missed <= QUERIES * K / 20);
+        kith_free(all);
+        case_destroy(&c);
+    }
+}
+
+static void test_conformance__a_sample_finds_the_best_of_most_words(void **state) {
+    (void)state;
+    each_backend(sample_check);
+}
+
 static void refused_check(const kith_compute_ops *ops, kith_top_k_job job, const char *message) {
     kith_row_hit hit;
     uint32_t found;
@@ -478,6 +527,19 @@ static void bad_jobs_check(const kith_compute_ops *ops) {
     bad = good;
     bad.row_end = 2;
     refused_check(ops, bad, "rows 0 to 2 are not within 0 to 1");
+    if (ops->kept_bytes) {
+        kith_kept_queries kept = {.memory = vector, .bytes = sizeof vector};
+        bad = good;
+        bad.kept = &kept;
+        kith_row_hit hit;
+        uint32_t found;
+        kith_err err;
+        void *memory = kith_try_alloc_aligned(ops->scratch_bytes(1, 1, 1));
+        bad.scratch = memory, bad.scratch_bytes = ops->scratch_bytes(1, 1, 1);
+        assert_int_equal(ops->top_k(&bad, &hit, &found, &(kith_top_k_stats){0}, &err), KITH_INVALID);
+        assert_non_null(strstr(err.text, "4 bytes for kept queries, this job needs "));
+        kith_free(memory);
+    }
     if (ops->scratch_bytes(1, 1, 1) <= 64) return;
     kith_row_hit hit;
     uint32_t found;
@@ -504,6 +566,10 @@ static void scratch_check(const kith_compute_ops *ops) {
         assert_true(ops->scratch_bytes(more_dim, queries, k) >= bytes);
         assert_true(ops->scratch_bytes(dim, more_queries, k) >= bytes);
         assert_true(ops->scratch_bytes(dim, queries, more_k) >= bytes);
+        if (!ops->kept_bytes) continue;
+        bytes = ops->kept_bytes(dim, queries);
+        assert_true(ops->kept_bytes(more_dim, queries) >= bytes);
+        assert_true(ops->kept_bytes(dim, more_queries) >= bytes);
     }
 }
 
@@ -523,6 +589,7 @@ int main(void) {
         cmocka_unit_test(test_conformance__codes_leave_little_to_rescore),
         cmocka_unit_test(test_conformance__a_guess_that_fails_changes_no_answer),
         cmocka_unit_test(test_conformance__a_sum_with_the_largest_error_is_kept),
+        cmocka_unit_test(test_conformance__a_sample_finds_the_best_of_most_words),
         cmocka_unit_test(test_conformance__grid_of_shapes),
         cmocka_unit_test(test_conformance__widest_vectors),
         cmocka_unit_test(test_conformance__large_batches),

@@ -10,6 +10,13 @@
 
 static const kith_schema schema = {
     .field_count = 1, .fields = {{.name = "", .dim = 4, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F32}}};
+/* Of so many dimensions that segments get codes. */
+static const kith_schema schema_wide = {
+    .field_count = 1, .fields = {{.name = "", .dim = 64, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F32}}};
+
+static uint32_t dim_of(const fixture *run) {
+    return run->workload.schema->fields[0].dim;
+}
 
 static shard_node_options options_large(shard_node_world world, uint32_t threads) {
     shard_node_options options = fixture_options(world);
@@ -18,7 +25,8 @@ static shard_node_options options_large(shard_node_world world, uint32_t threads
     return options;
 }
 
-/* `count` points with one write; ids from `first`; vectors of small integers that repeat, so that ties are common. */
+/* `count` points with one write; ids from `first`; vectors of small integers that repeat, so that ties are common, and
+ * of which the first components tell the most. */
 static void fill(fixture *run, uint64_t first, uint32_t count) {
     kith_arena arena;
     kith_write_result result;
@@ -27,18 +35,18 @@ static void fill(fixture *run, uint64_t first, uint32_t count) {
     kith_op op = {.kind = KITH_OP_UPSERT, .point_count = count};
     op.points = kith_arena_alloc_zero(&arena, count * sizeof *op.points);
     for (uint32_t i = 0; i < count; i++) {
-        float *vector = kith_arena_array(&arena, 4, sizeof *vector);
-        for (uint32_t d = 0; d < 4; d++)
-            vector[d] = (float)kith_rng_below(&run->workload.rng, 7);
+        float *vector = kith_arena_array(&arena, dim_of(run), sizeof *vector);
+        for (uint32_t d = 0; d < dim_of(run); d++)
+            vector[d] = (float)kith_rng_below(&run->workload.rng, d < 16 ? 7 : 2);
         op.points[i] = (kith_op_point){
             .id = kith_id_of_number(first + i), .field_mask = 1, .vectors = {(const uint8_t *)vector}};
     }
-    assert_ok(shard_node_write_op(&run->node, run->held, &schema, &op, &result, &err), &err);
+    assert_ok(shard_node_write_op(&run->node, run->held, run->workload.schema, &op, &result, &err), &err);
     oracle_apply(run->oracle, &op, result.sequence);
     kith_arena_fini(&arena);
 }
 
-/* queries [query_count][4]; every apart-th of them is looked at. Returns how many were searched again. */
+/* queries [query_count][dim]; every apart-th of them is looked at. Returns how many were searched again. */
 static uint64_t queries_compare(
     fixture *run, const float *queries, uint32_t query_count, uint32_t k, uint32_t apart) {
     kith_hit *expected = kith_alloc_array(k, sizeof *expected);
@@ -47,7 +55,7 @@ static uint64_t queries_compare(
     const uint32_t live = oracle_count(run->oracle);
     assert_int_equal(shard_node_search(&run->node, run->held, 0, queries, query_count, k, &hits), KITH_OK);
     for (uint32_t q = 0; q < query_count; q += apart) {
-        uint32_t count = oracle_search(run->oracle, 0, queries + (size_t)q * 4, k, expected);
+        uint32_t count = oracle_search(run->oracle, 0, queries + (size_t)q * dim_of(run), k, expected);
         assert_int_equal(count, k < live ? k : live);
         assert_int_equal(hits.counts[q], count);
         for (uint32_t i = 0; i < count; i++) {
@@ -61,8 +69,8 @@ static uint64_t queries_compare(
 }
 
 static void search_compare(fixture *run, uint32_t query_count, uint32_t k) {
-    float *queries = kith_alloc_array((size_t)query_count * 4, sizeof *queries);
-    for (uint32_t i = 0; i < query_count * 4; i++)
+    float *queries = kith_alloc_array((size_t)query_count * dim_of(run), sizeof *queries);
+    for (uint32_t i = 0; i < query_count * dim_of(run); i++)
         queries[i] = (float)kith_rng_below(&run->workload.rng, 7);
     (void)queries_compare(run, queries, query_count, k, 1 + query_count / 8);
     kith_free(queries);
@@ -90,6 +98,41 @@ static void test_search__every_shape_equals_the_oracle(void **state) {
     shapes_run(SHARD_NODE_SIM_STORE, 4);
 }
 
+/* --- codes: made of the queries once a segment, by each worker --- */
+
+static void codes_begin(fixture *run, uint32_t threads, uint32_t segment_rows, uint32_t segment_count) {
+    shard_node_options options = options_large(SHARD_NODE_SIM, threads);
+    kith_err err;
+    options.compute = kith_compute_cpu();
+    options.seal_rows = 4 * segment_rows;
+    options.seal_bytes = 1 << 30;
+    options.seal_idle_ns = 1000000000000000ULL;
+    options.merge_bytes_max = 1; /* none */
+    fixture_begin(run, options, &schema_wide);
+    for (uint32_t at = 0; at < segment_count * segment_rows; at += 2000) {
+        fill(run, at, 2000);
+        if ((at + 2000) % segment_rows == 0) assert_ok(shard_node_seal(&run->node, run->held, &err), &err);
+    }
+    fill(run, segment_count * segment_rows, 1000); /* these are searched as they are */
+}
+
+static void codes_run(uint32_t threads) {
+    fixture run;
+    codes_begin(&run, threads, 6000, 2);
+    search_compare(&run, 1, 5);
+    search_compare(&run, 40, 5);
+    search_compare(&run, 2100, 3); /* several tiles */
+    search_compare(&run, 300, 2000);
+    assert_true(run.node.counters.rows_coded > 0);
+    fixture_end(&run);
+}
+
+static void test_search__by_codes_equals_the_oracle(void **state) {
+    (void)state;
+    codes_run(1);
+    codes_run(3);
+}
+
 /* --- passes: views of so many rows that samples of all segments come first --- */
 
 enum { PASSES_POINTS = 66000 };
@@ -115,6 +158,17 @@ static void test_search__in_passes_equals_the_oracle(void **state) {
     search_compare(&run, 33, 64);
     search_compare(&run, 8, 500);
     search_compare(&run, 2, 5000);
+    fixture_end(&run);
+}
+
+static void test_search__by_codes_in_passes_equals_the_oracle(void **state) {
+    (void)state;
+    fixture run;
+    codes_begin(&run, 1, 34000, 2);
+    search_compare(&run, 1, 10);
+    search_compare(&run, 9, 10);
+    search_compare(&run, 1100, 20);
+    search_compare(&run, 12, 500);
     fixture_end(&run);
 }
 
@@ -147,25 +201,29 @@ static void test_search__a_guess_that_fails_is_searched_again(void **state) {
     fixture_end(&run);
 }
 
-/* The first pass keeps 28 of the 64 best, and sees them all: in one word, equal or each a bit farther; or four in each of
- * fourteen words, with others as near, of later ids, where it does not look. */
-static void test_search__what_the_first_pass_did_not_keep_is_searched_again(void **state) {
+/* The pass of every eighth word keeps 180 of the 200 best, and sees them all: in four words, equal or each a bit farther; or
+ * four in each of fifty words, with others as near, of later ids, where it does not look. */
+static void test_search__what_a_pass_did_not_keep_is_searched_again(void **state) {
     (void)state;
-    enum { K = 64, QUERIES = 4, FIRST = 2900, WORDS = 14, OF_A_WORD = 4 };
-    static const float queries[QUERIES][4] = {
-        {1000, 0, 0, 0}, {3, 3, 3, 3}, {0, 0, 0, -1000}, {0, 1000, 0, 0}};
-    /* The second segment begins with ids 0..63, then FIRST; the pass looks at each 64th word of it. */
-    const uint64_t apart = 64 * 64, words = FIRST - 64;
+    enum { K = 200, QUERIES = 8, FIRST = 2900, WORDS = 50, OF_A_WORD = 4, OF_A_LARGE = 50 };
+    float queries[QUERIES][4] = {{1000, 0, 0, 0}, {0, 0, 0, -1000}, {0, 1000, 0, 0}};
+    for (uint32_t q = 3; q < QUERIES; q++)
+        memcpy(queries[q], (const float[4]){3, 3, 3, (float)q}, sizeof queries[q]);
+    /* The second segment begins with ids 0..63, then FIRST; the pass looks at each 8th word of it. */
+    const uint64_t apart = 8 * 64, words = FIRST - 64;
     fixture run;
     kith_err err;
     passes_begin(&run, FIRST);
+    for (uint32_t i = 0; i < 64; i++)
+        point_put(&run, i, queries[3]);
     for (uint32_t i = 0; i < K; i++) {
-        point_put(&run, i, queries[0]);
-        point_put(&run, words + apart + i, (const float[]){0, 0, (float)i, -1000});
-        point_put(&run, words + (WORDS + 1) * apart + 64 + i, queries[3]);
+        uint64_t id = words + (1 + i / OF_A_LARGE) * apart + i % OF_A_LARGE;
+        point_put(&run, id, queries[0]);
+        point_put(&run, id + 8 * apart, (const float[]){0, 0, (float)i, -1000});
+        point_put(&run, words + 70 * apart + 64 + i, queries[2]);
     }
     for (uint32_t i = 0; i < WORDS * OF_A_WORD; i++)
-        point_put(&run, words + (2 + i / OF_A_WORD) * apart + i % OF_A_WORD, queries[3]);
+        point_put(&run, words + (20 + i / OF_A_WORD) * apart + i % OF_A_WORD, queries[2]);
     assert_ok(shard_node_seal(&run.node, run.held, &err), &err); /* rows in the order of ids */
     assert_true(queries_compare(&run, queries[0], QUERIES, K, 1) >= 3);
     fixture_end(&run);
@@ -526,8 +584,10 @@ static void test_search__beside_writers_and_sealers_sees_whole_batches(void **st
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_search__every_shape_equals_the_oracle),
+        cmocka_unit_test(test_search__by_codes_equals_the_oracle),
+        cmocka_unit_test(test_search__by_codes_in_passes_equals_the_oracle),
         cmocka_unit_test(test_search__in_passes_equals_the_oracle),
-        cmocka_unit_test(test_search__what_the_first_pass_did_not_keep_is_searched_again),
+        cmocka_unit_test(test_search__what_a_pass_did_not_keep_is_searched_again),
         cmocka_unit_test(test_search__a_guess_that_fails_is_searched_again),
         cmocka_unit_test(test_search__past_deadline_or_cancelled_ends),
         cmocka_unit_test(test_search__small_one_may_end_before_start_returns),
