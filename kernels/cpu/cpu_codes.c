@@ -262,14 +262,16 @@ static void look_check(cpu_code_scan *scan) {
     look_set(scan, scan->look + 1);
 }
 
-static void word_scan(cpu_code_scan *scan, uint32_t word) {
+/* `next`: the word after it. */
+static void word_scan(cpu_code_scan *scan, uint32_t word, uint32_t next) {
+    const kith_codes *codes = scan->job->rows->codes;
     uint64_t live = kith_score_live_word(scan->job, word);
     for (uint32_t half = 0; half < 2; half++, live >>= 32) {
         uint32_t bits = (uint32_t)live;
         if (!bits) continue;
         uint32_t block = 2 * word + half;
-        scan->leaves->codes->scan(
-            scan, kith_code_block_at(scan->job->rows->codes, block), block * KITH_CODE_BLOCK_ROWS, bits);
+        scan->next = kith_code_block_at(codes, half == 0 ? block + 1 : 2 * next);
+        scan->leaves->codes->scan(scan, kith_code_block_at(codes, block), block * KITH_CODE_BLOCK_ROWS, bits);
         scan->rows_seen += (uint32_t)__builtin_popcount(bits);
     }
 }
@@ -288,13 +290,28 @@ static void pending_check(cpu_code_scan *scan, uint32_t least) {
     }
 }
 
+/* The words of a job: every step-th, but for every done-th, if any (0). */
+typedef struct word_series {
+    uint32_t begin, end, step, done;
+} word_series;
+
+static word_series words_of(const kith_top_k_job *job, uint32_t step, uint32_t done) {
+    return (word_series){.begin = job->row_begin / 64, .end = (job->row_end + 63) / 64, .step = step, .done = done};
+}
+
+/* `word`, or the first after it that is not done. */
+static uint32_t words_from(const word_series *all, uint32_t word) {
+    bool is_done = all->done > 0 && (word - all->begin) % all->done == 0;
+    return is_done ? word + all->step : word;
+}
+
 /* Every step-th word, but for those that were scanned with step `done`, if any. */
 static void sample_scan(cpu_code_scan *scan, uint32_t step, uint32_t done) {
-    uint32_t begin = scan->job->row_begin / 64, end = (scan->job->row_end + 63) / 64, scanned = 0;
-    uint32_t tile = tile_words(scan->job->rows);
-    for (uint32_t word = begin; word < end; word += step) {
-        if (done > 0 && (word - begin) % done == 0) continue;
-        word_scan(scan, word);
+    const word_series all = words_of(scan->job, step, done);
+    uint32_t tile = tile_words(scan->job->rows), scanned = 0, next;
+    for (uint32_t word = words_from(&all, all.begin); word < all.end; word = next) {
+        next = words_from(&all, word + step);
+        word_scan(scan, word, next < all.end ? next : word);
         if (++scanned % tile == 0) pending_check(scan, CHECK_LEAST);
         if (scanned % LOOK_WORDS > 0) continue;
         if (all_wide(scan)) return;
@@ -352,12 +369,12 @@ static void estimated_check(cpu_code_scan *scan, cpu_code_query *query) {
 
 /* No bound is asked, and no vector is looked at before the end. */
 static void estimate_scan(cpu_code_scan *scan) {
-    const kith_top_k_job *job = scan->job;
-    uint32_t begin = job->row_begin / 64, end = (job->row_end + 63) / 64,
-             step = job->word_step + !job->word_step;
+    const uint32_t step = scan->job->word_step + !scan->job->word_step;
+    const word_series all = words_of(scan->job, step, scan->job->word_done);
     look_set(scan, scan->coarse_made ? 1 : 0); /* at all components */
-    for (uint32_t word = begin; word < end; word += step) {
-        if (job->word_done == 0 || (word - begin) % job->word_done > 0) word_scan(scan, word);
+    for (uint32_t word = words_from(&all, all.begin), next; word < all.end; word = next) {
+        next = words_from(&all, word + step);
+        word_scan(scan, word, next < all.end ? next : word);
     }
     for (uint32_t i = 0; i < scan->query_count; i++) {
         if (i + 1 < scan->query_count) estimated_prefetch(scan, &scan->queries[i + 1]);

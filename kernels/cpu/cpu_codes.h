@@ -93,7 +93,8 @@ struct cpu_code_leaf {
     bool coarse_16; /* which it adds up in 16 bits */
     /* Four levels as the leaf wants to broadcast them. */
     void (*pack)(const int16_t *levels, int32_t *words_out);
-    /* All queries of the scan against the rows of a block; bit i of `live`: row row_base + i may be returned. */
+    /* All queries of the scan against the rows of a block; bit i of `live`: row row_base + i may be returned. Asks for
+     * scan->next meanwhile. */
     void (*scan)(cpu_code_scan *scan, const kith_code_block *block, uint32_t row_base, uint32_t live);
 };
 
@@ -114,7 +115,8 @@ struct cpu_code_scan {
     uint32_t pause_next;    /* when that is in vain too */
     uint64_t looks, passed; /* first looks at row vectors, and those that a row passed */
     uint64_t rows_seen;     /* by this group */
-    cpu_code_coded coded;   /* of the group */
+    const kith_code_block *next; /* block after this one */
+    cpu_code_coded coded;        /* of the group */
     cpu_code_coded own;     /* [group_max], where the caller keeps none */
     void *operand;          /* 64 bytes a component: a block's codes as the leaf wants them */
     cpu_code_checker checker;
