@@ -296,7 +296,8 @@ typedef struct word_series {
 } word_series;
 
 static word_series words_of(const kith_top_k_job *job, uint32_t step, uint32_t done) {
-    return (word_series){.begin = job->row_begin / 64, .end = (job->row_end + 63) / 64, .step = step, .done = done};
+    return (word_series){
+        .begin = job->row_begin / 64, .end = (job->row_end + 63) / 64, .step = step, .done = done};
 }
 
 /* `word`, or the first after it that is not done. */

@@ -117,8 +117,8 @@ struct cpu_code_scan {
     uint64_t rows_seen;     /* by this group */
     const kith_code_block *next; /* block after this one */
     cpu_code_coded coded;        /* of the group */
-    cpu_code_coded own;     /* [group_max], where the caller keeps none */
-    void *operand;          /* 64 bytes a component: a block's codes as the leaf wants them */
+    cpu_code_coded own;          /* [group_max], where the caller keeps none */
+    void *operand;               /* 64 bytes a component: a block's codes as the leaf wants them */
     cpu_code_checker checker;
     void *make_scratch;
     float error_weights[CPU_CODE_GROUP_MAX];
