@@ -61,8 +61,8 @@ typedef struct kith_top_k_job {
      * of 64 rows, from row_begin's on, only every word_step-th, but for every word_done-th (0: none), which have been looked
      * at. A device may decline parts. */
     uint32_t word_step, word_done;
-    /* Hits are wanted for a guess only: rows of the part with their scores, that the backend takes for the best. Better ones
-     * may be missing, so the rows must be looked at again. */
+    /* Hits are wanted for a guess only: rows of the part that the backend takes for the best, with what they score at least.
+     * Better ones may be missing, so the rows must be looked at again. */
     bool sample;
     const float *queries; /* [query_count][dim] f32, row-major, host */
     uint32_t query_count;

@@ -8,7 +8,7 @@
  *
  * How many runs: RUNS_LEAST, so that the next is at hand when one ends, and more while threads are idle, which a run over
  * few rows or of few queries does not use. The oldest is always served first, and a batch of several is no larger than
- * what one reading of the rows serves (SHARD_BATCH_QUERIES_MAX, SHARD_BATCH_RESULTS_MAX): so a large search makes only
+ * one reading of the rows serves (SHARD_BATCH_QUERIES_MAX, SHARD_BATCH_RESULTS_MAX): so a large search makes only
  * those wait that would have waited for its threads anyway, and never grows by those that wait.
  *
  * On a GPU, where a run of one costs what a run of many does, searches may be gathered for a while even when nothing runs

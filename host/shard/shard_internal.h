@@ -27,7 +27,7 @@
 #define SHARD_PATH_BYTES_MAX   4096u
 #define SHARD_TAIL_BYTES_MAX   (4u << 20) /* applied entries of a replica that stay in memory for others */
 #define SHARD_RUNS_MAX         16u        /* runs of searches of one shard at once */
-/* Queries and queries x k of a batch of several searches: what one reading of the rows serves. */
+/* Queries and queries x k of a batch of several searches: one reading of the rows serves so many, and four times as many. */
 #define SHARD_BATCH_QUERIES_MAX 256u
 #define SHARD_BATCH_RESULTS_MAX (256u << 10)
 

@@ -9,7 +9,7 @@
  *              memory for running results is a tile's, however many queries there are. The view is gone through in passes:
  *              a thin sample of all its rows, for a guess only (kith_top_k_job.sample); an eighth; the rest. From what each
  *              found a threshold is guessed (kernels/guess.h), so that the first segment is not searched for the k best of its
- *              own. The first two keep as many rows as the guess is looked for in. A query whose guess was wrong, or not
+ *              own. The first two keep what the guess needs, times two and four. A query whose guess was wrong, or not
  *              found, is searched again without.
  * All give the same answer, because closeness is one fixed arithmetic and ties go by id: a floor leaves out only rows that
  * are strictly worse than k others.
@@ -30,7 +30,7 @@
 
 #define INLINE_WORK_MAX                                                                                      \
     (256ull << 10)                 /* multiplications; 20..50 us on one core, about what a hand-over costs */
-#define KEPT_BYTES_MOST (4u << 20) /* of a worker: text of 384 dimensions, 256 queries, 10 segments; guess */
+#define KEPT_BYTES_MOST (8u << 20) /* of a worker, unless one segment's take more; guess */
 /* Larger blocks are freed when their search ends: the pool would hold 64 of the largest for ever. */
 #define SCRATCH_KEPT_BYTES_MAX (16u << 20)
 
@@ -46,7 +46,8 @@ typedef struct search_run search_run;
 typedef struct search_worker {
     kith_task task;
     search_run *run;
-    void *block; /* results, merge space, unit hits, compute scratch; NULL until its first job */
+    void
+        *block; /* results, merge space, unit hits, kept queries, compute scratch; NULL until its first job */
     found *best; /* [tile][k] running results, sorted */
     uint32_t *best_counts;
     found *merged;           /* [k] */
@@ -56,8 +57,9 @@ typedef struct search_worker {
     double *guesses;         /* [tile], by queries */
     bool *again;             /* [tile], by queries: rows that matter may have been left out */
     kith_kept_queries *kept; /* [parts of the view]; memory NULL: none is taken yet */
-    uint32_t kept_taken;     /* of kept_memory [plan.kept_most] */
-    uint8_t *kept_memory;
+    uint8_t *kept_memory;    /* [run->kept_most][run->kept_bytes], */
+    uint32_t kept_taken;     /* of which so many are taken, */
+    uint32_t kept_last;      /* the last one by this part */
     void *scratch;
     kith_top_k_stats stats;
 } search_worker;
@@ -266,6 +268,7 @@ static void guess_make(search_worker *worker, uint32_t q, const search_pass *pas
     const found *best = worker->best + (size_t)q * k;
     uint32_t index = kith_guess_find(best, count, kith_guess_needed(k * pass->share), found_word);
     bool is_cut = !pass->sample && pass->k < k && count == pass->k;
+    if (index == count && pass->sample && count == k) index = k - 1; /* k rows score it at least */
     if (is_cut && !(index < count && best[count - 1].closeness < best[index].closeness)) {
         worker->again[q] = true;
         index = 0;
@@ -285,15 +288,19 @@ static void kept_forget(search_worker *worker) {
     worker->kept_taken = 0;
 }
 
-/* Or NULL. */
+/* Where there is no room, the last place goes from part to part: ranges of a part come one after the other. Or NULL. */
 static kith_kept_queries *kept_of(search_worker *worker, uint32_t part) {
     const search_run *run = worker->run;
     kith_kept_queries *kept = &worker->kept[part];
     if (kept->memory) return kept;
-    if (worker->kept_taken == run->kept_most || !kith_segment_is_sealed(run->view->parts[part].segment))
-        return NULL;
-    kept->memory = worker->kept_memory + worker->kept_taken++ * run->kept_bytes;
-    kept->bytes = run->kept_bytes;
+    if (run->kept_most == 0 || !kith_segment_is_sealed(run->view->parts[part].segment)) return NULL;
+    if (worker->kept_taken == run->kept_most)
+        worker->kept[worker->kept_last].memory = NULL;
+    else
+        worker->kept_taken++;
+    worker->kept_last = part;
+    *kept = (kith_kept_queries){
+        .memory = worker->kept_memory + (worker->kept_taken - 1) * run->kept_bytes, .bytes = run->kept_bytes};
     return kept;
 }
 
@@ -543,7 +550,7 @@ static search_run *run_create(const shard_batch *batch, shard_view *view, const 
     const kith_compute_ops *compute = shard->node->compute;
     run->kept_bytes = compute->kept_bytes ? round_up(compute->kept_bytes(field->dim, plan->tile)) : 0;
     if (run->kept_bytes > 0)
-        run->kept_most = search_least(view->part_count, (uint32_t)(KEPT_BYTES_MOST / run->kept_bytes));
+        run->kept_most = search_least(view->part_count, 1 + (uint32_t)(KEPT_BYTES_MOST / run->kept_bytes));
     atomic_init(&run->jobs_left, plan->job_count);
     atomic_init(&run->workers_left, plan->worker_count);
     memset(run->lists, 0, batch->query_count * sizeof *run->lists);

@@ -11,7 +11,7 @@
 #define UNITS_A_THREAD     8u /* so that none waits long for the last one */
 #define UNIT_ROWS_LEAST    4096u
 #define TILE_QUERIES       1024u                   /* that share one reading of the rows */
-#define TILE_RESULTS       SHARD_BATCH_RESULTS_MAX /* a tile's queries x k: 6 MiB of running results a worker */
+#define TILE_RESULTS       SHARD_BATCH_RESULTS_MAX /* a tile's queries x k: 4 MiB of running results a worker */
 #define RESULTS_MAX        (4u << 20)              /* workers x queries x k by rows: 128 MiB */
 #define WORKER_RESULTS_MAX (1u << 20)              /* queries x k by rows: 32 MiB of one worker */
 #define BY_QUERIES_FROM    32u /* queries a thread, from which there are enough tiles; guess */
@@ -67,7 +67,8 @@ static double words_share(const shard_view *view, uint32_t step) {
     return (double)looked_at / (double)all;
 }
 
-static void passes_plan(search_plan *plan, const shard_view *view, uint32_t query_count, bool in_place) {
+static void passes_plan(
+    search_plan *plan, const shard_view *view, const kith_field *field, uint32_t query_count, bool in_place) {
     plan->pass_count = 0;
     uint32_t done = 0;
     for (uint32_t i = 0; i < SEARCH_PASSES_MAX; i++) {
@@ -76,7 +77,8 @@ static void passes_plan(search_plan *plan, const shard_view *view, uint32_t quer
                      view->row_count / step >= (uint64_t)plan->k * PASS_ROWS_A_K &&
                      (i == 0 || query_count >= PASS_QUERIES_LEAST);
         if (step > 1 && !worth) continue;
-        bool whole = step == 1 && plan->pass_count == 0, sample = i == 0;
+        bool whole = step == 1 && plan->pass_count == 0;
+        bool sample = i == 0 && field->metric != KITH_METRIC_L1; /* which has no codes */
         double share = words_share(view, step);
         uint32_t enough = (sample ? 2 : KITH_GUESS_HITS_MOST) * kith_guess_needed(plan->k * share);
         plan->passes[plan->pass_count++] = (search_pass){.word_step = whole ? 0 : step,
@@ -103,14 +105,13 @@ search_plan search_plan_make(const shard_batch *batch, const shard_view *view, c
     plan.tile = batch->query_count;
     if (!plan.by_queries) return plan;
     /* As few tiles as can be, as many for each thread, of equal width. */
-    uint32_t tiles = (batch->query_count + threads * TILE_QUERIES - 1) / (threads * TILE_QUERIES) * threads;
+    uint32_t most = search_least(TILE_QUERIES, TILE_RESULTS / plan.k); /* at least 16 */
+    uint32_t tiles = (batch->query_count + threads * most - 1) / (threads * most) * threads;
     plan.tile = (batch->query_count + tiles - 1) / tiles;
-    if ((uint64_t)plan.tile * plan.k > TILE_RESULTS) plan.tile = TILE_RESULTS / plan.k;
-    if (plan.tile < 1) plan.tile = 1;
     plan.unit_rows = unit_rows(view, field, plan.tile, 1);
     plan.unit_count = units_count(view, plan.unit_rows);
     plan.job_count = (batch->query_count + plan.tile - 1) / plan.tile;
     plan.worker_count = search_least(threads, plan.job_count);
-    passes_plan(&plan, view, plan.tile, in_place);
+    passes_plan(&plan, view, field, plan.tile, in_place);
     return plan;
 }

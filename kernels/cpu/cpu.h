@@ -14,7 +14,8 @@
  * (cpu_candidates.c), the query's candidates are rescored as they come, and its threshold becomes the k-th
  * best exact closeness.
  *
- * Threads: a scan belongs to one call; nothing here is shared. Ownership: all memory is the job's scratch. */
+ * Threads: a scan belongs to one call; nothing here is shared. Ownership: all memory is the job's: its scratch, and its kept
+ * queries. */
 #ifndef KITH_KERNELS_CPU_CPU_H
 #define KITH_KERNELS_CPU_CPU_H
 

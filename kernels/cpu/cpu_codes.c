@@ -54,8 +54,10 @@ bool cpu_codes_apply(const kith_top_k_job *job) {
     const kith_rows *rows = job->rows;
     if (!rows->codes || rows->metric == KITH_METRIC_L1) return false;
     uint64_t row_count = rows_looked_at(job);
+    uint32_t whole =
+        job->row_end - job->row_begin; /* parts have thresholds from others, and share what queries cost */
     if (job->sample) return row_count >= 64;
-    if (row_count < ROWS_LEAST || job->k > row_count / 8) return false;
+    if (whole < ROWS_LEAST || job->k > whole / 8) return false;
     uint64_t vector_bytes = (uint64_t)rows->dim * kith_vector_type_bytes(rows->type);
     uint64_t code_bytes = kith_code_block_bytes(&rows->codes->basis) / KITH_CODE_BLOCK_ROWS;
     return live_rows(job) * vector_bytes > row_count * code_bytes;
@@ -270,7 +272,7 @@ static void word_scan(cpu_code_scan *scan, uint32_t word, uint32_t next) {
         uint32_t bits = (uint32_t)live;
         if (!bits) continue;
         uint32_t block = 2 * word + half;
-        scan->next = kith_code_block_at(codes, half == 0 ? block + 1 : 2 * next);
+        scan->next = kith_code_block_at(codes, half == 0 && live >> 32 ? block + 1 : 2 * next);
         scan->leaves->codes->scan(scan, kith_code_block_at(codes, block), block * KITH_CODE_BLOCK_ROWS, bits);
         scan->rows_seen += (uint32_t)__builtin_popcount(bits);
     }
@@ -343,6 +345,7 @@ void cpu_code_estimated(
     for (; mask; mask &= mask - 1) {
         uint32_t at = (uint32_t)__builtin_ctz(mask);
         kith_row_hit hit = {.closeness = (double)estimates[at], .row = row_base + at};
+        if (!(hit.closeness > -INFINITY)) continue; /* a row that is always kept has no estimate */
         cpu_hits_push_word(scan->job, query->hits, &query->hit_count, hit);
     }
     if (query->hit_count == scan->job->k)
@@ -355,7 +358,7 @@ static void estimated_prefetch(const cpu_code_scan *scan, const cpu_code_query *
         cpu_code_prefetch(scan->job->rows, query->hits[i].row);
 }
 
-/* The rows that seem best become hits, by their scores. */
+/* The rows that seem best become hits, by what f32 says that they score at least. */
 static void estimated_check(cpu_code_scan *scan, cpu_code_query *query) {
     uint32_t count = query->hit_count;
     query->hit_count = 0; /* hits come to lie where rows have been taken from */

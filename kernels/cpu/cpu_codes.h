@@ -12,7 +12,8 @@
  * fails, the query is left to a scan of the vectors.
  * Text of dim 384, k = 100: 2,400 instead of 3,900 survivors a query; SIFT 4,900 instead of 7,000 (before checks).
  *
- * Private to kernels/cpu. Threads: a scan belongs to one call. Ownership: all memory is the job's scratch. */
+ * Private to kernels/cpu. Threads: a scan belongs to one call. Ownership: all memory is the job's scratch, or what its caller
+ * keeps queries in. */
 #ifndef KITH_KERNELS_CPU_CPU_CODES_H
 #define KITH_KERNELS_CPU_CPU_CODES_H
 
@@ -115,7 +116,7 @@ struct cpu_code_scan {
     uint32_t pause_next;    /* when that is in vain too */
     uint64_t looks, passed; /* first looks at row vectors, and those that a row passed */
     uint64_t rows_seen;     /* by this group */
-    const kith_code_block *next; /* block after this one */
+    const kith_code_block *next; /* block that is scanned after this one, as far as is known */
     cpu_code_coded coded;        /* of the group */
     cpu_code_coded own;          /* [group_max], where the caller keeps none */
     void *operand;               /* 64 bytes a component: a block's codes as the leaf wants them */

@@ -52,13 +52,14 @@ typedef struct place {
     uint32_t begin, width, index;
 } place;
 
+/* By cpu_code_block_width: the first blocks may be one wider than the others. */
 static place place_of(const cpu_code_scan *scan, uint32_t query_block, uint32_t index) {
-    place at = {.index = index};
-    for (;;) {
-        at.width = cpu_code_block_width(scan->query_count, query_block, at.begin);
-        if (index < at.begin + at.width) return at;
-        at.begin += at.width;
-    }
+    uint32_t blocks = (scan->query_count + query_block - 1) / query_block;
+    uint32_t width = scan->query_count / blocks, wide_queries = scan->query_count % blocks * (width + 1);
+    if (index < wide_queries)
+        return (place){.begin = index / (width + 1) * (width + 1), .width = width + 1, .index = index};
+    uint32_t begin = wide_queries + (index - wide_queries) / width * width;
+    return (place){.begin = begin, .width = width, .index = index};
 }
 
 /* In words that hold `components` of a query's: as all are from one to the next. */
@@ -148,9 +149,10 @@ static cpu_code_coded kept_place(const cpu_code_scan *scan, uint32_t first) {
 void cpu_code_group_make(cpu_code_scan *scan, uint32_t first) {
     const kith_kept_queries *kept = scan->job->kept;
     scan->coded = kept ? kept_place(scan, first) : scan->own;
-    for (uint32_t i = 0; !(kept && kept->maker == scan->leaves->ops) && i < scan->query_count;
-         i += MAKE_QUERIES)
-        queries_make(scan, first, i, least(scan->query_count - i, MAKE_QUERIES));
+    if (!kept || kept->maker != scan->leaves->ops) {
+        for (uint32_t i = 0; i < scan->query_count; i += MAKE_QUERIES)
+            queries_make(scan, first, i, least(scan->query_count - i, MAKE_QUERIES));
+    }
     for (uint32_t i = 0; i < scan->query_count; i++)
         query_point(scan, i);
 }

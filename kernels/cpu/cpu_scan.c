@@ -81,6 +81,7 @@ static uint32_t tile_rows_most(uint32_t dim, bool single) {
  * GROUP_QUERY_BYTES, or GROUP_QUERIES_LEAST of them; candidates and the tile likewise. */
 static size_t vectors_scratch_bytes(uint32_t dim, uint32_t query_count, uint32_t k) {
     size_t row = row_bytes_padded(dim), candidates = candidate_bytes(k);
+    query_count = (uint32_t)size_min(query_count, GROUP_QUERIES_MAX);
     size_t tile = TILE_BYTES_BATCH + CPU_ROW_BLOCK * row;
     size_t queries = size_min(query_count * row, GROUP_QUERY_BYTES + GROUP_QUERIES_LEAST * row);
     size_t buffers =

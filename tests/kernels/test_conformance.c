@@ -442,6 +442,20 @@ static void test_conformance__a_sum_with_the_largest_error_is_kept(void **state)
     each_backend(worst_sums_check);
 }
 
+/* So far that it has no code, and is always kept. */
+static void far_row_make(kernels_case *c, uint32_t row) {
+    kith_rng rng;
+    float *vector = (float *)c->vectors + (size_t)row * c->shape.dim;
+    kith_rng_init(&rng, seed);
+    for (uint32_t i = 0; i < c->shape.dim; i++)
+        vector[i] = 1e12f;
+    kith_compute_ref()->norms(c->vectors, c->shape.type, c->shape.dim, c->shape.row_count, c->norms);
+    for (uint32_t i = 0; i < 3; i++)
+        kith_free(c->code_memory[i]);
+    memset(c->code_memory, 0, sizeof c->code_memory);
+    case_codes_make(c, &rng);
+}
+
 /* A sample that found other rows than the best would be of no use, and nothing else would show it. */
 static void sample_check(const kith_compute_ops *ops) {
     enum { ROWS = 6400, QUERIES = 9, K = 12, ALL = 1000 };
@@ -457,6 +471,8 @@ static void sample_check(const kith_compute_ops *ops) {
                         .words = WORDS_FIRST,
                         .seed = seed},
             &c);
+        if (metrics[m] == KITH_METRIC_L2)
+            far_row_make(&c, 4 * 64); /* the first of a word that is looked at */
         kith_row_hit *all = kith_alloc_array(QUERIES * ALL, sizeof *all), hits[QUERIES * K];
         uint32_t all_counts[QUERIES], counts[QUERIES], missed = 0;
         kith_top_k_stats stats = {0};

@@ -109,9 +109,10 @@ static void codes_begin(fixture *run, uint32_t threads, uint32_t segment_rows, u
     options.seal_idle_ns = 1000000000000000ULL;
     options.merge_bytes_max = 1; /* none */
     fixture_begin(run, options, &schema_wide);
-    for (uint32_t at = 0; at < segment_count * segment_rows; at += 2000) {
-        fill(run, at, 2000);
-        if ((at + 2000) % segment_rows == 0) assert_ok(shard_node_seal(&run->node, run->held, &err), &err);
+    const uint32_t part = segment_rows / 10;
+    for (uint32_t at = 0; at < segment_count * segment_rows; at += part) {
+        fill(run, at, part);
+        if ((at + part) % segment_rows == 0) assert_ok(shard_node_seal(&run->node, run->held, &err), &err);
     }
     fill(run, segment_count * segment_rows, 1000); /* these are searched as they are */
 }
@@ -158,6 +159,15 @@ static void test_search__in_passes_equals_the_oracle(void **state) {
     search_compare(&run, 33, 64);
     search_compare(&run, 8, 500);
     search_compare(&run, 2, 5000);
+    fixture_end(&run);
+}
+
+/* 1,024 queries of 64 dimensions take 0.3 MiB a segment. */
+static void test_search__of_more_segments_than_queries_are_kept_for(void **state) {
+    (void)state;
+    fixture run;
+    codes_begin(&run, 1, 4200, 32);
+    search_compare(&run, 1024, 3);
     fixture_end(&run);
 }
 
@@ -585,6 +595,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_search__every_shape_equals_the_oracle),
         cmocka_unit_test(test_search__by_codes_equals_the_oracle),
+        cmocka_unit_test(test_search__of_more_segments_than_queries_are_kept_for),
         cmocka_unit_test(test_search__by_codes_in_passes_equals_the_oracle),
         cmocka_unit_test(test_search__in_passes_equals_the_oracle),
         cmocka_unit_test(test_search__what_a_pass_did_not_keep_is_searched_again),
