@@ -19,7 +19,7 @@ flags=(-std=gnu17 -D_GNU_SOURCE -DKITH_CPU_ARM64=1 -Itests/kernels/arm64 -I. -id
     -fno-strict-aliasing -fno-omit-frame-pointer -fno-math-errno -Wall -Wextra -Werror)
 sources=(kernels/*.c kernels/codes/*.c kernels/ref/*.c host/base/*.c tests/kernels/kernels_case.c
     tests/kernels/arm64/arm64_test_lib.c)
-for name in detect scan codes codes_check hits candidates bound neon neondot; do sources+=("kernels/cpu/cpu_$name.c"); done
+for name in detect scan codes codes_check codes_query hits candidates bound neon neondot; do sources+=("kernels/cpu/cpu_$name.c"); done
 compile() { # FILE
     local isa=()
     [ "${1##*/}" = cpu_neondot.c ] && isa=(-march=armv8.2-a+dotprod)
