@@ -46,8 +46,7 @@ typedef struct search_run search_run;
 typedef struct search_worker {
     kith_task task;
     search_run *run;
-    void
-        *block; /* results, merge space, unit hits, kept queries, compute scratch; NULL until its first job */
+    void *block; /* what the pointers after it point into; NULL until its first job */
     found *best; /* [tile][k] running results, sorted */
     uint32_t *best_counts;
     found *merged;           /* [k] */

@@ -65,10 +65,6 @@ bool cpu_codes_apply(const kith_top_k_job *job) {
 
 /* --- scratch --- */
 
-static size_t align_up(size_t bytes) {
-    return (bytes + 63) / 64 * 64;
-}
-
 static size_t size_min(size_t a, size_t b) {
     return a < b ? a : b;
 }
@@ -96,10 +92,10 @@ size_t cpu_codes_scratch_bytes(uint32_t dim, uint32_t query_count) {
     uint32_t code_dim = kith_code_stride(dim), most = (uint32_t)size_min(query_count, CPU_CODE_GROUP_MAX);
     size_t words = size_min(
         most * packed_bytes(code_dim), GROUP_QUERY_BYTES + GROUP_QUERIES_LEAST * packed_bytes(code_dim));
-    size_t coded = cpu_code_coded_bytes(0, most) + align_up(words) + align_up(words / 2);
+    size_t coded = cpu_code_coded_bytes(0, most) + cpu_code_align(words) + cpu_code_align(words / 2);
     size_t pending = most * CPU_TILE_ROWS_MAX * sizeof(uint32_t);
     size_t operand = (size_t)code_dim * 2 * KITH_CODE_BLOCK_ROWS;
-    return align_up(sizeof(cpu_code_scan)) + align_up(most * sizeof(cpu_code_query)) +
+    return cpu_code_align(sizeof(cpu_code_scan)) + cpu_code_align(most * sizeof(cpu_code_query)) +
            cpu_code_check_bytes(dim) + operand + coded + pending + cpu_code_make_bytes(dim, code_dim, most);
 }
 
@@ -113,9 +109,9 @@ static cpu_code_scan *scan_place(
     scan->code_dim = code_dim;
     scan->layout = kith_code_layout_of(&job->rows->codes->basis);
     scan->group_max = group_width(job->query_count, group_most(code_dim));
-    char *at = (char *)scan + align_up(sizeof *scan);
+    char *at = (char *)scan + cpu_code_align(sizeof *scan);
     scan->queries = (cpu_code_query *)(void *)at;
-    at += align_up(scan->group_max * sizeof *scan->queries);
+    at += cpu_code_align(scan->group_max * sizeof *scan->queries);
     cpu_code_check_place(scan, at);
     at += cpu_code_check_bytes(job->rows->dim);
     scan->operand = at;
@@ -264,34 +260,6 @@ static void look_check(cpu_code_scan *scan) {
     look_set(scan, scan->look + 1);
 }
 
-/* `next`: the word after it. */
-static void word_scan(cpu_code_scan *scan, uint32_t word, uint32_t next) {
-    const kith_codes *codes = scan->job->rows->codes;
-    uint64_t live = kith_score_live_word(scan->job, word);
-    for (uint32_t half = 0; half < 2; half++, live >>= 32) {
-        uint32_t bits = (uint32_t)live;
-        if (!bits) continue;
-        uint32_t block = 2 * word + half;
-        scan->next = kith_code_block_at(codes, half == 0 && live >> 32 ? block + 1 : 2 * next);
-        scan->leaves->codes->scan(scan, kith_code_block_at(codes, block), block * KITH_CODE_BLOCK_ROWS, bits);
-        scan->rows_seen += (uint32_t)__builtin_popcount(bits);
-    }
-}
-
-static bool all_wide(const cpu_code_scan *scan) {
-    for (uint32_t i = 0; i < scan->query_count; i++) {
-        if (!scan->queries[i].wide) return false;
-    }
-    return true;
-}
-
-/* Those of the queries that have `least` rows or more to check. */
-static void pending_check(cpu_code_scan *scan, uint32_t least) {
-    for (uint32_t i = 0; i < scan->query_count; i++) {
-        if (scan->queries[i].pending_count >= least) cpu_code_check(scan, &scan->queries[i]);
-    }
-}
-
 /* The words of a job: every step-th, but for every done-th, if any (0). */
 typedef struct word_series {
     uint32_t begin, end, step, done;
@@ -308,13 +276,42 @@ static uint32_t words_from(const word_series *all, uint32_t word) {
     return is_done ? word + all->step : word;
 }
 
+/* Returns the word that comes after it. */
+static uint32_t word_scan(cpu_code_scan *scan, const word_series *all, uint32_t word) {
+    const kith_codes *codes = scan->job->rows->codes;
+    const uint32_t after = words_from(all, word + all->step), next = after < all->end ? after : word;
+    uint64_t live = kith_score_live_word(scan->job, word);
+    for (uint32_t half = 0; half < 2; half++, live >>= 32) {
+        uint32_t bits = (uint32_t)live;
+        if (!bits) continue;
+        uint32_t block = 2 * word + half;
+        scan->next = kith_code_block_at(codes, half == 0 && live >> 32 ? block + 1 : 2 * next);
+        scan->leaves->codes->scan(scan, kith_code_block_at(codes, block), block * KITH_CODE_BLOCK_ROWS, bits);
+        scan->rows_seen += (uint32_t)__builtin_popcount(bits);
+    }
+    return after;
+}
+
+static bool all_wide(const cpu_code_scan *scan) {
+    for (uint32_t i = 0; i < scan->query_count; i++) {
+        if (!scan->queries[i].wide) return false;
+    }
+    return true;
+}
+
+/* Those of the queries that have `least` rows or more to check. */
+static void pending_check(cpu_code_scan *scan, uint32_t least) {
+    for (uint32_t i = 0; i < scan->query_count; i++) {
+        if (scan->queries[i].pending_count >= least) cpu_code_check(scan, &scan->queries[i]);
+    }
+}
+
 /* Every step-th word, but for those that were scanned with step `done`, if any. */
 static void sample_scan(cpu_code_scan *scan, uint32_t step, uint32_t done) {
     const word_series all = words_of(scan->job, step, done);
-    uint32_t tile = tile_words(scan->job->rows), scanned = 0, next;
-    for (uint32_t word = words_from(&all, all.begin); word < all.end; word = next) {
-        next = words_from(&all, word + step);
-        word_scan(scan, word, next < all.end ? next : word);
+    uint32_t tile = tile_words(scan->job->rows), scanned = 0;
+    for (uint32_t word = words_from(&all, all.begin); word < all.end;) {
+        word = word_scan(scan, &all, word);
         if (++scanned % tile == 0) pending_check(scan, CHECK_LEAST);
         if (scanned % LOOK_WORDS > 0) continue;
         if (all_wide(scan)) return;
@@ -376,10 +373,8 @@ static void estimate_scan(cpu_code_scan *scan) {
     const uint32_t step = scan->job->word_step + !scan->job->word_step;
     const word_series all = words_of(scan->job, step, scan->job->word_done);
     look_set(scan, scan->coarse_made ? 1 : 0); /* at all components */
-    for (uint32_t word = words_from(&all, all.begin), next; word < all.end; word = next) {
-        next = words_from(&all, word + step);
-        word_scan(scan, word, next < all.end ? next : word);
-    }
+    for (uint32_t word = words_from(&all, all.begin); word < all.end;)
+        word = word_scan(scan, &all, word);
     for (uint32_t i = 0; i < scan->query_count; i++) {
         if (i + 1 < scan->query_count) estimated_prefetch(scan, &scan->queries[i + 1]);
         if (!scan->queries[i].wide) estimated_check(scan, &scan->queries[i]);

@@ -53,7 +53,7 @@ typedef struct cpu_code_made {
 /* Coded queries. */
 typedef struct cpu_code_coded {
     cpu_code_made *made; /* [queries] */
-    int32_t *packed;     /* blocks of n queries (cpu_code_block_width): [code_dim / 4][n][2] */
+    int32_t *packed;     /* blocks of n queries (cpu_code_block_of): [code_dim / 4][n][2] */
     /* Coarse levels, four components a word: [code_dim / 8][n][2]. The two words are of both halves of the lead, or
      * of the rest (kith_code_coarse). */
     int32_t *coarse_packed;
@@ -151,6 +151,11 @@ uint32_t cpu_codes_top_k(const cpu_leaves *leaves, const kith_top_k_job *job, vo
 
 /* --- cpu_codes_query.c --- */
 
+/* Where parts of scratch begin. */
+static inline size_t cpu_code_align(size_t bytes) {
+    return (bytes + 63) / 64 * 64;
+}
+
 /* Bytes of `count` coded queries, and where they lie in `memory`. Monotone. */
 size_t cpu_code_coded_bytes(uint32_t code_dim, uint32_t count);
 cpu_code_coded cpu_code_coded_place(uint32_t code_dim, uint32_t count, void *memory);
@@ -184,11 +189,19 @@ static inline void cpu_code_look_threshold_set(const cpu_code_scan *scan, cpu_co
         scan->coarse ? kith_code_coarse_threshold(&query->made->coarse, threshold) : threshold;
 }
 
-/* Queries are cut into as few blocks as the leaf allows, of widths as equal as can be; `begin` is the first of a block. */
-static inline uint32_t cpu_code_block_width(uint32_t query_count, uint32_t query_block, uint32_t begin) {
+/* A block of queries: [begin, begin + width) of the group. */
+typedef struct cpu_code_query_block {
+    uint32_t begin, width;
+} cpu_code_query_block;
+
+/* The block that query `index` is of. Queries are cut into as few blocks as the leaf allows, of widths as equal as can be:
+ * the first may be one wider than the others. */
+static inline cpu_code_query_block cpu_code_block_of(
+    uint32_t query_count, uint32_t query_block, uint32_t index) {
     uint32_t blocks = (query_count + query_block - 1) / query_block;
-    uint32_t width = query_count / blocks, wider = query_count % blocks;
-    return width + (begin < wider * (width + 1));
+    uint32_t width = query_count / blocks, in_wide = query_count % blocks * (width + 1);
+    if (index < in_wide) return (cpu_code_query_block){index / (width + 1) * (width + 1), width + 1};
+    return (cpu_code_query_block){in_wide + (index - in_wide) / width * width, width};
 }
 
 /* Rows to check lie anywhere in memory: they are asked for while others are still being looked for. */

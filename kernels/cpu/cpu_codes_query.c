@@ -10,25 +10,22 @@ enum { MAKE_QUERIES = 32 /* queries that are coded together */ };
 
 /* --- memory --- */
 
-static size_t align_up(size_t bytes) {
-    return (bytes + 63) / 64 * 64;
-}
-
 static uint32_t least(uint32_t a, uint32_t b) {
     return a < b ? a : b;
 }
 
 size_t cpu_code_coded_bytes(uint32_t code_dim, uint32_t count) {
     size_t packed = count * cpu_code_packed_words(code_dim) * sizeof(int32_t);
-    return align_up(count * sizeof(cpu_code_made)) + align_up(packed) + align_up(packed / 2);
+    return cpu_code_align(count * sizeof(cpu_code_made)) + cpu_code_align(packed) +
+           cpu_code_align(packed / 2);
 }
 
 cpu_code_coded cpu_code_coded_place(uint32_t code_dim, uint32_t count, void *memory) {
     size_t packed = count * cpu_code_packed_words(code_dim) * sizeof(int32_t);
-    char *at = (char *)memory + align_up(count * sizeof(cpu_code_made));
+    char *at = (char *)memory + cpu_code_align(count * sizeof(cpu_code_made));
     return (cpu_code_coded){.made = memory,
         .packed = (int32_t *)(void *)at,
-        .coarse_packed = (int32_t *)(void *)(at + align_up(packed))};
+        .coarse_packed = (int32_t *)(void *)(at + cpu_code_align(packed))};
 }
 
 size_t cpu_codes_kept_bytes(uint32_t dim, uint32_t query_count) {
@@ -36,43 +33,45 @@ size_t cpu_codes_kept_bytes(uint32_t dim, uint32_t query_count) {
 }
 
 static size_t levels_bytes(uint32_t code_dim) {
-    return align_up(code_dim * sizeof(int16_t));
+    return cpu_code_align(code_dim * sizeof(int16_t));
 }
 
 size_t cpu_code_make_bytes(uint32_t dim, uint32_t code_dim, uint32_t count) {
     kith_code_basis widest = {.dim = dim, .code_dim = code_dim};
     uint32_t together = least(count, MAKE_QUERIES);
-    return together * levels_bytes(code_dim) + align_up(kith_code_query_scratch_bytes(&widest, together));
+    return together * levels_bytes(code_dim) +
+           cpu_code_align(kith_code_query_scratch_bytes(&widest, together));
 }
 
 /* --- blocks of queries --- */
 
-/* Where the words of query `index` of a group lie: from `begin`, the first query of its block, `width` wide. */
+/* Where the words of a query of the group lie: from `first` on, and `step` from one of its components to the next. */
 typedef struct place {
-    uint32_t begin, width, index;
+    size_t first;
+    uint32_t step;
 } place;
 
-/* By cpu_code_block_width: the first blocks may be one wider than the others. */
-static place place_of(const cpu_code_scan *scan, uint32_t query_block, uint32_t index) {
-    uint32_t blocks = (scan->query_count + query_block - 1) / query_block;
-    uint32_t width = scan->query_count / blocks, wide_queries = scan->query_count % blocks * (width + 1);
-    if (index < wide_queries)
-        return (place){.begin = index / (width + 1) * (width + 1), .width = width + 1, .index = index};
-    uint32_t begin = wide_queries + (index - wide_queries) / width * width;
-    return (place){.begin = begin, .width = width, .index = index};
+/* Words hold `components` each time. */
+static place place_of(const cpu_code_scan *scan, uint32_t query_block, uint32_t components, uint32_t index) {
+    cpu_code_query_block block = cpu_code_block_of(scan->query_count, query_block, index);
+    size_t groups = scan->code_dim / components;
+    return (place){.first = (block.begin * groups + (index - block.begin)) * CPU_CODE_WORDS,
+        .step = block.width * CPU_CODE_WORDS};
 }
 
-/* In words that hold `components` of a query's: as all are from one to the next. */
-static size_t place_first(const cpu_code_scan *scan, place at, uint32_t components) {
-    size_t groups = scan->code_dim / components;
-    return (at.begin * groups + (at.index - at.begin)) * CPU_CODE_WORDS;
+static place levels_place(const cpu_code_scan *scan, uint32_t index) {
+    return place_of(scan, scan->leaves->codes->query_block, KITH_CODE_GROUP, index);
+}
+
+static place coarse_place(const cpu_code_scan *scan, uint32_t index) {
+    return place_of(scan, scan->leaves->codes->coarse_block, 2 * KITH_CODE_GROUP, index);
 }
 
 /* --- packing --- */
 
 static void levels_pack(const cpu_code_scan *scan, const int16_t *levels, place at) {
-    int32_t *words = scan->coded.packed + place_first(scan, at, KITH_CODE_GROUP);
-    for (uint32_t i = 0; i < scan->code_dim; i += KITH_CODE_GROUP, words += at.width * CPU_CODE_WORDS)
+    int32_t *words = scan->coded.packed + at.first;
+    for (uint32_t i = 0; i < scan->code_dim; i += KITH_CODE_GROUP, words += at.step)
         scan->leaves->codes->pack(levels + i, words);
 }
 
@@ -91,12 +90,11 @@ static int32_t *coarse_pack(
 /* `levels` [code_dim] is space. */
 static void query_coarsen(const cpu_code_scan *scan, cpu_code_made *made, int8_t *levels, place at) {
     const kith_code_basis *basis = &scan->job->rows->codes->basis;
-    const uint32_t step = at.width * CPU_CODE_WORDS;
     made->coarse.levels = levels;
     kith_code_query_coarsen(basis, &made->code, scan->leaves->codes->coarse_16, &made->coarse);
-    int32_t *words = scan->coded.coarse_packed + place_first(scan, at, 2 * KITH_CODE_GROUP);
-    words = coarse_pack(levels, 0, basis->lead_dim, step, words);
-    coarse_pack(levels, basis->lead_dim, basis->code_dim, step, words);
+    int32_t *words = scan->coded.coarse_packed + at.first;
+    words = coarse_pack(levels, 0, basis->lead_dim, at.step, words);
+    coarse_pack(levels, basis->lead_dim, basis->code_dim, at.step, words);
     made->coarse.levels = NULL;
 }
 
@@ -105,7 +103,6 @@ static void query_coarsen(const cpu_code_scan *scan, cpu_code_made *made, int8_t
 /* Queries [begin, begin + count) of the group, whose first is `first` of the job's. */
 static void queries_make(cpu_code_scan *scan, uint32_t first, uint32_t begin, uint32_t count) {
     const kith_top_k_job *job = scan->job;
-    const cpu_code_leaf *leaf = scan->leaves->codes;
     char *levels = scan->make_scratch, *scratch = levels + count * levels_bytes(scan->code_dim);
     const float *queries = job->queries + (size_t)(first + begin) * job->rows->dim;
     kith_code_query codes[MAKE_QUERIES];
@@ -116,24 +113,23 @@ static void queries_make(cpu_code_scan *scan, uint32_t first, uint32_t begin, ui
         cpu_code_made *made = &scan->coded.made[begin + i];
         made->code = codes[i];
         made->bound = cpu_code_query_bound(scan, queries + (size_t)i * job->rows->dim);
-        levels_pack(scan, codes[i].levels, place_of(scan, leaf->query_block, begin + i));
+        levels_pack(scan, codes[i].levels, levels_place(scan, begin + i));
         if (scan->coarse_made) /* what the codes were made in is free */
-            query_coarsen(scan, made, (int8_t *)scratch, place_of(scan, leaf->coarse_block, begin + i));
+            query_coarsen(scan, made, (int8_t *)scratch, coarse_place(scan, begin + i));
         made->code.levels = NULL;
     }
 }
 
 static void query_point(cpu_code_scan *scan, uint32_t index) {
-    const cpu_code_leaf *leaf = scan->leaves->codes;
     cpu_code_query *query = &scan->queries[index];
-    place at = place_of(scan, leaf->query_block, index);
+    place at = levels_place(scan, index);
     query->made = &scan->coded.made[index];
-    query->words = scan->coded.packed + place_first(scan, at, KITH_CODE_GROUP);
-    query->words_step = at.width * CPU_CODE_WORDS;
+    query->words = scan->coded.packed + at.first;
+    query->words_step = at.step;
     if (!scan->coarse_made) return;
-    at = place_of(scan, leaf->coarse_block, index);
-    query->coarse_words = scan->coded.coarse_packed + place_first(scan, at, 2 * KITH_CODE_GROUP);
-    query->coarse_step = at.width * CPU_CODE_WORDS;
+    at = coarse_place(scan, index);
+    query->coarse_words = scan->coded.coarse_packed + at.first;
+    query->coarse_step = at.step;
 }
 
 /* The caller's memory for query `first` of the job and those after it. */
