@@ -2,7 +2,8 @@
  *
  * CODE_BASIS is: u32 dim, u32 code_dim, u32 kind (0: the axes, 1: directions), u32 lead_dim, f64 defect, u32 version of
  * both sections (2), zeros up to 64 bytes; f32 mean [stride]; directions f32 [code_dim][stride] if the kind is 1. stride is dim rounded up to a multiple
- * of 16, what is past dim is zero. CODES is the blocks as a scan reads them.
+ * of 16, what is past dim is zero. CODES is the blocks as a scan reads them, CODES_BY_ROW what kith_codes.by_row points at; files
+ * written before there were codes by row have none.
  *
  * Threads: writing on the build's; what was opened is immutable. */
 #ifndef KITH_INDEX_SEGMENT_CODES_H
@@ -28,7 +29,7 @@ typedef struct segment_codes_rows {
     const atomic_bool *cancel; /* or NULL */
 } segment_codes_rows;
 
-/* Trains on a sample of the rows and writes both sections; neither where codes do not pay. Memory is bounded whatever
+/* Trains on a sample of the rows and writes the sections; none where codes do not pay. Memory is bounded whatever
  * the row count. NO_MEMORY, CANCELLED. */
 KITH_CHECK kith_status segment_codes_write(kith_segment_writer *writer, const kith_compute_ops *compute,
     const segment_codes_rows *rows, kith_err *err);

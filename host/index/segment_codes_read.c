@@ -132,20 +132,51 @@ static kith_status blocks_read(
     return KITH_OK;
 }
 
+/* --- the codes by row --- */
+
+static bool row_fits(const uint8_t *row, const kith_code_basis *basis) {
+    const uint32_t stride = kith_code_stride(basis->dim);
+    const kith_code_row *constants = kith_code_row_constants(row, basis->dim);
+    bool fit = constants->scale >= 0 && constants->scale <= FLT_MAX;
+    fit &= isinf(constants->noise)
+               ? constants->noise > 0
+               : constants->noise >= 0 && constants->noise <= kith_code_noise_most(stride);
+    fit &= constants->offset <= 0 && constants->offset >= -FLT_MAX;
+    fit &= basis->metric == KITH_METRIC_L2 || constants->offset == 0;
+    return fit && !memchr(row, 0, stride);
+}
+
+/* What lies between the codes and the constants is multiplied with zero. */
+static kith_status rows_read(
+    const section_reader *reader, uint32_t row_count, kith_codes *codes, kith_err *err) {
+    if (!reader->section) return KITH_OK;
+    const uint64_t row_bytes = kith_code_row_bytes(codes->basis.dim);
+    kith_status status = bytes_check(reader, row_bytes * row_count, err);
+    if (status != KITH_OK) return status;
+    codes->by_row = reader->section->data;
+    for (uint32_t i = 0; i < row_count; i++) {
+        if (!row_fits(kith_code_row_at(codes, i), &codes->basis))
+            return corrupt(reader, i * row_bytes, "a number of the row is out of range", err);
+    }
+    return KITH_OK;
+}
+
 kith_status segment_codes_read(const kith_segment_file *file, const kith_field *field, uint32_t field_index,
     uint32_t row_count, kith_codes *codes_out, bool *found_out, kith_err *err) {
     section_reader basis = {file, kith_segment_file_find(file, KITH_SEGMENT_CODE_BASIS, field_index)};
     section_reader blocks = {file, kith_segment_file_find(file, KITH_SEGMENT_CODES, field_index)};
-    if (!basis.section && !blocks.section) {
+    section_reader rows = {file, kith_segment_file_find(file, KITH_SEGMENT_CODES_BY_ROW, field_index)};
+    if (!basis.section && !blocks.section && !rows.section) {
         *found_out = false;
         return KITH_OK;
     }
-    if (!basis.section) return corrupt(&blocks, 0, "its basis is not there", err);
+    if (!basis.section) return corrupt(blocks.section ? &blocks : &rows, 0, "its basis is not there", err);
     if (!blocks.section) return corrupt(&basis, 0, "its codes are not there", err);
     if (field->metric == KITH_METRIC_L1) return corrupt(&basis, 0, "the field's metric has no codes", err);
     kith_codes codes = {0};
     kith_status status = basis_read(&basis, field, &codes.basis, err);
     if (status == KITH_OK) status = blocks_read(&blocks, row_count, &codes, err);
+    if (status == KITH_OK) status = rows_read(&rows, row_count, &codes, err);
     if (status != KITH_OK) return status;
     *codes_out = codes;
     *found_out = true;

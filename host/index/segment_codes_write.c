@@ -95,33 +95,73 @@ static kith_status basis_write(
     return status;
 }
 
-/* Encodes rows [begin, begin + 32) into `block` and appends it. */
-static kith_status block_write(kith_segment_writer *writer, const kith_compute_ops *compute,
-    const segment_codes_rows *rows, const kith_code_basis *basis, uint32_t begin, void *scratch,
-    kith_code_block *block, kith_err *err) {
+/* A section of rows' codes, 32 rows at a time. */
+typedef struct rows_section {
+    kith_segment_section_kind kind;
+    size_t scratch_bytes;
+    size_t bytes; /* of 32 rows, at most */
+    /* Returns the bytes of these. */
+    size_t (*encode)(const kith_compute_ops *ops, const kith_code_basis *basis, kith_vector_type type,
+        const void *const *vectors, uint32_t row_count, void *scratch, void *out);
+} rows_section;
+
+static size_t block_encode(const kith_compute_ops *ops, const kith_code_basis *basis, kith_vector_type type,
+    const void *const *vectors, uint32_t row_count, void *scratch, void *out) {
+    kith_codes_encode(ops, basis, type, vectors, row_count, scratch, out);
+    return kith_code_block_bytes(basis);
+}
+
+static size_t by_row_encode(const kith_compute_ops *ops, const kith_code_basis *basis, kith_vector_type type,
+    const void *const *vectors, uint32_t row_count, void *scratch, void *out) {
+    kith_code_rows_encode(ops, basis, type, vectors, row_count, scratch, out);
+    return (size_t)row_count * kith_code_row_bytes(basis->dim);
+}
+
+/* Encodes up to 32 rows from `begin` on and appends them. */
+static kith_status rows_write(kith_segment_writer *writer, const kith_compute_ops *compute,
+    const segment_codes_rows *rows, const kith_code_basis *basis, const rows_section *section, uint32_t begin,
+    uint8_t *memory, kith_err *err) {
     const void *vectors[KITH_CODE_BLOCK_ROWS];
     uint32_t left = rows->row_count - begin;
     uint32_t count = left < KITH_CODE_BLOCK_ROWS ? left : KITH_CODE_BLOCK_ROWS;
     for (uint32_t i = 0; i < count; i++)
         vectors[i] = vector_of(rows, begin + i);
-    kith_codes_encode(compute, basis, rows->field->type, vectors, count, scratch, block);
-    return kith_segment_writer_append(writer, block, kith_code_block_bytes(basis), err);
+    uint8_t *out = memory + section->scratch_bytes;
+    size_t bytes = section->encode(compute, basis, rows->field->type, vectors, count, memory, out);
+    return kith_segment_writer_append(writer, out, bytes, err);
 }
 
-static kith_status blocks_write(kith_segment_writer *writer, const kith_compute_ops *compute,
-    const segment_codes_rows *rows, const kith_code_basis *basis, kith_err *err) {
-    size_t scratch_bytes = (kith_codes_encode_scratch_bytes(basis) + 63) / 64 * 64;
-    size_t bytes = scratch_bytes + kith_code_block_bytes(basis);
+static kith_status section_write(kith_segment_writer *writer, const kith_compute_ops *compute,
+    const segment_codes_rows *rows, const kith_code_basis *basis, const rows_section *section,
+    kith_err *err) {
+    size_t bytes = section->scratch_bytes + section->bytes;
     uint8_t *memory = kith_try_alloc_aligned(bytes);
     if (!memory) return kith_err_set(err, KITH_NO_MEMORY, "no memory for %zu bytes to encode rows", bytes);
-    kith_code_block *block = (kith_code_block *)(memory + scratch_bytes);
-    kith_status status = kith_segment_writer_begin(writer, KITH_SEGMENT_CODES, rows->field_index, err);
+    kith_status status = kith_segment_writer_begin(writer, section->kind, rows->field_index, err);
     for (uint32_t row = 0; status == KITH_OK && row < rows->row_count; row += KITH_CODE_BLOCK_ROWS) {
         if (row % CODES_CANCEL_ROWS == 0) status = cancel_check(rows, err);
-        if (status == KITH_OK) status = block_write(writer, compute, rows, basis, row, memory, block, err);
+        if (status == KITH_OK) status = rows_write(writer, compute, rows, basis, section, row, memory, err);
     }
     if (status == KITH_OK) kith_segment_writer_end(writer);
     kith_free(memory);
+    return status;
+}
+
+static size_t align_up(size_t bytes) {
+    return (bytes + 63) / 64 * 64;
+}
+
+static kith_status sections_write(kith_segment_writer *writer, const kith_compute_ops *compute,
+    const segment_codes_rows *rows, const kith_code_basis *basis, kith_err *err) {
+    const rows_section blocks = {KITH_SEGMENT_CODES, align_up(kith_codes_encode_scratch_bytes(basis)),
+        kith_code_block_bytes(basis), block_encode};
+    const rows_section by_row = {KITH_SEGMENT_CODES_BY_ROW,
+        align_up(kith_code_rows_encode_scratch_bytes(basis)),
+        KITH_CODE_BLOCK_ROWS * (size_t)kith_code_row_bytes(basis->dim), by_row_encode};
+    kith_status status = basis_write(writer, rows->field_index, basis, err);
+    if (status == KITH_OK) status = section_write(writer, compute, rows, basis, &blocks, err);
+    if (status == KITH_OK && kith_code_rows_pay(basis, rows->field->type))
+        status = section_write(writer, compute, rows, basis, &by_row, err);
     return status;
 }
 
@@ -132,8 +172,7 @@ kith_status segment_codes_write(kith_segment_writer *writer, const kith_compute_
     kith_code_training training;
     kith_status status = train(rows, compute, &training, err);
     if (status != KITH_OK || !training.useful) return status;
-    status = basis_write(writer, rows->field_index, &training.basis, err);
-    if (status == KITH_OK) status = blocks_write(writer, compute, rows, &training.basis, err);
+    status = sections_write(writer, compute, rows, &training.basis, err);
     kith_codes_training_free(&training);
     return status;
 }

@@ -36,7 +36,8 @@
     X(PRESENCE, 17, "presence bits") /* u64 words, bit: has the field; only there when some row lacks it */  \
     X(NORMS, 18, "norms")            /* f32 a row */                                                         \
     X(CODE_BASIS, 19, "code basis")  /* host/index/segment_codes.h; only there with the next */              \
-    X(CODES, 20, "codes")            /* blocks of 32 rows (kernels/codes/codes.h) */
+    X(CODES, 20, "codes")            /* blocks of 32 rows (kernels/codes/codes.h) */                         \
+    X(CODES_BY_ROW, 21, "codes by row") /* of the same rows, where vectors are long */
 
 typedef enum kith_segment_section_kind {
 #define KITH_SEGMENT_SECTION_ENUM(name, number, text) KITH_SEGMENT_##name = (number),

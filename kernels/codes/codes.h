@@ -48,6 +48,11 @@
  * (codes_directions.h), it was 1.1 to 1.6 %, and 1.45 instead of 0.98 of a hundred vectors of 8 rows passed (SIFT, k = 10).
  * One constant a block again: each row's own length would let 1.23 pass. noise / slope in its place is far too much: 3.3.
  *
+ * Codes by row. A row that passes lies anywhere, and to read its vector costs as much as looking at tens of rows that do
+ * not pass; yet most of them pass only because |q2| |z2| is far above q2.z2. So rows of long vectors have a second code,
+ * the plain one, with constants of their own and in one piece, of a quarter of the vector's bytes: the bound above, with no
+ * z2. A row that passed may be dropped when its upper by that code is below the threshold.
+ *
  * After: Cauchy-Schwarz on the quantisation residual is the usual error bound of scalar quantisation; the split
  * in a principal subspace and its complement bounded by norms is that of partial-distance search in a rotated
  * space (e.g. Weber and Blott, "An approximation-based data structure for similarity search", 1997, for bounds
@@ -70,6 +75,8 @@ enum {
     KITH_CODE_LEVEL_MAX = 16383, /* of a query component: two signed 8-bit planes, 128 * high + low */
     KITH_CODE_LEVEL_SPAN = 160, /* level * 160 * code_dim is an int32: codes take 127 of it, noise the rest */
     KITH_CODE_COARSE_SUM = 128, /* most of the levels of one sign that 16 bits add up: 128 * 255 < 2^15 */
+    KITH_CODE_ROW_STEP = 64,    /* bytes of a code by row are a multiple */
+    KITH_CODE_ROW_PAYS = 3,     /* times as long is the vector, at least, where rows have such codes */
     KITH_CODE_STRIDE_STEP = 16, /* rows of mean and basis are padded with zeros to a multiple of this */
 };
 
@@ -94,7 +101,16 @@ typedef struct kith_code_basis {
 typedef struct kith_codes {
     kith_code_basis basis;
     const uint8_t *blocks; /* [kith_code_block_count(rows)][kith_code_block_bytes(basis)], 64-byte aligned */
+    /* Codes by row: [rows][kith_code_row_bytes(dim)], 64-byte aligned; or NULL. Of each row uint8 codes[stride] along the
+     * axes, codes of 128 up to its last 16 bytes, and there a kith_code_row. */
+    const uint8_t *by_row;
 } kith_codes;
+
+/* The constants of a code by row. A row that is always kept has infinite noise. */
+typedef struct kith_code_row {
+    float scale, noise, offset; /* offset is 0 unless l2 */
+    float unused;               /* 0 */
+} kith_code_row;
 
 typedef struct kith_code_block {
     float noise;
@@ -141,6 +157,29 @@ static inline uint32_t kith_code_block_count(uint32_t row_count) {
 static inline const kith_code_block *kith_code_block_at(const kith_codes *codes, uint32_t index) {
     return (const kith_code_block *)(codes->blocks + index * kith_code_block_bytes(&codes->basis));
 }
+static inline uint32_t kith_code_row_bytes(uint32_t dim) {
+    uint32_t bytes = kith_code_stride(dim) + (uint32_t)sizeof(kith_code_row);
+    return (bytes + KITH_CODE_ROW_STEP - 1) / KITH_CODE_ROW_STEP * KITH_CODE_ROW_STEP;
+}
+static inline const uint8_t *kith_code_row_at(const kith_codes *codes, uint32_t row) {
+    return codes->by_row + (size_t)row * kith_code_row_bytes(codes->basis.dim);
+}
+static inline const kith_code_row *kith_code_row_constants(const uint8_t *row, uint32_t dim) {
+    return (const kith_code_row *)(const void *)(row + kith_code_row_bytes(dim)) - 1;
+}
+/* Whether rows should have them: not where the axes are the directions, nor where vectors are short. */
+static inline bool kith_code_rows_pay(const kith_code_basis *basis, kith_vector_type type) {
+    size_t vector_bytes = (size_t)basis->dim * kith_vector_type_bytes(type);
+    return basis->vectors && vector_bytes >= KITH_CODE_ROW_PAYS * (size_t)kith_code_row_bytes(basis->dim);
+}
+/* What codes by row, and queries for them, are made with. */
+static inline kith_code_basis kith_code_row_basis(const kith_code_basis *basis) {
+    kith_code_basis axes = *basis;
+    axes.code_dim = axes.lead_dim = kith_code_stride(basis->dim);
+    axes.vectors = NULL;
+    axes.defect = 0;
+    return axes;
+}
 
 /* --- rows --- */
 
@@ -150,6 +189,11 @@ size_t kith_codes_encode_scratch_bytes(const kith_code_basis *basis);
  * as zeros. */
 void kith_codes_encode(const kith_compute_ops *ops, const kith_code_basis *basis, kith_vector_type type,
     const void *const *vectors, uint32_t row_count, void *scratch, kith_code_block *block_out);
+
+/* The codes by row of as many rows: rows_out [row_count][kith_code_row_bytes(dim)]. Scratch as above, of so many bytes. */
+size_t kith_code_rows_encode_scratch_bytes(const kith_code_basis *basis);
+void kith_code_rows_encode(const kith_compute_ops *ops, const kith_code_basis *basis, kith_vector_type type,
+    const void *const *vectors, uint32_t row_count, void *scratch, uint8_t *rows_out);
 
 /* Chooses mean, directions and code_dim from a sample of rows: those that make a scan cheapest, by what the sample
  * itself shows. The result owns its memory (kith_codes_basis_free). False: codes do not pay for such rows (l1; a

@@ -17,6 +17,12 @@ size_t kith_code_query_scratch_bytes(const kith_code_basis *basis, uint32_t quer
            query_count * sizeof(query_parts);
 }
 
+/* As rint, but inline for every processor; |value| < 2^51. */
+static inline double round_nearest(double value) {
+    const double shift = 0x1.8p52;
+    return (value + shift) - shift;
+}
+
 static double dot(const float *a, const float *b, double a_factor, uint32_t count) {
     double sum = 0;
     for (uint32_t i = 0; i < count; i++)
@@ -70,7 +76,7 @@ static void query_finish(const kith_code_basis *basis, double mean_length, const
     int32_t level_sum = 0, lead_sum = 0;
     for (uint32_t i = 0; i < basis->code_dim; i++) {
         if (i == basis->lead_dim) lead = projected, lead_sum = level_sum;
-        double level = rint(projection[i] / unit), rest = projection[i] - unit * level;
+        double level = round_nearest(projection[i] / unit), rest = projection[i] - unit * level;
         projected += (double)projection[i] * projection[i];
         coded += level * level;
         residual += rest * rest;
@@ -167,7 +173,7 @@ void kith_code_query_coarsen(
     int32_t sum = 0, lead_sum = 0;
     for (uint32_t i = 0; i < basis->code_dim; i++) {
         if (i == lead_dim) lead = coarse_length(residual, coarse, ratio), lead_sum = sum;
-        double level = rint(query->levels[i] / (double)ratio);
+        double level = round_nearest(query->levels[i] / (double)ratio);
         double rest = query->levels[i] - (double)ratio * level;
         residual += rest * rest;
         coarse += level * level;

@@ -73,6 +73,16 @@ static inline code_sum code_sum_step(code_sum sum, code_part rows, const int32_t
 static inline vector code_sum_finish(code_sum sum) {
     return _mm256_cvtepi32_ps(sum);
 }
+static inline code_sum code_row_step(code_sum sum, const uint8_t *codes, const int32_t *words) {
+    for (uint32_t part = 0; part < CODE_PARTS; part++) {
+        __m256i by = _mm256_loadu_si256((const void *)(words + (size_t)part * CODE_LANES));
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(code_part_of(codes, part), by));
+    }
+    return sum;
+}
+static inline int32_t code_row_sum(code_sum sum) {
+    return lanes_sum(sum);
+}
 static inline void code_pack(const int16_t *levels, int32_t *words_out) {
     memcpy(words_out, (int16_t[4]){levels[0], levels[2], levels[1], levels[3]}, 8);
 }

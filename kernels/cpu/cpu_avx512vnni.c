@@ -44,6 +44,16 @@ static inline code_sum code_sum_step(code_sum sum, code_part rows, const int32_t
 static inline vector code_sum_finish(code_sum sum) {
     return _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(sum.high, 7), sum.low));
 }
+static inline code_sum code_row_step(code_sum sum, const uint8_t *codes, const int32_t *words) {
+    const code_part row = code_part_load(codes);
+    sum.low = _mm512_dpbusd_epi32(sum.low, row, _mm512_loadu_si512(words));
+    sum.high = _mm512_dpbusd_epi32(sum.high, row, _mm512_loadu_si512(words + CODE_LANES));
+    return sum;
+}
+static inline int32_t code_row_sum(code_sum sum) {
+    __m512i both = _mm512_add_epi32(_mm512_slli_epi32(sum.high, 7), sum.low);
+    return lanes_sum(_mm256_add_epi32(_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64(both, 1)));
+}
 static inline void code_pack(const int16_t *levels, int32_t *words_out) {
     code_planes_pack(levels, words_out);
 }

@@ -44,6 +44,15 @@ static inline code_sum code_sum_step(code_sum sum, code_part rows, const int32_t
 static inline vector code_sum_finish(code_sum sum) {
     return _mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_slli_epi32(sum.high, 7), sum.low));
 }
+static inline code_sum code_row_step(code_sum sum, const uint8_t *codes, const int32_t *words) {
+    const code_part row = code_part_load(codes);
+    sum.low = _mm256_dpbusd_avx_epi32(sum.low, row, _mm256_loadu_si256((const void *)words));
+    sum.high = _mm256_dpbusd_avx_epi32(sum.high, row, _mm256_loadu_si256((const void *)(words + CODE_LANES)));
+    return sum;
+}
+static inline int32_t code_row_sum(code_sum sum) {
+    return lanes_sum(_mm256_add_epi32(_mm256_slli_epi32(sum.high, 7), sum.low));
+}
 static inline void code_pack(const int16_t *levels, int32_t *words_out) {
     code_planes_pack(levels, words_out);
 }

@@ -92,11 +92,11 @@ size_t cpu_codes_scratch_bytes(uint32_t dim, uint32_t query_count) {
     uint32_t code_dim = kith_code_stride(dim), most = (uint32_t)size_min(query_count, CPU_CODE_GROUP_MAX);
     size_t words = size_min(
         most * packed_bytes(code_dim), GROUP_QUERY_BYTES + GROUP_QUERIES_LEAST * packed_bytes(code_dim));
-    size_t coded = cpu_code_coded_bytes(0, most) + cpu_code_align(words) + cpu_code_align(words / 2);
+    size_t coded = cpu_code_coded_bytes(dim, 0, most) + cpu_code_align(words) + cpu_code_align(words / 2);
     size_t pending = most * CPU_TILE_ROWS_MAX * sizeof(uint32_t);
     size_t operand = (size_t)code_dim * 2 * KITH_CODE_BLOCK_ROWS;
     return cpu_code_align(sizeof(cpu_code_scan)) + cpu_code_align(most * sizeof(cpu_code_query)) +
-           cpu_code_check_bytes(dim) + operand + coded + pending + cpu_code_make_bytes(dim, code_dim, most);
+           cpu_code_check_bytes(dim) + operand + coded + pending + cpu_code_make_bytes(dim, most);
 }
 
 static cpu_code_scan *scan_place(
@@ -107,6 +107,7 @@ static cpu_code_scan *scan_place(
     scan->job = job;
     scan->stats = stats;
     scan->code_dim = code_dim;
+    scan->by_row = job->rows->codes->by_row && !job->sample;
     scan->layout = kith_code_layout_of(&job->rows->codes->basis);
     scan->group_max = group_width(job->query_count, group_most(code_dim));
     char *at = (char *)scan + cpu_code_align(sizeof *scan);
@@ -116,8 +117,8 @@ static cpu_code_scan *scan_place(
     at += cpu_code_check_bytes(job->rows->dim);
     scan->operand = at;
     at += (size_t)code_dim * 2 * KITH_CODE_BLOCK_ROWS;
-    scan->own = cpu_code_coded_place(code_dim, scan->group_max, at);
-    at += cpu_code_coded_bytes(code_dim, scan->group_max);
+    scan->own = cpu_code_coded_place(job->rows->dim, code_dim, scan->group_max, at);
+    at += cpu_code_coded_bytes(job->rows->dim, code_dim, scan->group_max);
     for (uint32_t i = 0; i < scan->group_max; i++) {
         scan->queries[i].pending = (uint32_t *)(void *)at;
         at += CPU_TILE_ROWS_MAX * sizeof(uint32_t);
@@ -165,12 +166,12 @@ static void query_start(cpu_code_scan *scan, uint32_t index, uint32_t job_index,
     query->floor = job->floors ? job->floors[job_index] : -INFINITY;
     query->tail_weight = query->made->code.tail_weight;
     query->offset_weight = query->made->code.offset_weight;
-    query->pending_count = query->hit_count = 0;
+    query->pending_count = query->asked_count = query->hit_count = 0;
     query->hits = hits_out + (size_t)job_index * job->k;
     query->checked = query->rescored = 0;
     query->guess = -INFINITY;
     query->wide = false;
-    query->threshold = query->closeness_least = -INFINITY;
+    query->threshold = query->row_threshold = query->closeness_least = -INFINITY;
     cpu_code_threshold_raise(scan, query, query->floor);
     if (query->made->code.inverse == 0) cpu_code_widen(query);
 }
@@ -302,7 +303,7 @@ static bool all_wide(const cpu_code_scan *scan) {
 /* Those of the queries that have `least` rows or more to check. */
 static void pending_check(cpu_code_scan *scan, uint32_t least) {
     for (uint32_t i = 0; i < scan->query_count; i++) {
-        if (scan->queries[i].pending_count >= least) cpu_code_check(scan, &scan->queries[i]);
+        if (scan->queries[i].pending_count >= least) cpu_code_check(scan, &scan->queries[i], least);
     }
 }
 
@@ -319,8 +320,14 @@ static void sample_scan(cpu_code_scan *scan, uint32_t step, uint32_t done) {
     }
 }
 
-static void sample_finish(cpu_code_scan *scan, double part) {
+/* All of them: what passes by codes by row stays pending at first. */
+static void pending_finish(cpu_code_scan *scan) {
     pending_check(scan, 1);
+    pending_check(scan, 1);
+}
+
+static void sample_finish(cpu_code_scan *scan, double part) {
+    pending_finish(scan);
     for (uint32_t i = 0; i < scan->query_count; i++)
         query_guess(scan, &scan->queries[i], part);
     scan->pause_next = LOOK_PAUSE;
@@ -364,7 +371,7 @@ static void estimated_check(cpu_code_scan *scan, cpu_code_query *query) {
         for (uint32_t i = 0; i < query->pending_count; i++)
             query->pending[i] = query->hits[begin++].row;
         scan->stats->code_survivors += query->pending_count;
-        cpu_code_check(scan, query);
+        cpu_code_check(scan, query, 1);
     }
 }
 
@@ -421,7 +428,7 @@ uint32_t cpu_codes_top_k(const cpu_leaves *leaves, const kith_top_k_job *job, vo
             part_scan(scan);
         else
             rows_scan(scan);
-        pending_check(scan, 1);
+        pending_finish(scan);
         for (uint32_t i = 0; i < scan->query_count; i++) {
             cpu_code_query *query = &scan->queries[i];
             query->wide |= guess_failed(scan, query);

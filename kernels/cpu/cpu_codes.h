@@ -47,7 +47,8 @@ typedef struct cpu_code_checker {
 typedef struct cpu_code_made {
     kith_code_query code; /* but for the levels, which are packed */
     kith_code_coarse coarse;
-    cpu_bound bound; /* of f32 sums */
+    kith_code_query by_row; /* for codes by row, but for the levels; nothing where there are none */
+    cpu_bound bound;        /* of f32 sums */
 } cpu_code_made;
 
 /* Coded queries. */
@@ -57,6 +58,7 @@ typedef struct cpu_code_coded {
     /* Coarse levels, four components a word: [code_dim / 8][n][2]. The two words are of both halves of the lead, or
      * of the rest (kith_code_coarse). */
     int32_t *coarse_packed;
+    int32_t *row_words; /* [queries][cpu_code_row_words(dim)]: for codes by row */
 } cpu_code_coded;
 
 /* One query in a scan. */
@@ -69,11 +71,14 @@ typedef struct cpu_code_query {
     uint32_t words_step;         /* from four components to the next */
     const int32_t *coarse_words; /* and of its coarse levels, from eight components */
     uint32_t coarse_step;        /* to the next */
-    uint32_t pending_count;      /* rows that reached the threshold and are still to be checked: */
-    uint32_t *pending;           /* [CPU_TILE_ROWS_MAX] */
-    const float *query;          /* [dim], the caller's */
-    double floor;                /* exact closeness below which rows are left out */
-    double guess;                /* that k rows should reach; -INFINITY: none yet */
+    float row_threshold;         /* of uppers by codes by row; -INFINITY: they are not looked at */
+    const int32_t *row_words;
+    uint32_t pending_count; /* rows that reached the threshold and are still to be checked: */
+    uint32_t *pending;      /* [CPU_TILE_ROWS_MAX] */
+    uint32_t asked_count;   /* the first so many passed by their codes by row, too */
+    const float *query;     /* [dim], the caller's */
+    double floor;           /* exact closeness below which rows are left out */
+    double guess;           /* that k rows should reach; -INFINITY: none yet */
     const cpu_code_made *made;
     kith_row_hit *hits; /* [k], the caller's output; a heap */
     uint32_t hit_count;
@@ -94,6 +99,11 @@ struct cpu_code_leaf {
     bool coarse_16; /* which it adds up in 16 bits */
     /* Four levels as the leaf wants to broadcast them. */
     void (*pack)(const int16_t *levels, int32_t *words_out);
+    /* The levels [count] for codes by row, `count` a multiple of 64, as row_products wants them: words_out [count / 2]. */
+    void (*row_pack)(const int16_t *levels, uint32_t count, int32_t *words_out);
+    /* sums_out [row_count]: `start` and the products of each row's codes [count] with the levels, modulo 2^32. */
+    void (*row_products)(const uint8_t *const *rows, uint32_t row_count, const int32_t *words, uint32_t count,
+        int32_t start, int32_t *sums_out);
     /* All queries of the scan against the rows of a block; bit i of `live`: row row_base + i may be returned. Asks for
      * scan->next meanwhile. */
     void (*scan)(cpu_code_scan *scan, const kith_code_block *block, uint32_t row_base, uint32_t live);
@@ -104,6 +114,7 @@ struct cpu_code_scan {
     const kith_top_k_job *job;
     kith_top_k_stats *stats;
     uint32_t code_dim;
+    bool by_row; /* codes by row are looked at */
     kith_code_layout layout;
     uint32_t group_max; /* queries of a group */
     uint32_t query_count;
@@ -157,14 +168,21 @@ static inline size_t cpu_code_align(size_t bytes) {
 }
 
 /* Bytes of `count` coded queries, and where they lie in `memory`. Monotone. */
-size_t cpu_code_coded_bytes(uint32_t code_dim, uint32_t count);
-cpu_code_coded cpu_code_coded_place(uint32_t code_dim, uint32_t count, void *memory);
+size_t cpu_code_coded_bytes(uint32_t dim, uint32_t code_dim, uint32_t count);
+cpu_code_coded cpu_code_coded_place(uint32_t dim, uint32_t code_dim, uint32_t count, void *memory);
 /* One of them takes so many 32-bit words. */
 static inline size_t cpu_code_packed_words(uint32_t code_dim) {
     return (size_t)code_dim / KITH_CODE_GROUP * CPU_CODE_WORDS;
 }
+/* Levels that are multiplied with a code by row: zeros past the last. */
+static inline uint32_t cpu_code_row_levels(uint32_t dim) {
+    return (dim + KITH_CODE_ROW_STEP - 1) / KITH_CODE_ROW_STEP * KITH_CODE_ROW_STEP;
+}
+static inline uint32_t cpu_code_row_words(uint32_t dim) {
+    return cpu_code_row_levels(dim) / KITH_CODE_GROUP * CPU_CODE_WORDS;
+}
 /* Scratch for cpu_code_group_make, whatever the basis of vectors of `dim`. */
-size_t cpu_code_make_bytes(uint32_t dim, uint32_t code_dim, uint32_t count);
+size_t cpu_code_make_bytes(uint32_t dim, uint32_t count);
 /* Points scan->queries [scan->query_count], those of the job from `first` on, at their codes, which it makes unless
  * they were kept. */
 void cpu_code_group_make(cpu_code_scan *scan, uint32_t first);
@@ -175,8 +193,9 @@ size_t cpu_code_check_bytes(uint32_t dim);
 /* Points the checker into `memory`, cpu_code_check_bytes of it. */
 void cpu_code_check_place(cpu_code_scan *scan, void *memory);
 cpu_bound cpu_code_query_bound(const cpu_code_scan *scan, const float *query);
-/* Checks the pending rows of the query and scores those that pass; the threshold rises. */
-void cpu_code_check(cpu_code_scan *scan, cpu_code_query *query);
+/* Checks the pending rows of the query and scores those that pass; the threshold rises. Rows that were not yet looked at by
+ * their codes by row are, and those that pass stay pending: their vectors are on the way. */
+void cpu_code_check(cpu_code_scan *scan, cpu_code_query *query, uint32_t least);
 /* Rows below `closeness` are out. */
 void cpu_code_threshold_raise(const cpu_code_scan *scan, cpu_code_query *query, double closeness);
 /* The query takes no more rows. */
@@ -205,6 +224,11 @@ static inline cpu_code_query_block cpu_code_block_of(
 }
 
 /* Rows to check lie anywhere in memory: they are asked for while others are still being looked for. */
+static inline void cpu_code_row_prefetch(const cpu_code_scan *scan, uint32_t row) {
+    const uint8_t *codes = kith_code_row_at(scan->job->rows->codes, row);
+    for (uint32_t line = 0; line < kith_code_row_bytes(scan->job->rows->dim); line += 64)
+        __builtin_prefetch(codes + line, 0, 2);
+}
 static inline void cpu_code_prefetch(const kith_rows *rows, uint32_t row) {
     size_t bytes = (size_t)rows->dim * kith_vector_type_bytes(rows->type);
     const char *at = (const char *)rows->vectors + row * bytes;
@@ -220,12 +244,16 @@ static inline void cpu_code_append(
     uint32_t count = query->pending_count;
     for (; mask; mask &= mask - 1) {
         uint32_t row = row_base + (uint32_t)__builtin_ctz(mask);
-        cpu_code_prefetch(scan->job->rows, row);
+        if (query->row_threshold > -INFINITY)
+            cpu_code_row_prefetch(scan, row);
+        else
+            cpu_code_prefetch(scan->job->rows, row);
         query->pending[count++] = row;
     }
     scan->stats->code_survivors += count - query->pending_count;
     query->pending_count = count;
-    if (count > CPU_TILE_ROWS_MAX - KITH_CODE_BLOCK_ROWS) cpu_code_check(scan, query);
+    while (query->pending_count > CPU_TILE_ROWS_MAX - KITH_CODE_BLOCK_ROWS)
+        cpu_code_check(scan, query, 1);
 }
 
 #endif

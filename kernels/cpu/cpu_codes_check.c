@@ -55,12 +55,15 @@ cpu_bound cpu_code_query_bound(const cpu_code_scan *scan, const float *query) {
 void cpu_code_threshold_raise(const cpu_code_scan *scan, cpu_code_query *query, double closeness) {
     query->closeness_least = fmaxf(query->closeness_least, kith_round_down(closeness));
     query->threshold = fmaxf(query->threshold, kith_code_threshold(&query->made->code, closeness));
+    if (scan->by_row)
+        query->row_threshold =
+            fmaxf(query->row_threshold, kith_code_threshold(&query->made->by_row, closeness));
     cpu_code_look_threshold_set(scan, query);
 }
 
 void cpu_code_widen(cpu_code_query *query) {
     query->wide = true;
-    query->pending_count = 0;
+    query->pending_count = query->asked_count = 0;
     query->threshold = query->look_threshold = INFINITY;
 }
 
@@ -108,18 +111,16 @@ static void passed_sample(cpu_code_scan *scan, cpu_code_query *query) {
     }
 }
 
-static void passed_score(cpu_code_scan *scan, cpu_code_query *query) {
-    const cpu_query *passed = &scan->checker.passed;
+static void rows_score(cpu_code_scan *scan, cpu_code_query *query, const uint32_t *rows, uint32_t count) {
     double closeness[CPU_TILE_ROWS_MAX];
-    if (passed->candidate_count == 0) return;
-    scan->leaves->rescore(
-        scan->job->rows, query->query, passed->candidate_rows, passed->candidate_count, closeness);
-    for (uint32_t i = 0; i < passed->candidate_count; i++) {
+    if (count == 0) return;
+    scan->leaves->rescore(scan->job->rows, query->query, rows, count, closeness);
+    for (uint32_t i = 0; i < count; i++) {
         if (closeness[i] < query->floor) continue;
-        kith_row_hit hit = {.closeness = closeness[i], .row = passed->candidate_rows[i]};
+        kith_row_hit hit = {.closeness = closeness[i], .row = rows[i]};
         cpu_hits_push(scan->job, query->hits, &query->hit_count, hit);
     }
-    query->rescored += passed->candidate_count;
+    query->rescored += count;
     if (query->hit_count == scan->job->k) cpu_code_threshold_raise(scan, query, query->hits[0].closeness);
 }
 
@@ -128,12 +129,10 @@ static uint64_t checked_most(const cpu_code_scan *scan) {
     return WIDE_CHECKED_LEAST + 4 * (uint64_t)scan->job->k + scan->rows_seen / WIDE_ROWS;
 }
 
-void cpu_code_check(cpu_code_scan *scan, cpu_code_query *query) {
+static void vectors_check(cpu_code_scan *scan, cpu_code_query *query, uint32_t count) {
     const cpu_code_checker *checker = &scan->checker;
     const float *padded = query->query;
-    uint32_t count = query->pending_count;
-    query->pending_count = 0;
-    if (checker->query) {
+    if (checker->query && count > 0) {
         padded = checker->query;
         scan->leaves->widen(
             query->query, KITH_TYPE_F32, scan->job->rows->dim, checker->dim_padded, checker->query);
@@ -145,8 +144,46 @@ void cpu_code_check(cpu_code_scan *scan, cpu_code_query *query) {
         if (scan->job->sample)
             passed_sample(scan, query);
         else
-            passed_score(scan, query);
+            rows_score(scan, query, checker->passed.candidate_rows, checker->passed.candidate_count);
     }
-    query->checked += count;
+}
+
+/* Of the pending rows from `begin` on, those whose codes by row reach the threshold come to lie at `to`. In f64, where
+ * roundings are far below those that the bound has room for. */
+static void codes_check(const cpu_code_scan *scan, cpu_code_query *query, uint32_t begin, uint32_t to) {
+    const kith_rows *rows = scan->job->rows;
+    const kith_code_query *code = &query->made->by_row;
+    const double error_weight = (double)code->error_weight, offset_weight = (double)code->offset_weight;
+    const double threshold = (double)query->row_threshold;
+    const uint8_t *codes[CPU_TILE_ROWS_MAX];
+    int32_t sums[CPU_TILE_ROWS_MAX];
+    const uint32_t count = query->pending_count - begin, *numbers = query->pending + begin;
+    query->pending_count = query->asked_count = to;
+    if (count == 0) return;
+    for (uint32_t i = 0; i < count; i++)
+        codes[i] = kith_code_row_at(rows->codes, numbers[i]);
+    const int32_t start = scan->leaves->codes->signed_codes ? 0 : -code->bias;
+    scan->leaves->codes->row_products(
+        codes, count, query->row_words, cpu_code_row_levels(rows->dim), start, sums);
+    for (uint32_t i = 0; i < count; i++) {
+        const kith_code_row *row = kith_code_row_constants(codes[i], rows->dim);
+        double upper = row->scale * (sums[i] + row->noise * error_weight) + row->offset * offset_weight;
+        if (upper < threshold) continue;
+        cpu_code_prefetch(rows, numbers[i]);
+        query->pending[to++] = numbers[i];
+    }
+    query->pending_count = query->asked_count = to;
+}
+
+void cpu_code_check(cpu_code_scan *scan, cpu_code_query *query, uint32_t least) {
+    query->checked += query->pending_count - query->asked_count;
+    if (query->row_threshold > -INFINITY) {
+        uint32_t asked = query->asked_count, kept = asked < least ? asked : 0;
+        vectors_check(scan, query, asked - kept);
+        codes_check(scan, query, asked, kept);
+    } else {
+        vectors_check(scan, query, query->pending_count);
+        query->pending_count = query->asked_count = 0;
+    }
     if (query->checked > checked_most(scan)) cpu_code_widen(query);
 }

@@ -14,32 +14,36 @@ static uint32_t least(uint32_t a, uint32_t b) {
     return a < b ? a : b;
 }
 
-size_t cpu_code_coded_bytes(uint32_t code_dim, uint32_t count) {
+size_t cpu_code_coded_bytes(uint32_t dim, uint32_t code_dim, uint32_t count) {
     size_t packed = count * cpu_code_packed_words(code_dim) * sizeof(int32_t);
     return cpu_code_align(count * sizeof(cpu_code_made)) + cpu_code_align(packed) +
-           cpu_code_align(packed / 2);
+           cpu_code_align(packed / 2) +
+           cpu_code_align((size_t)count * cpu_code_row_words(dim) * sizeof(int32_t));
 }
 
-cpu_code_coded cpu_code_coded_place(uint32_t code_dim, uint32_t count, void *memory) {
+cpu_code_coded cpu_code_coded_place(uint32_t dim, uint32_t code_dim, uint32_t count, void *memory) {
     size_t packed = count * cpu_code_packed_words(code_dim) * sizeof(int32_t);
+    cpu_code_coded coded = {.made = memory};
     char *at = (char *)memory + cpu_code_align(count * sizeof(cpu_code_made));
-    return (cpu_code_coded){.made = memory,
-        .packed = (int32_t *)(void *)at,
-        .coarse_packed = (int32_t *)(void *)(at + cpu_code_align(packed))};
+    coded.row_words = (int32_t *)(void *)at;
+    at += cpu_code_align((size_t)count * cpu_code_row_words(dim) * sizeof(int32_t));
+    coded.packed = (int32_t *)(void *)at;
+    coded.coarse_packed = (int32_t *)(void *)(at + cpu_code_align(packed));
+    return coded;
 }
 
 size_t cpu_codes_kept_bytes(uint32_t dim, uint32_t query_count) {
-    return cpu_code_coded_bytes(kith_code_stride(dim), query_count);
+    return cpu_code_coded_bytes(dim, kith_code_stride(dim), query_count);
 }
 
 static size_t levels_bytes(uint32_t code_dim) {
     return cpu_code_align(code_dim * sizeof(int16_t));
 }
 
-size_t cpu_code_make_bytes(uint32_t dim, uint32_t code_dim, uint32_t count) {
-    kith_code_basis widest = {.dim = dim, .code_dim = code_dim};
+size_t cpu_code_make_bytes(uint32_t dim, uint32_t count) {
+    kith_code_basis widest = {.dim = dim, .code_dim = kith_code_stride(dim)};
     uint32_t together = least(count, MAKE_QUERIES);
-    return together * levels_bytes(code_dim) +
+    return together * levels_bytes(cpu_code_row_levels(dim)) +
            cpu_code_align(kith_code_query_scratch_bytes(&widest, together));
 }
 
@@ -100,6 +104,25 @@ static void query_coarsen(const cpu_code_scan *scan, cpu_code_made *made, int8_t
 
 /* --- groups --- */
 
+/* The same queries for codes by row. */
+static void row_queries_make(cpu_code_scan *scan, const float *queries, uint32_t begin, uint32_t count) {
+    const uint32_t dim = scan->job->rows->dim, level_count = cpu_code_row_levels(dim);
+    const kith_code_basis basis = kith_code_row_basis(&scan->job->rows->codes->basis);
+    char *levels = scan->make_scratch, *scratch = levels + count * levels_bytes(level_count);
+    kith_code_query codes[MAKE_QUERIES];
+    for (uint32_t i = 0; i < count; i++) {
+        codes[i].levels = (int16_t *)(void *)(levels + i * levels_bytes(level_count));
+        memset(codes[i].levels + basis.code_dim, 0, (level_count - basis.code_dim) * sizeof(int16_t));
+    }
+    kith_code_queries_make(scan->leaves->ops, &basis, queries, count, scratch, codes);
+    for (uint32_t i = 0; i < count; i++) {
+        int32_t *words = scan->coded.row_words + (size_t)(begin + i) * cpu_code_row_words(dim);
+        scan->leaves->codes->row_pack(codes[i].levels, level_count, words);
+        scan->coded.made[begin + i].by_row = codes[i];
+        scan->coded.made[begin + i].by_row.levels = NULL;
+    }
+}
+
 /* Queries [begin, begin + count) of the group, whose first is `first` of the job's. */
 static void queries_make(cpu_code_scan *scan, uint32_t first, uint32_t begin, uint32_t count) {
     const kith_top_k_job *job = scan->job;
@@ -118,6 +141,7 @@ static void queries_make(cpu_code_scan *scan, uint32_t first, uint32_t begin, ui
             query_coarsen(scan, made, (int8_t *)scratch, coarse_place(scan, begin + i));
         made->code.levels = NULL;
     }
+    if (job->rows->codes->by_row) row_queries_make(scan, queries, begin, count);
 }
 
 static void query_point(cpu_code_scan *scan, uint32_t index) {
@@ -126,6 +150,7 @@ static void query_point(cpu_code_scan *scan, uint32_t index) {
     query->made = &scan->coded.made[index];
     query->words = scan->coded.packed + at.first;
     query->words_step = at.step;
+    query->row_words = scan->coded.row_words + (size_t)index * cpu_code_row_words(scan->job->rows->dim);
     if (!scan->coarse_made) return;
     at = coarse_place(scan, index);
     query->coarse_words = scan->coded.coarse_packed + at.first;
@@ -135,11 +160,13 @@ static void query_point(cpu_code_scan *scan, uint32_t index) {
 /* The caller's memory for query `first` of the job and those after it. */
 static cpu_code_coded kept_place(const cpu_code_scan *scan, uint32_t first) {
     const kith_top_k_job *job = scan->job;
-    cpu_code_coded coded = cpu_code_coded_place(scan->code_dim, job->query_count, job->kept->memory);
+    const uint32_t dim = job->rows->dim;
+    cpu_code_coded coded = cpu_code_coded_place(dim, scan->code_dim, job->query_count, job->kept->memory);
     size_t words = first * cpu_code_packed_words(scan->code_dim);
     return (cpu_code_coded){.made = coded.made + first,
         .packed = coded.packed + words,
-        .coarse_packed = coded.coarse_packed + words / 2};
+        .coarse_packed = coded.coarse_packed + words / 2,
+        .row_words = coded.row_words + (size_t)first * cpu_code_row_words(dim)};
 }
 
 void cpu_code_group_make(cpu_code_scan *scan, uint32_t first) {

@@ -80,6 +80,23 @@ static inline code_sum code_sum_step(code_sum sum, code_part rows, const int32_t
 static inline vector code_sum_finish(code_sum sum) {
     return vcvtq_f32_s32(sum);
 }
+/* Pairs of components 0 and 1 of each four, and then of 2 and 3, as the levels lie. */
+static inline code_sum code_row_step(code_sum sum, const uint8_t *codes, const int32_t *words) {
+    uint8x16_t bytes = vld1q_u8(codes);
+    uint32x4_t low = vreinterpretq_u32_u16(vmovl_u8(vget_low_u8(bytes)));
+    uint32x4_t high = vreinterpretq_u32_u16(vmovl_high_u8(bytes));
+    int16x8_t rows[] = {
+        vreinterpretq_s16_u32(vuzp1q_u32(low, high)), vreinterpretq_s16_u32(vuzp2q_u32(low, high))};
+    for (uint32_t part = 0; part < CODE_PARTS; part++) {
+        int16x8_t by = vreinterpretq_s16_s32(vld1q_s32(words + (size_t)part * CODE_LANES));
+        sum = vmlal_s16(sum, vget_low_s16(rows[part]), vget_low_s16(by));
+        sum = vmlal_high_s16(sum, rows[part], by);
+    }
+    return sum;
+}
+static inline int32_t code_row_sum(code_sum sum) {
+    return vaddvq_s32(sum);
+}
 static inline void code_pack(const int16_t *levels, int32_t *words_out) {
     memcpy(words_out, levels, 4 * sizeof *levels);
 }

@@ -41,6 +41,15 @@ static inline code_sum code_sum_step(code_sum sum, code_part rows, const int32_t
 static inline vector code_sum_finish(code_sum sum) {
     return vcvtq_f32_s32(vaddq_s32(vshlq_n_s32(sum.high, 7), sum.low));
 }
+static inline code_sum code_row_step(code_sum sum, const uint8_t *codes, const int32_t *words) {
+    const code_part row = code_part_load(codes);
+    sum.low = vdotq_s32(sum.low, row, vreinterpretq_s8_s32(vld1q_s32(words)));
+    sum.high = vdotq_s32(sum.high, row, vreinterpretq_s8_s32(vld1q_s32(words + CODE_LANES)));
+    return sum;
+}
+static inline int32_t code_row_sum(code_sum sum) {
+    return vaddvq_s32(vaddq_s32(vshlq_n_s32(sum.high, 7), sum.low));
+}
 static inline void code_pack(const int16_t *levels, int32_t *words_out) {
     code_planes_pack(levels, words_out);
 }

@@ -39,4 +39,11 @@ static inline __attribute__((always_inline)) eight load_8(const void *stored, ki
     return _mm256_loadu_ps(stored);
 }
 
+/* Of 32-bit lanes, modulo 2^32. */
+static inline int32_t lanes_sum(__m256i a) {
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
+
 #endif

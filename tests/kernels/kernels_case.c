@@ -193,13 +193,20 @@ static void basis_make(kernels_case *c, kith_rng *rng) {
     basis->defect = defect_of(basis->vectors, shape->dim, basis->code_dim);
 }
 
-void case_codes_make(kernels_case *c, kith_rng *rng) {
-    basis_make(c, rng);
-    uint32_t steps = c->codes.basis.code_dim / KITH_CODE_DIM_STEP;
-    c->codes.basis.lead_dim = (1 + (uint32_t)kith_rng_below(rng, steps)) * KITH_CODE_DIM_STEP;
+/* Up to 32 rows from `begin` on. */
+static uint32_t vectors_of(
+    const kernels_case *c, uint32_t begin, const void *vectors_out[KITH_CODE_BLOCK_ROWS]) {
+    size_t row_bytes = (size_t)c->shape.dim * kith_vector_type_bytes(c->shape.type);
+    uint32_t left = c->shape.row_count - begin;
+    uint32_t count = left < KITH_CODE_BLOCK_ROWS ? left : KITH_CODE_BLOCK_ROWS;
+    for (uint32_t i = 0; i < count; i++)
+        vectors_out[i] = (char *)c->vectors + (begin + i) * row_bytes;
+    return count;
+}
+
+static void blocks_make(kernels_case *c) {
     const kith_code_basis *basis = &c->codes.basis;
     size_t block_bytes = kith_code_block_bytes(basis);
-    size_t row_bytes = (size_t)c->shape.dim * kith_vector_type_bytes(c->shape.type);
     uint32_t block_count = kith_code_block_count(c->shape.row_count);
     uint8_t *blocks = c->code_memory[0] = kith_try_alloc_aligned(block_count * block_bytes + 64);
     void *scratch = kith_try_alloc_aligned(kith_codes_encode_scratch_bytes(basis));
@@ -207,16 +214,46 @@ void case_codes_make(kernels_case *c, kith_rng *rng) {
     assert_non_null(scratch);
     for (uint32_t block = 0; block < block_count; block++) {
         const void *vectors[KITH_CODE_BLOCK_ROWS];
-        uint32_t begin = block * KITH_CODE_BLOCK_ROWS, left = c->shape.row_count - begin;
-        uint32_t count = left < KITH_CODE_BLOCK_ROWS ? left : KITH_CODE_BLOCK_ROWS;
-        for (uint32_t i = 0; i < count; i++)
-            vectors[i] = (char *)c->vectors + (begin + i) * row_bytes;
+        uint32_t count = vectors_of(c, block * KITH_CODE_BLOCK_ROWS, vectors);
         kith_codes_encode(kith_compute_cpu(), basis, c->shape.type, vectors, count, scratch,
             (kith_code_block *)(void *)(blocks + block * block_bytes));
     }
     kith_free(scratch);
     c->codes.blocks = blocks;
+}
+
+static void by_row_make(kernels_case *c) {
+    const kith_code_basis *basis = &c->codes.basis;
+    size_t bytes = kith_code_row_bytes(basis->dim);
+    uint8_t *by_row = c->code_memory[3] = kith_try_alloc_aligned(c->shape.row_count * bytes + 64);
+    void *scratch = kith_try_alloc_aligned(kith_code_rows_encode_scratch_bytes(basis));
+    assert_non_null(by_row);
+    assert_non_null(scratch);
+    for (uint32_t row = 0; row < c->shape.row_count; row += KITH_CODE_BLOCK_ROWS) {
+        const void *vectors[KITH_CODE_BLOCK_ROWS];
+        uint32_t count = vectors_of(c, row, vectors);
+        kith_code_rows_encode(
+            kith_compute_cpu(), basis, c->shape.type, vectors, count, scratch, by_row + row * bytes);
+    }
+    kith_free(scratch);
+    c->codes.by_row = by_row;
+}
+
+void case_codes_make(kernels_case *c, kith_rng *rng) {
+    basis_make(c, rng);
+    uint32_t steps = c->codes.basis.code_dim / KITH_CODE_DIM_STEP;
+    c->codes.basis.lead_dim = (1 + (uint32_t)kith_rng_below(rng, steps)) * KITH_CODE_DIM_STEP;
+    blocks_make(c);
+    if (kith_rng_below(rng, 2)) by_row_make(c);
     c->rows.codes = &c->codes;
+}
+
+void case_codes_free(kernels_case *c) {
+    for (uint32_t i = 0; i < sizeof c->code_memory / sizeof *c->code_memory; i++)
+        kith_free(c->code_memory[i]);
+    memset(c->code_memory, 0, sizeof c->code_memory);
+    c->codes = (kith_codes){0};
+    c->rows.codes = NULL;
 }
 
 static int ties_reversed(const void *ctx, uint32_t row_a, uint32_t row_b) {
@@ -301,8 +338,7 @@ void case_destroy(kernels_case *c) {
     kith_free(c->allow);
     kith_free(c->queries);
     kith_free(c->floors);
-    for (uint32_t i = 0; i < 3; i++)
-        kith_free(c->code_memory[i]);
+    case_codes_free(c);
 }
 
 /* --- comparison --- */

@@ -66,7 +66,7 @@ typedef struct kernels_case {
     float *queries;
     double *floors;
     kith_codes codes;
-    void *code_memory[3]; /* blocks, mean, directions */
+    void *code_memory[4]; /* blocks, mean, directions, codes by row */
 } kernels_case;
 
 /* The backends to test: this machine's CPU list without ref, and the emulated ones. */
@@ -76,8 +76,10 @@ void case_create(const case_shape *shape, kernels_case *out);
 void case_destroy(kernels_case *c);
 /* Whether the job may return the row. */
 bool case_row_is_candidate(const kernels_case *c, uint32_t row);
-/* Codes of the case's rows, as shape.codes says; rows.codes is set. */
+/* Codes of the case's rows, as shape.codes says, half of the time with codes by row; rows.codes is set. */
 void case_codes_make(kernels_case *c, kith_rng *rng);
+/* The case is without codes again. */
+void case_codes_free(kernels_case *c);
 /* Runs `ops` with scratch of exactly scratch_bytes. */
 void case_top_k(const kernels_case *c, const kith_compute_ops *ops, kith_row_hit *hits_out,
     uint32_t *counts_out, kith_top_k_stats *stats_out);

@@ -12,8 +12,10 @@ static uint64_t seed;
 typedef struct coded_queries {
     kith_code_query *made;
     kith_code_coarse *coarse;
+    kith_code_query *by_row;
     int16_t *levels;
     int8_t *coarse_levels;
+    int16_t *row_levels;
 } coded_queries;
 
 /* Sixteen bits hold what a processor adds up of four products, whatever the codes. */
@@ -31,18 +33,28 @@ static void coarse_levels_check(const int8_t *levels, uint32_t begin, uint32_t e
     }
 }
 
-static coded_queries queries_make(const kernels_case *c, const kith_compute_ops *ops) {
-    uint32_t count = c->shape.query_count, code_dim = c->codes.basis.code_dim;
-    coded_queries queries = {.made = kith_alloc_array(count, sizeof *queries.made),
-        .coarse = kith_alloc_array(count, sizeof *queries.coarse),
-        .levels = kith_alloc_array((size_t)count * code_dim, sizeof *queries.levels),
-        .coarse_levels = kith_alloc_array((size_t)count * code_dim, sizeof *queries.coarse_levels)};
-    void *scratch = kith_try_alloc_aligned(kith_code_query_scratch_bytes(&c->codes.basis, count));
+/* The queries of the case, for a basis; levels_out [query_count][code_dim] is theirs. */
+static kith_code_query *made_of(
+    const kernels_case *c, const kith_compute_ops *ops, const kith_code_basis *basis, int16_t **levels_out) {
+    const uint32_t count = c->shape.query_count;
+    kith_code_query *made = kith_alloc_array(count, sizeof *made);
+    int16_t *levels = *levels_out = kith_alloc_array((size_t)count * basis->code_dim, sizeof *levels);
+    void *scratch = kith_try_alloc_aligned(kith_code_query_scratch_bytes(basis, count));
     assert_non_null(scratch);
     for (uint32_t i = 0; i < count; i++)
-        queries.made[i].levels = queries.levels + (size_t)i * code_dim;
-    kith_code_queries_make(ops, &c->codes.basis, c->queries, count, scratch, queries.made);
+        made[i].levels = levels + (size_t)i * basis->code_dim;
+    kith_code_queries_make(ops, basis, c->queries, count, scratch, made);
     kith_free(scratch);
+    return made;
+}
+
+static coded_queries queries_make(const kernels_case *c, const kith_compute_ops *ops) {
+    uint32_t count = c->shape.query_count, code_dim = c->codes.basis.code_dim;
+    const kith_code_basis axes = kith_code_row_basis(&c->codes.basis);
+    coded_queries queries = {.coarse = kith_alloc_array(count, sizeof *queries.coarse),
+        .coarse_levels = kith_alloc_array((size_t)count * code_dim, sizeof *queries.coarse_levels)};
+    queries.made = made_of(c, ops, &c->codes.basis, &queries.levels);
+    if (c->codes.by_row) queries.by_row = made_of(c, ops, &axes, &queries.row_levels);
     for (uint32_t i = 0; i < count; i++) {
         kith_code_coarse *coarse = &queries.coarse[i];
         coarse->levels = queries.coarse_levels + (size_t)i * code_dim;
@@ -58,8 +70,10 @@ static coded_queries queries_make(const kernels_case *c, const kith_compute_ops 
 static void queries_free(coded_queries *queries) {
     kith_free(queries->made);
     kith_free(queries->coarse);
+    kith_free(queries->by_row);
     kith_free(queries->levels);
     kith_free(queries->coarse_levels);
+    kith_free(queries->row_levels);
 }
 
 static uint32_t code_of(const kernels_case *c, const kith_code_block *block, uint32_t byte) {
@@ -91,13 +105,13 @@ static float least_upper(float scale, float sum, float tail, float offset, float
 }
 
 static void upper_check(
-    const kernels_case *c, float upper, float threshold, uint32_t query, uint32_t row, double closeness) {
-    if (!(upper < threshold)) return;
+    const kernels_case *c, double upper, float threshold, uint32_t query, uint32_t row, double closeness) {
+    if (!(upper < (double)threshold)) return;
     fail_msg(
         "row %u, query %u: upper %a is below the threshold %a of its closeness %a: metric %d type %d data %d "
-        "dim %u codes %d lead %u seed %llu",
-        row, query, (double)upper, (double)threshold, closeness, c->shape.metric, c->shape.type,
-        c->shape.data, c->shape.dim, c->shape.codes, c->codes.basis.lead_dim,
+        "dim %u codes %d lead %u by row %d seed %llu",
+        row, query, upper, (double)threshold, closeness, c->shape.metric, c->shape.type, c->shape.data,
+        c->shape.dim, c->shape.codes, c->codes.basis.lead_dim, c->codes.by_row != NULL,
         (unsigned long long)c->shape.seed);
 }
 
@@ -163,6 +177,22 @@ static float coarse_least_of(
     return least;
 }
 
+/* By the row's own code, summed in f64. */
+static double by_row_upper(const kernels_case *c, const kith_code_query *query, uint32_t row) {
+    const uint32_t dim = c->shape.dim, stride = kith_code_stride(dim);
+    const uint8_t *codes = kith_code_row_at(&c->codes, row);
+    const kith_code_row *constants = kith_code_row_constants(codes, dim);
+    int64_t sum = 0;
+    for (uint32_t i = 0; i < stride; i++) {
+        assert_true(codes[i] > 0);
+        sum += ((int64_t)codes[i] - KITH_CODE_BIAS) * query->levels[i];
+    }
+    assert_true(llabs(sum) <= INT32_MAX);
+    double error = (double)constants->noise * (double)query->error_weight;
+    return (double)constants->scale * ((double)sum + error) +
+           (double)constants->offset * (double)query->offset_weight;
+}
+
 static void row_check(
     const kernels_case *c, const coded_queries *queries, uint32_t query_index, uint32_t row) {
     const kith_code_block *block = kith_code_block_at(&c->codes, row / KITH_CODE_BLOCK_ROWS);
@@ -179,9 +209,13 @@ static void row_check(
     kith_compute_ref()->rescore(&c->rows, values, &row, 1, &closeness);
     float threshold = kith_code_threshold(query, closeness);
     row_parts parts = row_parts_of(c, block, at);
-    upper_check(c, least_of(c, query, &parts, sum), threshold, query_index, row, closeness);
-    upper_check(c, coarse_least_of(c, coarse, &parts, coarse_sum),
+    upper_check(c, (double)least_of(c, query, &parts, sum), threshold, query_index, row, closeness);
+    upper_check(c, (double)coarse_least_of(c, coarse, &parts, coarse_sum),
         kith_code_coarse_threshold(coarse, threshold), query_index, row, closeness);
+    if (!c->codes.by_row) return;
+    const kith_code_query *by_row = &queries->by_row[query_index];
+    upper_check(
+        c, by_row_upper(c, by_row, row), kith_code_threshold(by_row, closeness), query_index, row, closeness);
 }
 
 static void bound_check(const case_shape *shape, const kith_compute_ops *ops) {

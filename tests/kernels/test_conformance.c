@@ -451,9 +451,7 @@ static void far_row_make(kernels_case *c, uint32_t row) {
     for (uint32_t i = 0; i < c->shape.dim; i++)
         vector[i] = 1e12f;
     kith_compute_ref()->norms(c->vectors, c->shape.type, c->shape.dim, c->shape.row_count, c->norms);
-    for (uint32_t i = 0; i < 3; i++)
-        kith_free(c->code_memory[i]);
-    memset(c->code_memory, 0, sizeof c->code_memory);
+    case_codes_free(c);
     case_codes_make(c, &rng);
 }
 

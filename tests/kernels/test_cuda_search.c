@@ -143,8 +143,7 @@ static void led_case_create(uint32_t query_count, uint32_t lead_dim, kernels_cas
     for (uint64_t turn = 0; c->codes.basis.lead_dim != lead_dim; turn++) {
         kith_rng rng;
         kith_rng_init(&rng, seed + turn); /* which draws the first look */
-        for (uint32_t i = 0; i < 3; i++)
-            kith_free(c->code_memory[i]);
+        case_codes_free(c);
         case_codes_make(c, &rng);
     }
 }

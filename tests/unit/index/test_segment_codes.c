@@ -157,6 +157,31 @@ static void row_check(const kith_segment *segment, const kith_codes *codes, uint
     assert_true(error_most < 0.05 * sqrt(seen) + 1e-3);
 }
 
+/* The same of a code by row, whose directions are the axes. */
+static void by_row_check(const kith_segment *segment, const kith_codes *codes, uint32_t row) {
+    const kith_field *field = &segment->schema.fields[0];
+    const uint8_t *row_codes = kith_code_row_at(codes, row);
+    const kith_code_row *constants = kith_code_row_constants(row_codes, field->dim);
+    const void *stored = kith_segment_row_vector(segment, 0, row);
+    if (!stored) {
+        assert_true(constants->scale == 0);
+        return;
+    }
+    double z[256] = {0}, error = 0, seen = 0, square = 0;
+    z_make(field, &codes->basis, stored, z);
+    for (uint32_t i = 0; i < field->dim; i++) {
+        double coded = (double)constants->scale * (row_codes[i] - KITH_CODE_BIAS);
+        error += (z[i] - coded) * (z[i] - coded);
+        seen += z[i] * z[i];
+        square += coded * coded;
+    }
+    double error_most = (double)constants->noise * (double)constants->scale;
+    assert_true(sqrt(error) + KITH_CODE_SLOPE * sqrt(seen) <= error_most);
+    assert_true(error_most < 0.05 * sqrt(seen) + 1e-3 && square > 0);
+    for (uint32_t i = field->dim; i < kith_code_row_bytes(field->dim) - sizeof *constants; i++)
+        assert_int_equal(row_codes[i], KITH_CODE_BIAS);
+}
+
 static void search_check(fixture *f, const kith_segment *sealed) {
     uint32_t dim = f->schema.fields[0].dim, rows = kith_segment_row_count(sealed);
     float query[256];
@@ -207,8 +232,13 @@ static void test_segment_codes__promises_hold_for_every_row(void **state) {
         assert_null(codes_of(sealed, 1)); /* three components are no work */
         assert_int_equal(codes->basis.vectors != NULL, falling > 0);
         assert_int_equal((uintptr_t)codes->blocks % 64, 0);
-        for (uint32_t row = 0; row < ROWS; row++)
+        bool long_vectors = falling > 0 && type == KITH_TYPE_F32; /* 400 bytes, and codes of 128 */
+        assert_int_equal(codes->by_row != NULL, long_vectors);
+        assert_int_equal((uintptr_t)codes->by_row % 64, 0);
+        for (uint32_t row = 0; row < ROWS; row++) {
             row_check(sealed, codes, row);
+            if (codes->by_row) by_row_check(sealed, codes, row);
+        }
         search_check(f, sealed);
         kith_segment_release(sealed);
         fixture_destroy(f);
@@ -315,7 +345,7 @@ static void sections_copy(
     kith_segment_file *file;
     kith_err err;
     assert_ok(kith_segment_file_open(f->env, path, &file, &err), &err);
-    for (uint32_t kind = 1; kind <= KITH_SEGMENT_CODES; kind++) {
+    for (uint32_t kind = 1; kind <= KITH_SEGMENT_CODES_BY_ROW; kind++) {
         for (uint32_t field = 0; field < f->schema.field_count; field++) {
             const kith_segment_section *section =
                 kith_segment_file_find(file, (kith_segment_section_kind)kind, field);
@@ -324,6 +354,21 @@ static void sections_copy(
         }
     }
     kith_segment_file_close(file);
+}
+
+static void by_row_put(
+    kith_segment_writer *writer, const kith_segment *segment, uint32_t field, const kith_code_basis *basis) {
+    size_t row_bytes = kith_code_row_bytes(basis->dim);
+    uint8_t *by_row = kith_try_alloc_aligned(GOLDEN_ROWS * row_bytes);
+    void *scratch = kith_try_alloc_aligned(kith_code_rows_encode_scratch_bytes(basis));
+    for (uint32_t row = 0; row < GOLDEN_ROWS; row++) {
+        const void *vector = kith_segment_row_vector(segment, field, row);
+        kith_code_rows_encode(kith_compute_ref(), basis, segment->schema.fields[field].type, &vector, 1,
+            scratch, by_row + row * row_bytes);
+    }
+    section_put(writer, KITH_SEGMENT_CODES_BY_ROW, field, by_row, GOLDEN_ROWS * row_bytes, NULL);
+    kith_free(scratch);
+    kith_free(by_row);
 }
 
 static void codes_put(kith_segment_writer *writer, const kith_segment *segment, uint32_t field) {
@@ -356,6 +401,7 @@ static void codes_put(kith_segment_writer *writer, const kith_segment *segment, 
     section_put(writer, KITH_SEGMENT_CODES, field, blocks, 2 * block_bytes, NULL);
     kith_free(scratch);
     kith_free(blocks);
+    if (basis.vectors) by_row_put(writer, segment, field, &basis);
 }
 
 /* The points of tests/golden/segment-codes-v1.kith: never change them. Its error bounds are those of the encoder that
@@ -411,7 +457,7 @@ static kith_status spoiled_open(fixture *f, const patch *spoil, uint32_t left_ou
 static void test_segment_codes__numbers_out_of_range_are_corrupt(void **state) {
     (void)state;
     fixture *f = golden_fixture();
-    enum { BASIS = KITH_SEGMENT_CODE_BASIS, CODES = KITH_SEGMENT_CODES };
+    enum { BASIS = KITH_SEGMENT_CODE_BASIS, CODES = KITH_SEGMENT_CODES, BY_ROW = KITH_SEGMENT_CODES_BY_ROW };
     const uint64_t nan = 0x7fc00000, infinite = 0x7f800000, minus = 0xbf800000, two = 0x40000000;
     const patch bad[] = {
         {BASIS, 0, 0, 4, 19},                                  /* dim */
@@ -445,6 +491,10 @@ static void test_segment_codes__numbers_out_of_range_are_corrupt(void **state) {
         {CODES, 1, 320, 4, nan}, {CODES, 1, 320, 4, two},                              /* offset */
         {CODES, 0, 448, 1, 0}, {CODES, 0, 2 * 1472 - 1, 1, 0}, /* the first code, and the last */
         {CODES, 1, 960 + 64 + 4 * 31, 4, minus},               /* the second block */
+        {BY_ROW, 0, 0, 1, 0}, {BY_ROW, 0, 39 * 64 + 47, 1, 0}, /* the first code, and the last */
+        {BY_ROW, 0, 48, 4, minus}, {BY_ROW, 0, 48, 4, nan}, {BY_ROW, 0, 64 + 48, 4, infinite}, /* scale */
+        {BY_ROW, 0, 52, 4, minus}, {BY_ROW, 0, 52, 4, nan}, {BY_ROW, 0, 52, 4, 0x41200000},    /* noise: 10 */
+        {BY_ROW, 0, 52, 4, 0xff800000}, {BY_ROW, 0, 56, 4, nan}, {BY_ROW, 0, 56, 4, minus},    /* offset */
     };
     kith_err err;
     assert_ok(spoiled_open(f, NULL, 0, &err), &err);
@@ -457,9 +507,11 @@ static void test_segment_codes__numbers_out_of_range_are_corrupt(void **state) {
         assert_non_null(strstr(err.text, field));
         assert_non_null(strstr(err.text, "at offset"));
     }
-    const patch always_kept = {CODES, 0, 192, 4, infinite};
-    assert_ok(spoiled_open(f, &always_kept, 0, &err), &err);
-    const patch one_look = {BASIS, 0, 12, 4, 32}; /* but tails of the first of two follow */
+    const patch always_kept[] = {{CODES, 0, 192, 4, infinite}, {BY_ROW, 0, 52, 4, infinite}};
+    for (uint32_t i = 0; i < 2; i++)
+        assert_ok(spoiled_open(f, &always_kept[i], 0, &err), &err);
+    assert_ok(spoiled_open(f, NULL, BY_ROW, &err), &err); /* as in files of before */
+    const patch one_look = {BASIS, 0, 12, 4, 32};         /* but tails of the first of two follow */
     assert_int_equal(spoiled_open(f, &one_look, 0, &err), KITH_CORRUPT);
     const patch of_before = {BASIS, 0, 24, 4, 1};
     assert_int_equal(spoiled_open(f, &of_before, 0, &err), KITH_CORRUPT);
