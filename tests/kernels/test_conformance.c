@@ -105,6 +105,21 @@ static void test_conformance__large_batches(void **state) {
     }
 }
 
+/* And by codes, which takes 1024 rows: groups of as many queries as half a mebibyte holds, some with codes by row. */
+static void test_conformance__groups_of_coded_queries(void **state) {
+    (void)state;
+    for (uint32_t i = 0; i < 3; i++) {
+        case_check(&(case_shape){.metric = metrics[i],
+            .type = KITH_TYPE_F32,
+            .dim = 1500,
+            .row_count = 1030,
+            .query_count = 190,
+            .k = 3,
+            .codes = CODES_AXES,
+            .seed = (seed + i) * 4}); /* kept, too */
+    }
+}
+
 static void test_conformance__large_k(void **state) {
     (void)state;
     for (uint32_t m = 0; m < COUNT_OF(metrics); m++) {
@@ -607,6 +622,7 @@ int main(void) {
         cmocka_unit_test(test_conformance__grid_of_shapes),
         cmocka_unit_test(test_conformance__widest_vectors),
         cmocka_unit_test(test_conformance__large_batches),
+        cmocka_unit_test(test_conformance__groups_of_coded_queries),
         cmocka_unit_test(test_conformance__large_k),
         cmocka_unit_test(test_conformance__random_shapes),
         cmocka_unit_test(test_conformance__hard_data),
