@@ -73,8 +73,8 @@ static kith_status train(bench_gpu *bench, kith_err *err) {
         memcpy(sample + i * row_floats, (const float *)rows->vectors + (run + i % ROW_RUN) * row_floats,
             row_floats * sizeof *sample);
     }
-    kith_status status = kith_codes_train(
-        kith_compute_cpu(), rows->metric, KITH_TYPE_F32, rows->dim, sample, count, &bench->training, err);
+    kith_status status = kith_codes_train(kith_compute_cpu(), rows->metric, KITH_TYPE_F32, rows->dim, sample,
+        count, rows->row_count, &bench->training, err);
     kith_free(sample);
     if (status == KITH_OK && !bench->training.useful)
         status = kith_err_set(err, KITH_UNIMPLEMENTED, "codes do not pay for these rows");

@@ -249,7 +249,7 @@ static void codes_train(const options *o, data_set *data) {
         memcpy(sample + i * vector_bytes,
             (const uint8_t *)data->vectors + (uint64_t)i * o->rows / count * vector_bytes, vector_bytes);
     kith_status status = kith_codes_train(
-        kith_compute_cpu(), o->metric, o->type, o->dim, sample, count, &data->training, &err);
+        kith_compute_cpu(), o->metric, o->type, o->dim, sample, count, o->rows, &data->training, &err);
     if (status != KITH_OK) die("training", err.text);
     kith_free(sample);
 }

@@ -16,6 +16,7 @@
 #include "host/model/record.h"
 #include "host/model/schema.h"
 #include "kernels/compute.h"
+#include "kernels/deferred.h"
 
 #define KITH_ROW_NONE UINT32_MAX
 
@@ -72,6 +73,8 @@ typedef struct kith_segment_search {
     uint32_t query_count;
     uint32_t k;
     const double *floors;    /* [query_count] or NULL; see kith_top_k_job */
+    kith_deferred *deferred; /* likewise */
+    uint32_t origin;         /* likewise */
     kith_kept_queries *kept; /* or NULL; of this segment and field, and these queries */
     void *scratch;           /* compute->scratch_bytes(dim, query_count, k) */
     size_t scratch_bytes;
@@ -81,6 +84,10 @@ typedef struct kith_segment_search {
  * where one declines. Rows without the field are never returned. */
 KITH_CHECK kith_status kith_segment_search_run(const kith_segment *segment, const kith_segment_search *search,
     kith_row_hit *hits_out, uint32_t *counts_out, kith_top_k_stats *stats, kith_err *err);
+
+/* closeness_out [row_count] of one query [dim] f32 and these rows, which have the field. */
+void kith_segment_rescore(const kith_segment *segment, const kith_compute_ops *compute, uint32_t field_index,
+    const float *query, const uint32_t *rows, uint32_t row_count, double *closeness_out);
 
 /* Source rows of a build: those below row_count whose dead bit is clear. */
 typedef struct kith_segment_source {

@@ -67,8 +67,8 @@ static kith_status train(const segment_codes_rows *rows, const kith_compute_ops 
     uint8_t *sample = kith_try_alloc_aligned(bytes);
     if (!sample) return kith_err_set(err, KITH_NO_MEMORY, "no memory for a sample of %zu bytes", bytes);
     count = sample_take(rows, count, sample);
-    kith_status status =
-        kith_codes_train(compute, field->metric, field->type, field->dim, sample, count, training_out, err);
+    kith_status status = kith_codes_train(
+        compute, field->metric, field->type, field->dim, sample, count, rows->row_count, training_out, err);
     kith_free(sample);
     return status;
 }

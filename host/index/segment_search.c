@@ -5,6 +5,8 @@
 #include "host/base/assert.h"
 #include "host/base/bitset.h"
 
+enum { RESCORE_ROWS = 8, PREFETCH_BYTES_MOST = 4096 };
+
 static int tie_by_id(const void *ctx, uint32_t row_a, uint32_t row_b) {
     const kith_segment *segment = ctx;
     kith_id a = segment->ops->row_id(segment, row_a);
@@ -43,17 +45,20 @@ static kith_status run_on_any(const kith_compute_ops *wanted, const kith_top_k_j
     return status;
 }
 
+static kith_rows rows_of(const kith_segment *segment, uint32_t field_index, uint32_t row_count) {
+    kith_assert(field_index < segment->schema.field_count);
+    const kith_field *field = &segment->schema.fields[field_index];
+    kith_rows rows = {
+        .row_count = row_count, .dim = field->dim, .type = field->type, .metric = field->metric};
+    segment->ops->rows_of(segment, field_index, &rows);
+    return rows;
+}
+
 kith_status kith_segment_search_run(const kith_segment *segment, const kith_segment_search *search,
     kith_row_hit *hits_out, uint32_t *counts_out, kith_top_k_stats *stats, kith_err *err) {
-    kith_assert(search->field_index < segment->schema.field_count);
     kith_assert(search->row_end <= segment->rows_max);
-    const kith_field *field = &segment->schema.fields[search->field_index];
-    kith_rows rows = {.dead = search->dead,
-        .row_count = search->row_end,
-        .dim = field->dim,
-        .type = field->type,
-        .metric = field->metric};
-    segment->ops->rows_of(segment, search->field_index, &rows);
+    kith_rows rows = rows_of(segment, search->field_index, search->row_end);
+    rows.dead = search->dead;
     uint64_t *presence = NULL;
     if (!segment->sealed && segment->ops->any_missing(segment, search->field_index)) {
         /* A copy: the shard's thread changes the word that later rows share with the last visible ones. */
@@ -73,6 +78,8 @@ kith_status kith_segment_search_run(const kith_segment *segment, const kith_segm
         .query_count = search->query_count,
         .k = search->k,
         .floors = search->floors,
+        .deferred = search->deferred,
+        .origin = search->origin,
         .kept = search->kept,
         .tie_compare = segment->sealed ? NULL : tie_by_id,
         .tie_ctx = segment,
@@ -81,4 +88,20 @@ kith_status kith_segment_search_run(const kith_segment *segment, const kith_segm
     kith_status status = run_on_any(search->compute, &job, hits_out, counts_out, stats, err);
     kith_free(presence);
     return status;
+}
+
+/* The rows lie anywhere: those of the next few are asked for meanwhile. */
+void kith_segment_rescore(const kith_segment *segment, const kith_compute_ops *compute, uint32_t field_index,
+    const float *query, const uint32_t *rows, uint32_t row_count, double *closeness_out) {
+    const kith_rows all = rows_of(segment, field_index, segment->rows_max);
+    const size_t bytes = (size_t)all.dim * kith_vector_type_bytes(all.type);
+    for (uint32_t i = 0; i < row_count; i += RESCORE_ROWS) {
+        const uint32_t left = row_count - i, count = left < RESCORE_ROWS ? left : RESCORE_ROWS;
+        for (uint32_t next = i + count; next < row_count && next < i + count + RESCORE_ROWS; next++) {
+            const char *at = (const char *)all.vectors + rows[next] * bytes;
+            for (size_t line = 0; line < bytes && line < PREFETCH_BYTES_MOST; line += 64)
+                __builtin_prefetch(at + line);
+        }
+        compute->rescore(&all, query, rows + i, count, closeness_out + i);
+    }
 }

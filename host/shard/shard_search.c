@@ -20,6 +20,7 @@
  * per unit. Running results are bounded by RESULTS_MAX pairs over all workers, and by WORKER_RESULTS_MAX in each
  * that searches by rows. What a search found is freed when `done` has returned, though tasks of it may still wait. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "host/base/alloc.h"
@@ -52,13 +53,17 @@ typedef struct search_worker {
     found *merged;           /* [k] */
     kith_row_hit *unit_hits; /* [tile][k] */
     uint32_t *unit_counts;
-    double *floors;          /* [tile] */
-    double *guesses;         /* [tile], by queries */
-    bool *again;             /* [tile], by queries: rows that matter may have been left out */
-    kith_kept_queries *kept; /* [parts of the view]; memory NULL: none is taken yet */
-    uint8_t *kept_memory;    /* [run->kept_most][run->kept_bytes], */
-    uint32_t kept_taken;     /* of which so many are taken, */
-    uint32_t kept_last;      /* the last one by this part */
+    double *floors;                   /* [tile] */
+    double *guesses;                  /* [tile], by queries */
+    bool *again;                      /* [tile], by queries: rows that matter may have been left out */
+    kith_deferred *deferred;          /* [tile], where the view is gone through in passes: */
+    kith_deferred_row *deferred_rows; /* [tile][run->deferred_rows] and */
+    float *deferred_known;            /* [tile][k] are theirs, */
+    found *gathered;                  /* [k + run->deferred_rows] space */
+    kith_kept_queries *kept;          /* [parts of the view]; memory NULL: none is taken yet */
+    uint8_t *kept_memory;             /* [run->kept_most][run->kept_bytes], */
+    uint32_t kept_taken;              /* of which so many are taken, */
+    uint32_t kept_last;               /* the last one by this part */
     void *scratch;
     kith_top_k_stats stats;
 } search_worker;
@@ -80,7 +85,8 @@ struct search_run {
     kith_hit *hits; /* [query_count][k], allocated apart: it can be large */
     kith_hits *lists;
     size_t scratch_bytes, kept_bytes;
-    uint32_t kept_most; /* segments that a worker keeps its queries' codes for */
+    uint32_t kept_most;     /* segments that a worker keeps its queries' codes for */
+    uint32_t deferred_rows; /* that a query may put off; 0: it has one pass */
     search_worker workers[];
 };
 
@@ -253,6 +259,74 @@ static void floor_raise(search_run *run, uint32_t q, double value) {
         &run->floor_bits[q], &seen, bits, memory_order_relaxed, memory_order_relaxed));
 }
 
+/* --- rows put off --- */
+
+static int found_compare(const void *a, const void *b, void *run) {
+    return found_is_before(run, a, b) ? -1 : found_is_before(run, b, a);
+}
+
+static void deferred_begin(search_worker *worker, uint32_t q) {
+    const search_run *run = worker->run;
+    worker->deferred[q] = (kith_deferred){.k = run->plan.k,
+        .row_most = run->deferred_rows,
+        .rows = worker->deferred_rows + (size_t)q * run->deferred_rows,
+        .known = worker->deferred_known + (size_t)q * run->plan.k};
+}
+
+/* What was found of the query so far, and what was put off by what it scores at least; returns the number in worker->gathered,
+ * best first. */
+static uint32_t gather_least(search_worker *worker, uint32_t q) {
+    search_run *run = worker->run;
+    const kith_deferred *deferred = &worker->deferred[q];
+    uint32_t count = worker->best_counts[q];
+    memcpy(worker->gathered, worker->best + (size_t)q * run->plan.k, count * sizeof *worker->gathered);
+    for (uint32_t i = 0; i < deferred->row_count; i++) {
+        const kith_deferred_row *row = &deferred->rows[i];
+        worker->gathered[count++] =
+            (found){.closeness = (double)row->least, .part = row->origin, .row = row->row};
+    }
+    qsort_r(worker->gathered, count, sizeof *worker->gathered, found_compare, run);
+    return count;
+}
+
+/* Those of one part that may be among the k best, scored; returns their number. */
+static uint32_t part_rescore(
+    search_worker *worker, uint32_t q, uint32_t part, const float *query, found *out) {
+    enum { TOGETHER = 64 };
+    const search_run *run = worker->run;
+    const kith_deferred *deferred = &worker->deferred[q];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < deferred->row_count;) {
+        uint32_t rows[TOGETHER], together = 0;
+        double closeness[TOGETHER];
+        for (; i < deferred->row_count && together < TOGETHER; i++) {
+            if (deferred->rows[i].origin == part) rows[together++] = deferred->rows[i].row;
+        }
+        kith_segment_rescore(run->view->parts[part].segment, run->shard->node->compute,
+            run->batch.field_index, query, rows, together, closeness);
+        for (uint32_t j = 0; j < together; j++)
+            out[count++] = (found){.closeness = closeness[j], .part = part, .row = rows[j]};
+    }
+    return count;
+}
+
+/* After the last pass: what was put off and can still be among the k best joins what was found. */
+static void deferred_join(search_worker *worker, uint32_t q, const float *query) {
+    const search_run *run = worker->run;
+    const uint32_t k = run->plan.k;
+    kith_deferred *deferred = &worker->deferred[q];
+    double floor = fmax(floor_of(worker, q, k), (double)kith_deferred_floor(deferred));
+    kith_deferred_cut(deferred, fmax(floor, worker->guesses[q]));
+    uint32_t count = 0;
+    for (uint32_t part = 0; part < run->view->part_count && count < deferred->row_count; part++)
+        count += part_rescore(worker, q, part, query, worker->gathered + count);
+    qsort_r(worker->gathered, count, sizeof *worker->gathered, found_compare, worker->run);
+    found *best = worker->best + (size_t)q * k;
+    worker->best_counts[q] =
+        found_merge(run, best, worker->best_counts[q], worker->gathered, count, worker->merged);
+    worker->stats.rows_rescored += count;
+}
+
 /* --- guesses: by queries --- */
 
 static uint64_t found_word(const void *hits, uint32_t index) {
@@ -265,14 +339,16 @@ static uint64_t found_word(const void *hits, uint32_t index) {
 static void guess_make(search_worker *worker, uint32_t q, const search_pass *pass) {
     const uint32_t k = worker->run->plan.k, count = worker->best_counts[q];
     const found *best = worker->best + (size_t)q * k;
-    uint32_t index = kith_guess_find(best, count, kith_guess_needed(k * pass->share), found_word);
+    const uint32_t list_count = pass->defers ? gather_least(worker, q) : count;
+    const found *list = pass->defers ? worker->gathered : best;
+    uint32_t index = kith_guess_find(list, list_count, kith_guess_needed(k * pass->share), found_word);
     bool is_cut = !pass->sample && pass->k < k && count == pass->k;
     if (index == count && pass->sample && count == k) index = k - 1; /* k rows score it at least */
-    if (is_cut && !(index < count && best[count - 1].closeness < best[index].closeness)) {
+    if (is_cut && !(index < list_count && best[count - 1].closeness < list[index].closeness)) {
         worker->again[q] = true;
         index = 0;
     }
-    if (index < count) worker->guesses[q] = fmax(worker->guesses[q], best[index].closeness);
+    if (index < list_count) worker->guesses[q] = fmax(worker->guesses[q], list[index].closeness);
     if (pass->sample) worker->best_counts[q] = 0;
 }
 
@@ -331,6 +407,8 @@ static kith_status range_search(search_worker *worker, const search_unit *range,
         .query_count = queries.count,
         .k = pass->k,
         .floors = worker->floors + from,
+        .deferred = pass->defers ? worker->deferred + from : NULL,
+        .origin = range->part,
         .kept = queries.kept ? kept_of(worker, range->part) : NULL,
         .scratch = worker->scratch,
         .scratch_bytes = run->scratch_bytes};
@@ -365,6 +443,11 @@ static void hits_write(search_run *run, uint32_t query, const found *best, uint3
     run->lists[query] = (kith_hits){.hits = hits, .count = count};
 }
 
+static double floor_known(const search_worker *worker, uint32_t q, const search_pass *pass) {
+    double floor = floor_of(worker, q, pass->k);
+    return pass->defers ? fmax(floor, (double)kith_deferred_floor(&worker->deferred[q])) : floor;
+}
+
 /* One pass over all ranges. */
 static kith_status pass_search(
     search_worker *worker, const search_pass *pass, query_range queries, kith_err *err) {
@@ -373,7 +456,7 @@ static kith_status pass_search(
     for (uint32_t i = 0; status == KITH_OK && i < run->plan.unit_count; i++) {
         if (atomic_load_explicit(&run->failed, memory_order_relaxed)) break;
         for (uint32_t q = queries.from; q < queries.from + queries.count; q++)
-            worker->floors[q] = fmax(floor_of(worker, q, pass->k), worker->guesses[q]);
+            worker->floors[q] = fmax(floor_known(worker, q, pass), worker->guesses[q]);
         status = range_search(worker, &run->units[i], pass, queries, err);
     }
     return status;
@@ -392,6 +475,7 @@ static kith_status query_search_again(search_worker *worker, uint32_t origin, ui
 static kith_status tile_search(search_worker *worker, uint32_t tile_index, kith_err *err) {
     search_run *run = worker->run;
     const search_plan *plan = &run->plan;
+    const uint32_t dim = run->shard->schema.fields[run->batch.field_index].dim;
     query_range tile = {.origin = tile_index * plan->tile, .kept = true};
     tile.count = search_least(run->batch.query_count - tile.origin, plan->tile);
     kith_status status = KITH_OK;
@@ -400,6 +484,7 @@ static kith_status tile_search(search_worker *worker, uint32_t tile_index, kith_
     for (uint32_t q = 0; q < tile.count; q++) {
         worker->guesses[q] = -INFINITY;
         worker->again[q] = false;
+        if (run->deferred_rows > 0) deferred_begin(worker, q);
     }
     for (uint32_t i = 0; status == KITH_OK && i < plan->pass_count; i++) {
         for (uint32_t q = 0; i > 0 && q < tile.count; q++)
@@ -407,6 +492,8 @@ static kith_status tile_search(search_worker *worker, uint32_t tile_index, kith_
         status = pass_search(worker, &plan->passes[i], tile, err);
     }
     for (uint32_t q = 0; status == KITH_OK && q < tile.count; q++) {
+        if (run->deferred_rows > 0)
+            deferred_join(worker, q, run->batch.queries + (size_t)(tile.origin + q) * dim);
         if (guess_failed(worker, q)) status = query_search_again(worker, tile.origin, q, err);
         hits_write(run, tile.origin + q, worker->best + (size_t)q * plan->k, worker->best_counts[q]);
     }
@@ -435,6 +522,10 @@ static size_t worker_lay_out(search_worker *worker, const search_run *run, uint8
     PLACE(floors, run->plan.tile);
     PLACE(guesses, run->plan.tile);
     PLACE(again, run->plan.tile);
+    PLACE(deferred, run->deferred_rows > 0 ? run->plan.tile : 0);
+    PLACE(deferred_rows, (size_t)run->plan.tile * run->deferred_rows);
+    PLACE(deferred_known, run->deferred_rows > 0 ? pairs : 0);
+    PLACE(gathered, run->deferred_rows > 0 ? run->plan.k + run->deferred_rows : 0);
     PLACE(kept, run->view->part_count);
     PLACE(kept_memory, run->kept_most * run->kept_bytes);
 #undef PLACE
@@ -546,6 +637,7 @@ static search_run *run_create(const shard_batch *batch, shard_view *view, const 
     run->view = view;
     run->plan = *plan;
     run->scratch_bytes = compute_scratch_bytes(shard->node->compute, field->dim, plan->tile, plan->k);
+    if (plan->pass_count > 1) run->deferred_rows = kith_deferred_rows(plan->k);
     const kith_compute_ops *compute = shard->node->compute;
     run->kept_bytes = compute->kept_bytes ? round_up(compute->kept_bytes(field->dim, plan->tile)) : 0;
     if (run->kept_bytes > 0)

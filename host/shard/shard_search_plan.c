@@ -84,6 +84,7 @@ static void passes_plan(
         plan->passes[plan->pass_count++] = (search_pass){.word_step = whole ? 0 : step,
             .word_done = done,
             .sample = sample,
+            .defers = !whole && !sample,
             .share = share,
             .k = step > 1 ? search_least(enough, plan->k) : plan->k};
         done = sample ? 0 : step;

@@ -25,6 +25,7 @@ typedef struct search_unit {
 typedef struct search_pass {
     uint32_t word_step, word_done; /* kith_top_k_job */
     bool sample;                   /* likewise: the next pass does not count its words as done */
+    bool defers;                   /* rows may be put off until after the last pass */
     double share;                  /* of all words that have been looked at after it */
     uint32_t k; /* best rows that a query keeps of it and those before: enough for a guess */
 } search_pass;

@@ -51,7 +51,9 @@
  * Codes by row. A row that passes lies anywhere, and to read its vector costs as much as looking at tens of rows that do
  * not pass; yet most of them pass only because |q2| |z2| is far above q2.z2. So rows of long vectors have a second code,
  * the plain one, with constants of their own and in one piece, of a quarter of the vector's bytes: the bound above, with no
- * z2. A row that passed may be dropped when its upper by that code is below the threshold.
+ * z2. A row that passed may be dropped when its upper by that code is below the threshold. By Cauchy-Schwarz q'.z is not
+ * below w^.y^ - scale noise error_weight unit, either, so that code also says what the row scores at least: k such rows are a
+ * threshold, before a vector has been read (kernels/deferred.h).
  *
  * After: Cauchy-Schwarz on the quantisation residual is the usual error bound of scalar quantisation; the split
  * in a principal subspace and its complement bounded by norms is that of partial-distance search in a rotated
@@ -197,14 +199,14 @@ void kith_code_rows_encode(const kith_compute_ops *ops, const kith_code_basis *b
 
 /* Chooses mean, directions and code_dim from a sample of rows: those that make a scan cheapest, by what the sample
  * itself shows. The result owns its memory (kith_codes_basis_free). False: codes do not pay for such rows (l1; a
- * dim so small that a code is no shorter). sample [sample_count][dim] of type. NO_MEMORY. */
+ * dim so small that a code is no shorter). sample [sample_count][dim] of type, taken from row_count rows. NO_MEMORY. */
 typedef struct kith_code_training {
     bool useful;
     kith_code_basis basis;
     void *memory;
 } kith_code_training;
 KITH_CHECK kith_status kith_codes_train(const kith_compute_ops *ops, kith_metric metric,
-    kith_vector_type type, uint32_t dim, const void *sample, uint32_t sample_count,
+    kith_vector_type type, uint32_t dim, const void *sample, uint32_t sample_count, uint32_t row_count,
     kith_code_training *training_out, kith_err *err);
 void kith_codes_training_free(kith_code_training *training);
 
@@ -256,5 +258,13 @@ static inline float kith_code_coarse_threshold(const kith_code_coarse *coarse, f
 
 /* The scan's threshold: upper below it proves closeness < threshold. -infinity when nothing can be said. */
 float kith_code_threshold(const kith_code_query *query, double threshold);
+
+/* What a code by row says of rescore's closeness: it is not less than `least`, nor more than `most`. `sum` is l.c with the
+ * levels of the query, made for kith_code_row_basis. */
+typedef struct kith_code_interval {
+    float least, most;
+} kith_code_interval;
+kith_code_interval kith_code_row_interval(
+    const kith_code_query *query, const kith_code_row *row, int32_t sum);
 
 #endif

@@ -2,7 +2,7 @@
  * that must be scored in full:
  *
  *   cost of a row in a batch, in cycles =
- *       look/rate + wide + again * (16 (code_dim - look)/rate + 100 wide)/16 + passing/1.5 * 5 dim
+ *       look/rate + wide + again * (16 (code_dim - look)/rate + 600 wide)/16 + passing/1.2 * 5 dim
  *
  * with look = code_dim and again = 0 where all components are looked at at once; else look = lead_dim, and again is the
  * part of vectors of 16 rows that have a row which passes the first look, 1 - (1 - passing(lead_dim))^16.
@@ -10,9 +10,14 @@
  * rate is the processor's (kith_compute_ops.code_rate), 32 with AVX2, a multiply-add of 32 bytes a cycle; there wide is 1,
  * what the bound's three terms add to a row, else sqrt(32/rate): wider vectors do more rows at once, and mispredict less
  * often a row. 5 dim is `rescore` in f64 and the cache misses of a lone row. Text with a rate of 100 instead of 32 has
- * code_dim 208 and 224 instead of 176 and 208, first looks of 144 and 160 instead of 128 and 144, and takes a thread with
- * AVX-512 VNNI 0 and 20 % less CPU for batches of 32, 15 and 20 % for 960 (k = 10 and 100; Intel Xeon, 2026-11-22); SIFT, 64
- * instead of 48, as much as before, but a sixth more for a query alone.
+ * code_dim 192 to 224 instead of 176 and 192, and takes a thread with AVX-512 VNNI up to 20 % less CPU; SIFT, 64 instead of 48,
+ * as much, but a sixth more for a query alone.
+ *
+ * A second look is dear: the branch is mispredicted, and what it multiplies stands alone. With 100 cycles instead of 600, text had
+ * code_dim 208 and 224 and first looks of 144 and 160. One look at 208 | 224 | 240 components takes 88 | 90 | 93 % of that
+ * CPU for batches of 32 at k = 10, 91 | 88 | 88 % at k = 100, and 93 to 96 % and 89 to 93 % for 1,024; SIFT, one look at 64
+ * instead of 48 of 64, 97 to 99 % and 85 % (AVX-512 VNNI, Intel Xeon, 2026-11-22). With AVX2 on the same processor text takes 96 to
+ * 107 % at k = 10 and 95 % at k = 100 by one look at 176 instead of 128 of 176.
  *
  * All of them are guesses within a factor of two, which moves code_dim by a step or two,
  * where the cost is flat at k = 10. At k = 100 four to eight times as many rows pass, so a guess that is too high costs
@@ -21,9 +26,9 @@
  * 1,024; Zen 3, 2026-11-21).
  *
  * `passing` is the part of rows whose upper bound reaches the threshold, counted on the sample: some of its rows are
- * queries, the others the rows, and the threshold is the closeness of the nearest of them. With 8,000 rows that is
- * where the tenth nearest of 80,000 would be; a larger segment's threshold is nearer, so `passing` is counted too
- * high, and two thirds of it are put into the costs. The bound is that of codes.h,
+ * queries, the others the rows, and the threshold is the closeness of the one of them that would be about the 32nd nearest
+ * of all rows, between the k that are asked for most. The nearest of 8,000 is the 60th of 500,000, so in large segments
+ * `passing` is counted too high, and five sixths of it are put into the costs. The bound is that of codes.h,
  *
  *   upper = q'.z^ + |w| error + |q2| |z2| + offset,   error = 0.29 sqrt(code_dim) max|y| / 127 + slope |y|
  *
@@ -32,7 +37,7 @@
  *
  * A single query is bound by the bytes it reads, at about 6.6 a cycle (21 GB/s at 3.2 GHz):
  *
- *   cost of a row, alone = (code_dim + 10 to 18 of constants)/6.6 + passing/1.5 * 5 dim
+ *   cost of a row, alone = (code_dim + 10 to 18 of constants)/6.6 + passing/1.2 * 5 dim
  *
  * The code_dim with the least product of both costs is taken: neither is bought dearly with the other. The plain code of
  * the axes costs no projection at encoding and has no tail; it stands as the longest candidate. */
@@ -49,17 +54,20 @@
 #define COST_BYTES_CYCLE 6.6
 #define COST_RESCORE     5.0 /* cycles a component */
 #define COST_PASSING_TOO_HIGH                                                                                \
-    1.5 /* SIFT, 1M: code_dim 48; 64 would be its choice at 1, with a quarter more memory */
+    1.2 /* SIFT, 1M, AVX2: code_dim 48; 64 would be its choice at 1.1, with a quarter more memory and 7 to 14 % more CPU */
 #define COST_ERROR_OF_STEP 0.29
 #define COST_CODE_MAX      127.0f
 #define COST_VECTOR_ROWS   16.0
-#define COST_AGAIN         100 /* mispredicted branches, mostly */
-#define COST_RATE          32  /* that these figures are for */
+#define COST_AGAIN         600
+#define COST_RATE          32   /* that these figures are for */
+#define COST_RANK          32.0 /* between the k that are asked for most: 10 and 100 */
+#define COST_RANK_MOST     32u
 
 typedef struct cost_work {
     const code_sample *sample;
     const float *rows; /* [row_count][stride]: the sample without the queries */
     uint32_t row_count, query_count, direction_count, steps;
+    uint32_t rank; /* of the row that a query's threshold is made from */
     double rate, wide;
     float *queries;     /* q' [query_count][stride] */
     float *query_parts; /* w [query_count][direction_count] */
@@ -159,12 +167,26 @@ typedef struct cost_query {
     float tails[COST_STEPS_MAX];       /* |q2| */
 } cost_query;
 
-/* The largest sum with its offset. */
+/* The rank-th largest sum with its offset. */
 static float nearest_find(const cost_work *work, const float *sums) {
-    float nearest = -INFINITY;
-    for (uint32_t row = 0; row < work->row_count; row++)
-        nearest = fmaxf(nearest, sums[row] + work->offsets[row]);
-    return nearest;
+    float nearest[COST_RANK_MOST]; /* the largest so far, the largest first */
+    for (uint32_t i = 0; i < work->rank; i++)
+        nearest[i] = -INFINITY;
+    for (uint32_t row = 0; row < work->row_count; row++) {
+        float sum = sums[row] + work->offsets[row];
+        if (!(sum > nearest[work->rank - 1])) continue;
+        uint32_t at = work->rank - 1;
+        for (; at > 0 && nearest[at - 1] < sum; at--)
+            nearest[at] = nearest[at - 1];
+        nearest[at] = sum;
+    }
+    return nearest[work->rank - 1];
+}
+
+/* Of the sample's rows, so that it is about the COST_RANK-th of all. */
+static uint32_t rank_of(const cost_work *work) {
+    double rank = floor(COST_RANK * work->row_count / fmax(work->sample->of_rows, work->row_count) + 0.5);
+    return rank < 1 ? 1 : rank > COST_RANK_MOST ? COST_RANK_MOST : (uint32_t)rank;
 }
 
 /* False: it could not be coded, and every row would pass. */
@@ -309,6 +331,7 @@ kith_status code_choice_make(const kith_compute_ops *ops, code_sample *sample, c
         .rate = ops->code_rate > 0 ? ops->code_rate : COST_RATE};
     work.wide = sqrt(COST_RATE / work.rate);
     work.row_count = sample->row_count - work.query_count;
+    work.rank = rank_of(&work);
     work.rows = sample->rows + (size_t)work.query_count * sample->stride;
     size_t floats = lay_out(&work, NULL);
     float *memory = kith_try_alloc_aligned(floats * sizeof *memory);

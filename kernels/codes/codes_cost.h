@@ -12,6 +12,7 @@ typedef struct code_sample {
     kith_metric metric;
     kith_vector_type type;
     uint32_t dim, stride, row_count;
+    uint32_t of_rows; /* that it was taken from */
     double scale;
     float *mean;
     float *rows;

@@ -164,8 +164,8 @@ static kith_status train(const kith_compute_ops *ops, const code_sample *sample,
 }
 
 kith_status kith_codes_train(const kith_compute_ops *ops, kith_metric metric, kith_vector_type type,
-    uint32_t dim, const void *sample_stored, uint32_t sample_count, kith_code_training *training_out,
-    kith_err *err) {
+    uint32_t dim, const void *sample_stored, uint32_t sample_count, uint32_t row_count,
+    kith_code_training *training_out, kith_err *err) {
     if (metric == KITH_METRIC_L1 || dim < TRAIN_DIM_MIN || sample_count < TRAIN_SAMPLE_MIN) {
         *training_out = (kith_code_training){0};
         return KITH_OK;
@@ -174,7 +174,8 @@ kith_status kith_codes_train(const kith_compute_ops *ops, kith_metric metric, ki
         .type = type,
         .dim = dim,
         .stride = kith_code_stride(dim),
-        .row_count = sample_count};
+        .row_count = sample_count,
+        .of_rows = row_count};
     size_t stride = sample.stride;
     uint32_t direction_count = direction_count_of(dim);
     size_t floats = (2 + (size_t)direction_count + sample_count) * stride;

@@ -108,6 +108,7 @@ static cpu_code_scan *scan_place(
     scan->stats = stats;
     scan->code_dim = code_dim;
     scan->by_row = job->rows->codes->by_row && !job->sample;
+    scan->defers = scan->by_row && job->deferred && job->word_step > 0;
     scan->layout = kith_code_layout_of(&job->rows->codes->basis);
     scan->group_max = group_width(job->query_count, group_most(code_dim));
     char *at = (char *)scan + cpu_code_align(sizeof *scan);
@@ -172,6 +173,8 @@ static void query_start(cpu_code_scan *scan, uint32_t index, uint32_t job_index,
     query->guess = -INFINITY;
     query->wide = false;
     query->threshold = query->row_threshold = query->closeness_least = -INFINITY;
+    query->deferred = scan->defers ? &job->deferred[job_index] : NULL;
+    if (query->deferred) kith_deferred_job_begin(query->deferred);
     cpu_code_threshold_raise(scan, query, query->floor);
     if (query->made->code.inverse == 0) cpu_code_widen(query);
 }
@@ -434,6 +437,7 @@ uint32_t cpu_codes_top_k(const cpu_leaves *leaves, const kith_top_k_job *job, vo
             query->wide |= guess_failed(scan, query);
             query_count(scan, query);
             if (query->wide) {
+                if (query->deferred) kith_deferred_job_forget(query->deferred);
                 bool full = query->hit_count == job->k && !job->sample;
                 wide_out[wide_count++] = (cpu_code_wide){
                     .query_index = first + i, .floor = full ? query->hits[0].closeness : query->floor};

@@ -21,6 +21,7 @@
 
 #include "kernels/codes/codes.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/deferred.h"
 
 #define INLINE static inline __attribute__((always_inline)) /* leaves, in the files of ISAs */
 
@@ -73,12 +74,13 @@ typedef struct cpu_code_query {
     uint32_t coarse_step;        /* to the next */
     float row_threshold;         /* of uppers by codes by row; -INFINITY: they are not looked at */
     const int32_t *row_words;
-    uint32_t pending_count; /* rows that reached the threshold and are still to be checked: */
-    uint32_t *pending;      /* [CPU_TILE_ROWS_MAX] */
-    uint32_t asked_count;   /* the first so many passed by their codes by row, too */
-    const float *query;     /* [dim], the caller's */
-    double floor;           /* exact closeness below which rows are left out */
-    double guess;           /* that k rows should reach; -INFINITY: none yet */
+    uint32_t pending_count;  /* rows that reached the threshold and are still to be checked: */
+    uint32_t *pending;       /* [CPU_TILE_ROWS_MAX] */
+    uint32_t asked_count;    /* the first so many passed by their codes by row, too */
+    kith_deferred *deferred; /* where those are put off instead; or NULL */
+    const float *query;      /* [dim], the caller's */
+    double floor;            /* exact closeness below which rows are left out */
+    double guess;            /* that k rows should reach; -INFINITY: none yet */
     const cpu_code_made *made;
     kith_row_hit *hits; /* [k], the caller's output; a heap */
     uint32_t hit_count;
@@ -115,6 +117,7 @@ struct cpu_code_scan {
     kith_top_k_stats *stats;
     uint32_t code_dim;
     bool by_row; /* codes by row are looked at */
+    bool defers; /* and rows that pass are put off */
     kith_code_layout layout;
     uint32_t group_max; /* queries of a group */
     uint32_t query_count;

@@ -148,6 +148,19 @@ static void vectors_check(cpu_code_scan *scan, cpu_code_query *query, uint32_t c
     }
 }
 
+static bool row_defer(const cpu_code_scan *scan, cpu_code_query *query, const kith_code_row *constants,
+    int32_t sum, uint32_t row) {
+    const kith_code_interval interval = kith_code_row_interval(&query->made->by_row, constants, sum);
+    return kith_deferred_add(query->deferred,
+        (kith_deferred_row){
+            .least = interval.least, .most = interval.most, .origin = scan->job->origin, .row = row});
+}
+
+static void deferred_threshold(const cpu_code_scan *scan, cpu_code_query *query) {
+    const float floor = kith_deferred_floor(query->deferred);
+    if (floor > query->closeness_least) cpu_code_threshold_raise(scan, query, (double)floor);
+}
+
 /* Of the pending rows from `begin` on, those whose codes by row reach the threshold come to lie at `to`. In f64, where
  * roundings are far below those that the bound has room for. */
 static void codes_check(const cpu_code_scan *scan, cpu_code_query *query, uint32_t begin, uint32_t to) {
@@ -169,10 +182,12 @@ static void codes_check(const cpu_code_scan *scan, cpu_code_query *query, uint32
         const kith_code_row *row = kith_code_row_constants(codes[i], rows->dim);
         double upper = row->scale * (sums[i] + row->noise * error_weight) + row->offset * offset_weight;
         if (upper < threshold) continue;
+        if (query->deferred && row_defer(scan, query, row, sums[i], numbers[i])) continue;
         cpu_code_prefetch(rows, numbers[i]);
         query->pending[to++] = numbers[i];
     }
     query->pending_count = query->asked_count = to;
+    if (query->deferred) deferred_threshold(scan, query);
 }
 
 void cpu_code_check(cpu_code_scan *scan, cpu_code_query *query, uint32_t least) {

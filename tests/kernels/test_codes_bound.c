@@ -177,8 +177,9 @@ static float coarse_least_of(
     return least;
 }
 
-/* By the row's own code, summed in f64. */
-static double by_row_upper(const kernels_case *c, const kith_code_query *query, uint32_t row) {
+/* By the row's own code, summed in f64: the interval holds the score, and the upper is returned. */
+static double by_row_upper(
+    const kernels_case *c, const kith_code_query *query, uint32_t row, double closeness) {
     const uint32_t dim = c->shape.dim, stride = kith_code_stride(dim);
     const uint8_t *codes = kith_code_row_at(&c->codes, row);
     const kith_code_row *constants = kith_code_row_constants(codes, dim);
@@ -188,6 +189,11 @@ static double by_row_upper(const kernels_case *c, const kith_code_query *query, 
         sum += ((int64_t)codes[i] - KITH_CODE_BIAS) * query->levels[i];
     }
     assert_true(llabs(sum) <= INT32_MAX);
+    kith_code_interval interval = kith_code_row_interval(query, constants, (int32_t)sum);
+    if (!((double)interval.least <= closeness && closeness <= (double)interval.most))
+        fail_msg("row %u: %a is not from %a to %a: metric %d type %d data %d dim %u seed %llu", row,
+            closeness, (double)interval.least, (double)interval.most, c->shape.metric, c->shape.type,
+            c->shape.data, dim, (unsigned long long)c->shape.seed);
     double error = (double)constants->noise * (double)query->error_weight;
     return (double)constants->scale * ((double)sum + error) +
            (double)constants->offset * (double)query->offset_weight;
@@ -214,8 +220,8 @@ static void row_check(
         kith_code_coarse_threshold(coarse, threshold), query_index, row, closeness);
     if (!c->codes.by_row) return;
     const kith_code_query *by_row = &queries->by_row[query_index];
-    upper_check(
-        c, by_row_upper(c, by_row, row), kith_code_threshold(by_row, closeness), query_index, row, closeness);
+    upper_check(c, by_row_upper(c, by_row, row, closeness), kith_code_threshold(by_row, closeness),
+        query_index, row, closeness);
 }
 
 static void bound_check(const case_shape *shape, const kith_compute_ops *ops) {

@@ -26,7 +26,7 @@ static kith_code_training train(const kith_compute_ops *ops, kith_metric metric,
     uint32_t dim, const void *rows, uint32_t count) {
     kith_code_training training;
     kith_err err;
-    assert_ok(kith_codes_train(ops, metric, type, dim, rows, count, &training, &err), &err);
+    assert_ok(kith_codes_train(ops, metric, type, dim, rows, count, count, &training, &err), &err);
     return training;
 }
 

@@ -3,9 +3,11 @@
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "host/base/alloc.h"
+#include "kernels/deferred.h"
 #include "tests/kernels/kernels_case.h"
 
 static const kith_metric metrics[] = {KITH_METRIC_L2, KITH_METRIC_IP, KITH_METRIC_COSINE, KITH_METRIC_L1};
@@ -470,6 +472,151 @@ static void far_row_make(kernels_case *c, uint32_t row) {
     case_codes_make(c, &rng);
 }
 
+/* --- rows that are put off --- */
+
+static int hit_compare(const void *a, const void *b) {
+    const kith_row_hit *x = a, *y = b;
+    if (x->closeness != y->closeness) return x->closeness > y->closeness ? -1 : 1;
+    return x->row < y->row ? -1 : x->row > y->row;
+}
+
+/* What one query had put off, with its scores, behind `count` hits; returns the number of all. */
+static uint32_t deferred_take(
+    const kernels_case *c, const kith_deferred *deferred, uint32_t q, kith_row_hit *hits, uint32_t count) {
+    for (uint32_t i = 0; i < deferred->row_count; i++) {
+        const kith_deferred_row *row = &deferred->rows[i];
+        kith_row_hit *hit = &hits[count++];
+        hit->row = row->row;
+        kith_compute_ref()->rescore(
+            &c->rows, c->queries + (size_t)q * c->shape.dim, &row->row, 1, &hit->closeness);
+        assert_int_equal(row->origin, 5);
+        assert_true((double)row->least <= hit->closeness && hit->closeness <= (double)row->most);
+    }
+    qsort(hits, count, sizeof *hits, hit_compare);
+    for (uint32_t i = 1; i < count; i++)
+        assert_true(hits[i].row != hits[i - 1].row);
+    return count;
+}
+
+/* The parts of a scan, one after the other; `room` for so many rows a query. Returns how many were put off. */
+static uint32_t deferred_run(const kernels_case *whole, const kith_compute_ops *ops, uint32_t room) {
+    static const struct { uint32_t step, done; } parts[] = {{8, 0}, {2, 8}, {1, 2}};
+    enum { PARTS = 3 };
+    const uint32_t k = whole->shape.k, queries = whole->shape.query_count;
+    kernels_case c = *whole;
+    kith_deferred *deferred = kith_alloc_zero(queries * sizeof *deferred);
+    kith_deferred_row *rows = kith_alloc_array((size_t)queries * room, sizeof *rows);
+    float *known = kith_alloc_array((size_t)queries * k, sizeof *known);
+    kith_row_hit *hits = kith_alloc_array((size_t)queries * k * PARTS, sizeof *hits);
+    kith_row_hit *all = kith_alloc_array(PARTS * k + room, sizeof *all);
+    uint32_t *counts = kith_alloc_array(queries * PARTS, sizeof *counts), put_off = 0;
+    for (uint32_t q = 0; q < queries; q++) {
+        deferred[q] = (kith_deferred){
+            .k = k, .row_most = room, .rows = rows + (size_t)q * room, .known = known + (size_t)q * k};
+        kith_deferred_clear(&deferred[q]);
+    }
+    c.job.deferred = deferred;
+    c.job.origin = 5;
+    for (uint32_t part = 0; part < PARTS; part++) {
+        kith_top_k_stats stats = {0};
+        c.job.word_step = parts[part].step;
+        c.job.word_done = parts[part].done;
+        case_top_k(&c, ops, hits + (size_t)part * queries * k, counts + (size_t)part * queries, &stats);
+    }
+    kith_row_hit *want = kith_alloc_array((size_t)queries * k, sizeof *want);
+    uint32_t *want_counts = kith_alloc_array(queries, sizeof *want_counts);
+    kith_top_k_stats stats = {0};
+    case_top_k(whole, kith_compute_ref(), want, want_counts, &stats);
+    for (uint32_t q = 0; q < queries; q++) {
+        uint32_t count = 0;
+        for (uint32_t part = 0; part < PARTS; part++) {
+            const uint32_t at = part * queries + q;
+            for (uint32_t i = 0; i < counts[at]; i++)
+                all[count++] = hits[(size_t)at * k + i];
+        }
+        put_off += deferred[q].row_count;
+        count = deferred_take(&c, &deferred[q], q, all, count);
+        assert_true(count >= want_counts[q]);
+        for (uint32_t i = 0; i < want_counts[q]; i++) {
+            const kith_row_hit *right = &want[(size_t)q * k + i];
+            if (all[i].row != right->row || all[i].closeness != right->closeness)
+                case_fail(&whole->shape, ops->name, "hits and rows put off are not the best");
+        }
+    }
+    kith_free(deferred);
+    kith_free(rows);
+    kith_free(known);
+    kith_free(hits);
+    kith_free(all);
+    kith_free(counts);
+    kith_free(want);
+    kith_free(want_counts);
+    return put_off;
+}
+
+static void test_conformance__what_is_put_off_are_the_best(void **state) {
+    (void)state;
+    kith_rng rng;
+    kith_rng_init(&rng, seed);
+    uint32_t backend_count, put_off = 0;
+    const kith_compute_ops *const *backends = case_backends(&backend_count);
+    for (uint32_t i = 0; i < test_scaled(40); i++) {
+        const uint32_t k = 1 + (uint32_t)kith_rng_below(&rng, 30);
+        const case_data data[] = {DATA_NORMAL, DATA_NORMAL, DATA_INTEGERS, DATA_FEW, DATA_OFFSET, DATA_SCALES,
+            DATA_HUGE, DATA_EQUAL};
+        kernels_case c;
+        case_create(&(case_shape){.metric = metrics[i % 3],
+                        .type = types[kith_rng_below(&rng, 4)],
+                        .data = data[kith_rng_below(&rng, COUNT_OF(data))],
+                        .dim = 17 + (uint32_t)kith_rng_below(&rng, 200),
+                        .row_count = 1100 + (uint32_t)kith_rng_below(&rng, 3000),
+                        .query_count = 1 + (uint32_t)kith_rng_below(&rng, 20),
+                        .k = k,
+                        .codes = (case_codes)(CODES_AXES + kith_rng_below(&rng, 2)),
+                        .dead = kith_rng_below(&rng, 2),
+                        .floors = kith_rng_below(&rng, 2),
+                        .seed = kith_rng_next(&rng)},
+            &c);
+        for (uint32_t b = 0; b < backend_count; b++) {
+            put_off += deferred_run(&c, backends[b], kith_deferred_rows(k));
+            (void)deferred_run(&c, backends[b], 1 + i % 7); /* too few */
+        }
+        case_destroy(&c);
+    }
+    assert_true(put_off > 0);
+}
+
+/* A query whose rows nearly all pass goes over to vectors, and finds what it had put off. */
+static void test_conformance__what_is_put_off_is_not_found_twice(void **state) {
+    (void)state;
+    enum { ROWS = 40000, K = 10 };
+    uint32_t backend_count;
+    const kith_compute_ops *const *backends = case_backends(&backend_count);
+    kernels_case c;
+    double floors[2] = {-1e30, -1e30}; /* all pass, but by codes */
+    case_create(&(case_shape){.metric = KITH_METRIC_L2,
+                    .type = KITH_TYPE_I8,
+                    .data = DATA_EQUAL,
+                    .dim = 32,
+                    .row_count = ROWS,
+                    .query_count = 2,
+                    .k = K,
+                    .codes = CODES_AXES,
+                    .seed = seed},
+        &c);
+    while (!c.codes.by_row) {
+        kith_rng rng;
+        kith_rng_init(&rng, ++c.shape.seed);
+        case_codes_free(&c);
+        case_codes_make(&c, &rng);
+    }
+    c.job.floors = floors;
+    for (uint32_t b = 0; b < backend_count; b++)
+        (void)deferred_run(&c, backends[b], kith_deferred_rows(K));
+    c.job.floors = NULL;
+    case_destroy(&c);
+}
+
 /* A sample that found other rows than the best would be of no use, and nothing else would show it. */
 static void sample_check(const kith_compute_ops *ops) {
     enum { ROWS = 6400, QUERIES = 9, K = 12, ALL = 1000 };
@@ -623,6 +770,8 @@ int main(void) {
         cmocka_unit_test(test_conformance__widest_vectors),
         cmocka_unit_test(test_conformance__large_batches),
         cmocka_unit_test(test_conformance__groups_of_coded_queries),
+        cmocka_unit_test(test_conformance__what_is_put_off_are_the_best),
+        cmocka_unit_test(test_conformance__what_is_put_off_is_not_found_twice),
         cmocka_unit_test(test_conformance__large_k),
         cmocka_unit_test(test_conformance__random_shapes),
         cmocka_unit_test(test_conformance__hard_data),

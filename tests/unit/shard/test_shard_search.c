@@ -14,6 +14,10 @@ static const kith_schema schema = {
 static const kith_schema schema_wide = {
     .field_count = 1, .fields = {{.name = "", .dim = 64, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F32}}};
 
+/* And these codes by row. */
+static const kith_schema schema_long = {
+    .field_count = 1, .fields = {{.name = "", .dim = 112, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F32}}};
+
 static uint32_t dim_of(const fixture *run) {
     return run->workload.schema->fields[0].dim;
 }
@@ -100,7 +104,8 @@ static void test_search__every_shape_equals_the_oracle(void **state) {
 
 /* --- codes: made of the queries once a segment, by each worker --- */
 
-static void codes_begin(fixture *run, uint32_t threads, uint32_t segment_rows, uint32_t segment_count) {
+static void codes_begin(
+    fixture *run, const kith_schema *of, uint32_t threads, uint32_t segment_rows, uint32_t segment_count) {
     shard_node_options options = options_large(SHARD_NODE_SIM, threads);
     kith_err err;
     options.compute = kith_compute_cpu();
@@ -108,7 +113,7 @@ static void codes_begin(fixture *run, uint32_t threads, uint32_t segment_rows, u
     options.seal_bytes = 1 << 30;
     options.seal_idle_ns = 1000000000000000ULL;
     options.merge_bytes_max = 1; /* none */
-    fixture_begin(run, options, &schema_wide);
+    fixture_begin(run, options, of);
     const uint32_t part = segment_rows / 10;
     for (uint32_t at = 0; at < segment_count * segment_rows; at += part) {
         fill(run, at, part);
@@ -119,7 +124,7 @@ static void codes_begin(fixture *run, uint32_t threads, uint32_t segment_rows, u
 
 static void codes_run(uint32_t threads) {
     fixture run;
-    codes_begin(&run, threads, 6000, 2);
+    codes_begin(&run, &schema_wide, threads, 6000, 2);
     search_compare(&run, 1, 5);
     search_compare(&run, 40, 5);
     search_compare(&run, 2100, 3); /* several tiles */
@@ -166,7 +171,7 @@ static void test_search__in_passes_equals_the_oracle(void **state) {
 static void test_search__of_more_segments_than_queries_are_kept_for(void **state) {
     (void)state;
     fixture run;
-    codes_begin(&run, 1, 4200, 32);
+    codes_begin(&run, &schema_wide, 1, 4200, 32);
     search_compare(&run, 1024, 3);
     fixture_end(&run);
 }
@@ -174,10 +179,23 @@ static void test_search__of_more_segments_than_queries_are_kept_for(void **state
 static void test_search__by_codes_in_passes_equals_the_oracle(void **state) {
     (void)state;
     fixture run;
-    codes_begin(&run, 1, 34000, 2);
+    codes_begin(&run, &schema_wide, 1, 34000, 2);
     search_compare(&run, 1, 10);
     search_compare(&run, 9, 10);
     search_compare(&run, 1100, 20);
+    search_compare(&run, 12, 500);
+    fixture_end(&run);
+}
+
+/* What codes by row let pass is put off to the end, over both segments. */
+static void test_search__rows_put_off_in_passes_equal_the_oracle(void **state) {
+    (void)state;
+    fixture run;
+    codes_begin(&run, &schema_long, 1, 34000, 2);
+    search_compare(&run, 1, 10);
+    search_compare(&run, 9, 10);
+    search_compare(&run, 40, 1);
+    search_compare(&run, 33, 100);
     search_compare(&run, 12, 500);
     fixture_end(&run);
 }
@@ -597,6 +615,7 @@ int main(void) {
         cmocka_unit_test(test_search__by_codes_equals_the_oracle),
         cmocka_unit_test(test_search__of_more_segments_than_queries_are_kept_for),
         cmocka_unit_test(test_search__by_codes_in_passes_equals_the_oracle),
+        cmocka_unit_test(test_search__rows_put_off_in_passes_equal_the_oracle),
         cmocka_unit_test(test_search__in_passes_equals_the_oracle),
         cmocka_unit_test(test_search__what_a_pass_did_not_keep_is_searched_again),
         cmocka_unit_test(test_search__a_guess_that_fails_is_searched_again),
