@@ -5,7 +5,7 @@
 #include "host/base/assert.h"
 #include "host/base/bitset.h"
 
-enum { RESCORE_ROWS = 8, PREFETCH_BYTES_MOST = 4096 };
+enum { RESCORE_ROWS = 16, PREFETCH_BYTES_MOST = 4096 };
 
 static int tie_by_id(const void *ctx, uint32_t row_a, uint32_t row_b) {
     const kith_segment *segment = ctx;

@@ -10,7 +10,8 @@
  *              a thin sample of all its rows, for a guess only (kith_top_k_job.sample); an eighth; the rest. From what each
  *              found a threshold is guessed (kernels/guess.h), so that the first segment is not searched for the k best of its
  *              own. The first two keep what the guess needs, times two and four. A query whose guess was wrong, or not
- *              found, is searched again without.
+ *              found, is searched again without. Rows whose codes tell enough are put off to the end of all passes
+ *              (kernels/deferred.h), where the vectors of those that may still be among the k best are read.
  * All give the same answer, because closeness is one fixed arithmetic and ties go by id: a floor leaves out only rows that
  * are strictly worse than k others.
  *

@@ -26,7 +26,7 @@
  * 1,024; Zen 3, 2026-11-21).
  *
  * `passing` is the part of rows whose upper bound reaches the threshold, counted on the sample: some of its rows are
- * queries, the others the rows, and the threshold is the closeness of the one of them that would be about the 32nd nearest
+ * queries, the others the rows, and the threshold is the closeness of the one of them that would be about the 48th nearest
  * of all rows, between the k that are asked for most. The nearest of 8,000 is the 60th of 500,000, so in large segments
  * `passing` is counted too high, and five sixths of it are put into the costs. The bound is that of codes.h,
  *
@@ -60,7 +60,7 @@
 #define COST_VECTOR_ROWS   16.0
 #define COST_AGAIN         600
 #define COST_RATE          32   /* that these figures are for */
-#define COST_RANK          32.0 /* between the k that are asked for most: 10 and 100 */
+#define COST_RANK          48.0 /* between the k that are asked for most: 10 and 100 */
 #define COST_RANK_MOST     32u
 
 typedef struct cost_work {

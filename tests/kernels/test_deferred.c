@@ -31,7 +31,8 @@ static void test_deferred__the_floor_is_the_kth_best_and_no_row_above_it_is_lost
     kith_rng rng;
     kith_rng_init(&rng, test_seed(20261122));
     for (uint64_t turn = 0; turn < test_scaled(200); turn++) {
-        const uint32_t k = 1 + (uint32_t)kith_rng_below(&rng, 60), most = (uint32_t)kith_rng_below(&rng, 3 * k);
+        const uint32_t k = 1 + (uint32_t)kith_rng_below(&rng, 60),
+                       most = (uint32_t)kith_rng_below(&rng, 3 * k);
         kith_deferred deferred = deferred_of(k, most);
         float least[ROWS], sorted[ROWS];
         bool kept[ROWS], seen[ROWS] = {0};
