@@ -61,7 +61,8 @@
 #define COST_AGAIN         600
 #define COST_RATE          32   /* that these figures are for */
 #define COST_RANK          48.0 /* between the k that are asked for most: 10 and 100 */
-#define COST_RANK_MOST     32u
+#define COST_RANK_MOST     8u
+#define COST_ROWS_LEAST    65536.0 /* small segments lie beside others, which have nearer rows */
 
 typedef struct cost_work {
     const code_sample *sample;
@@ -185,7 +186,7 @@ static float nearest_find(const cost_work *work, const float *sums) {
 
 /* Of the sample's rows, so that it is about the COST_RANK-th of all. */
 static uint32_t rank_of(const cost_work *work) {
-    double rank = floor(COST_RANK * work->row_count / fmax(work->sample->of_rows, work->row_count) + 0.5);
+    double rank = floor(COST_RANK * work->row_count / fmax(work->sample->of_rows, COST_ROWS_LEAST) + 0.5);
     return rank < 1 ? 1 : rank > COST_RANK_MOST ? COST_RANK_MOST : (uint32_t)rank;
 }
 
