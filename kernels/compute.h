@@ -71,9 +71,9 @@ typedef struct kith_top_k_job {
     /* [query_count], NULL: -inf. Rows whose closeness is below it may be left out: k better ones are known
      * elsewhere in the same view. */
     const double *floors;
-    /* [query_count], NULL: none. Rows that a backend puts off (kernels/deferred.h), which then are no hits: each of the k best rows
-     * of several jobs is among the hits of one or was put off by one, unless k rows are known to score more. A backend may put off
-     * none. Only where word_step is given, and not of samples. */
+    /* [query_count], NULL: none. Rows that a backend puts off (kernels/deferred.h) are no hits: each of the deferred->k best rows of
+     * several jobs was put off by one, or is a hit of it, unless it has k better hits. A backend may put off none. Only where
+     * word_step is given, and not of samples. */
     struct kith_deferred *deferred;
     uint32_t origin; /* which rows these are, for those that are put off */
     /* Orders rows of equal closeness (<0: a first); NULL: by row number, which in sealed segments is id

@@ -2,18 +2,13 @@
 
 #include "host/base/assert.h"
 
-void kith_deferred_clear(kith_deferred *deferred) {
-    deferred->row_count = deferred->known_count = deferred->job_begin = 0;
-}
-
 void kith_deferred_job_begin(kith_deferred *deferred) {
     deferred->job_begin = deferred->row_count;
 }
 
-/* Which of the known ones are the job's is not known. */
+/* What they score at least stays known: that is still true, and no other way of finding hits counts it again. */
 void kith_deferred_job_forget(kith_deferred *deferred) {
     deferred->row_count = deferred->job_begin;
-    deferred->known_count = 0;
 }
 
 void kith_deferred_cut(kith_deferred *deferred, double floor) {

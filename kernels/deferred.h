@@ -17,6 +17,7 @@ typedef struct kith_deferred_row {
     uint32_t row;
 } kith_deferred_row;
 
+/* A search begins with the counts at 0. */
 typedef struct kith_deferred {
     uint32_t k;
     uint32_t row_most;
@@ -36,8 +37,6 @@ static inline float kith_deferred_floor(const kith_deferred *deferred) {
     return deferred->known_count == deferred->k ? deferred->known[0] : -INFINITY;
 }
 
-/* A search begins: nothing is known. */
-void kith_deferred_clear(kith_deferred *deferred);
 /* A job begins. */
 void kith_deferred_job_begin(kith_deferred *deferred);
 /* The job finds its hits in another way: what it put off is forgotten. */

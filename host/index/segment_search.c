@@ -90,18 +90,23 @@ kith_status kith_segment_search_run(const kith_segment *segment, const kith_segm
     return status;
 }
 
-/* The rows lie anywhere: those of the next few are asked for meanwhile. */
+static void rows_prefetch(const kith_rows *all, const uint32_t *rows, uint32_t begin, uint32_t end) {
+    const size_t bytes = (size_t)all->dim * kith_vector_type_bytes(all->type);
+    for (uint32_t i = begin; i < end && i < begin + RESCORE_ROWS; i++) {
+        const char *at = (const char *)all->vectors + rows[i] * bytes;
+        for (size_t line = 0; line < bytes && line < PREFETCH_BYTES_MOST; line += 64)
+            __builtin_prefetch(at + line);
+    }
+}
+
+/* The rows lie anywhere: the next few are asked for meanwhile. */
 void kith_segment_rescore(const kith_segment *segment, const kith_compute_ops *compute, uint32_t field_index,
     const float *query, const uint32_t *rows, uint32_t row_count, double *closeness_out) {
     const kith_rows all = rows_of(segment, field_index, segment->rows_max);
-    const size_t bytes = (size_t)all.dim * kith_vector_type_bytes(all.type);
+    rows_prefetch(&all, rows, 0, row_count);
     for (uint32_t i = 0; i < row_count; i += RESCORE_ROWS) {
         const uint32_t left = row_count - i, count = left < RESCORE_ROWS ? left : RESCORE_ROWS;
-        for (uint32_t next = i + count; next < row_count && next < i + count + RESCORE_ROWS; next++) {
-            const char *at = (const char *)all.vectors + rows[next] * bytes;
-            for (size_t line = 0; line < bytes && line < PREFETCH_BYTES_MOST; line += 64)
-                __builtin_prefetch(at + line);
-        }
+        rows_prefetch(&all, rows, i + count, row_count);
         compute->rescore(&all, query, rows + i, count, closeness_out + i);
     }
 }

@@ -21,17 +21,18 @@
  * per unit. Running results are bounded by RESULTS_MAX pairs over all workers, and by WORKER_RESULTS_MAX in each
  * that searches by rows. What a search found is freed when `done` has returned, though tasks of it may still wait. */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "host/base/alloc.h"
 #include "host/base/assert.h"
 #include "host/shard/shard_internal.h"
 #include "host/shard/shard_search_plan.h"
+#include "kernels/codes/codes.h"
 #include "kernels/guess.h"
 
 #define INLINE_WORK_MAX                                                                                      \
-    (256ull << 10)                 /* multiplications; 20..50 us on one core, about what a hand-over costs */
+    (256ull << 10)          /* multiplications; 20..50 us on one core, about what a hand-over costs */
+#define CHECK_QUERIES   16u /* of a tile, that are ended between one look at the deadline and the next */
 #define KEPT_BYTES_MOST (8u << 20) /* of a worker, unless one segment's take more; guess */
 /* Larger blocks are freed when their search ends: the pool would hold 64 of the largest for ever. */
 #define SCRATCH_KEPT_BYTES_MAX (16u << 20)
@@ -262,8 +263,31 @@ static void floor_raise(search_run *run, uint32_t q, double value) {
 
 /* --- rows put off --- */
 
-static int found_compare(const void *a, const void *b, void *run) {
-    return found_is_before(run, a, b) ? -1 : found_is_before(run, b, a);
+static void found_sift_down(const search_run *run, found *list, uint32_t count, uint32_t at) {
+    const found moved = list[at];
+    for (uint32_t child = 2 * at + 1; child < count; child = 2 * at + 1) {
+        if (child + 1 < count && found_is_before(run, &list[child], &list[child + 1])) child++;
+        if (!found_is_before(run, &moved, &list[child])) break;
+        list[at] = list[child];
+        at = child;
+    }
+    list[at] = moved;
+}
+
+/* Best first, in place. */
+static void found_sort(const search_run *run, found *list, uint32_t count) {
+    for (uint32_t at = count / 2; at > 0; at--)
+        found_sift_down(run, list, count, at - 1);
+    for (uint32_t left = count; left > 1; left--) {
+        const found last = list[0];
+        list[0] = list[left - 1];
+        list[left - 1] = last;
+        found_sift_down(run, list, left - 1, 0);
+    }
+}
+
+static bool defers(const search_run *run, const search_pass *pass) {
+    return pass->defers && run->deferred_rows > 0;
 }
 
 static void deferred_begin(search_worker *worker, uint32_t q) {
@@ -277,7 +301,7 @@ static void deferred_begin(search_worker *worker, uint32_t q) {
 /* What was found of the query so far, and what was put off by what it scores at least; returns the number in worker->gathered,
  * best first. */
 static uint32_t gather_least(search_worker *worker, uint32_t q) {
-    search_run *run = worker->run;
+    const search_run *run = worker->run;
     const kith_deferred *deferred = &worker->deferred[q];
     uint32_t count = worker->best_counts[q];
     memcpy(worker->gathered, worker->best + (size_t)q * run->plan.k, count * sizeof *worker->gathered);
@@ -286,7 +310,7 @@ static uint32_t gather_least(search_worker *worker, uint32_t q) {
         worker->gathered[count++] =
             (found){.closeness = (double)row->least, .part = row->origin, .row = row->row};
     }
-    qsort_r(worker->gathered, count, sizeof *worker->gathered, found_compare, run);
+    found_sort(run, worker->gathered, count);
     return count;
 }
 
@@ -321,7 +345,7 @@ static void deferred_join(search_worker *worker, uint32_t q, const float *query)
     uint32_t count = 0;
     for (uint32_t part = 0; part < run->view->part_count && count < deferred->row_count; part++)
         count += part_rescore(worker, q, part, query, worker->gathered + count);
-    qsort_r(worker->gathered, count, sizeof *worker->gathered, found_compare, worker->run);
+    found_sort(run, worker->gathered, count);
     found *best = worker->best + (size_t)q * k;
     worker->best_counts[q] =
         found_merge(run, best, worker->best_counts[q], worker->gathered, count, worker->merged);
@@ -340,8 +364,9 @@ static uint64_t found_word(const void *hits, uint32_t index) {
 static void guess_make(search_worker *worker, uint32_t q, const search_pass *pass) {
     const uint32_t k = worker->run->plan.k, count = worker->best_counts[q];
     const found *best = worker->best + (size_t)q * k;
-    const uint32_t list_count = pass->defers ? gather_least(worker, q) : count;
-    const found *list = pass->defers ? worker->gathered : best;
+    const bool gathers = defers(worker->run, pass);
+    const uint32_t list_count = gathers ? gather_least(worker, q) : count;
+    const found *list = gathers ? worker->gathered : best;
     uint32_t index = kith_guess_find(list, list_count, kith_guess_needed(k * pass->share), found_word);
     bool is_cut = !pass->sample && pass->k < k && count == pass->k;
     if (index == count && pass->sample && count == k) index = k - 1; /* k rows score it at least */
@@ -408,7 +433,7 @@ static kith_status range_search(search_worker *worker, const search_unit *range,
         .query_count = queries.count,
         .k = pass->k,
         .floors = worker->floors + from,
-        .deferred = pass->defers ? worker->deferred + from : NULL,
+        .deferred = defers(run, pass) ? worker->deferred + from : NULL,
         .origin = range->part,
         .kept = queries.kept ? kept_of(worker, range->part) : NULL,
         .scratch = worker->scratch,
@@ -446,7 +471,7 @@ static void hits_write(search_run *run, uint32_t query, const found *best, uint3
 
 static double floor_known(const search_worker *worker, uint32_t q, const search_pass *pass) {
     double floor = floor_of(worker, q, pass->k);
-    return pass->defers ? fmax(floor, (double)kith_deferred_floor(&worker->deferred[q])) : floor;
+    return defers(worker->run, pass) ? fmax(floor, (double)kith_deferred_floor(&worker->deferred[q])) : floor;
 }
 
 /* One pass over all ranges. */
@@ -463,10 +488,12 @@ static kith_status pass_search(
     return status;
 }
 
-/* Fewer than k rows reach the guess: the query is searched again, for what reaches the k-th that was found. */
+/* Fewer than k rows reach the guess: the query is searched again, for what reaches the k-th that was found, or put off. */
 static kith_status query_search_again(search_worker *worker, uint32_t origin, uint32_t q, kith_err *err) {
     const search_pass whole = whole_pass(worker->run);
     worker->guesses[q] = floor_of(worker, q, whole.k);
+    if (worker->run->deferred_rows > 0)
+        worker->guesses[q] = fmax(worker->guesses[q], (double)kith_deferred_floor(&worker->deferred[q]));
     worker->best_counts[q] = 0;
     worker->stats.wide_scans++;
     return pass_search(worker, &whole, (query_range){.origin = origin, .from = q, .count = 1}, err);
@@ -493,6 +520,8 @@ static kith_status tile_search(search_worker *worker, uint32_t tile_index, kith_
         status = pass_search(worker, &plan->passes[i], tile, err);
     }
     for (uint32_t q = 0; status == KITH_OK && q < tile.count; q++) {
+        if (q % CHECK_QUERIES == 0) status = shard_batch_check(&run->batch, run->view, err);
+        if (status != KITH_OK || atomic_load_explicit(&run->failed, memory_order_relaxed)) break;
         if (run->deferred_rows > 0)
             deferred_join(worker, q, run->batch.queries + (size_t)(tile.origin + q) * dim);
         if (guess_failed(worker, q)) status = query_search_again(worker, tile.origin, q, err);
@@ -638,7 +667,8 @@ static search_run *run_create(const shard_batch *batch, shard_view *view, const 
     run->view = view;
     run->plan = *plan;
     run->scratch_bytes = compute_scratch_bytes(shard->node->compute, field->dim, plan->tile, plan->k);
-    if (plan->pass_count > 1) run->deferred_rows = kith_deferred_rows(plan->k);
+    if (plan->pass_count > 1 && kith_code_rows_fit(field->dim, field->type))
+        run->deferred_rows = kith_deferred_rows(plan->k);
     const kith_compute_ops *compute = shard->node->compute;
     run->kept_bytes = compute->kept_bytes ? round_up(compute->kept_bytes(field->dim, plan->tile)) : 0;
     if (run->kept_bytes > 0)

@@ -5,16 +5,17 @@
 /* Of stored vectors. A unit begins by coding its queries and finding a threshold, which takes fewer rows to be worth it
  * than a unit of 16 MiB has: batches of 256, dim 384, k = 10 and 100, are 19 and 18 % faster by whole segments of 200 MB
  * (Zen 3, 2026-11-21). But a deadline is looked at between units only: the most is about 0.1 s of UNIT_QUERIES. */
-#define UNIT_BYTES         (16u << 20)
-#define UNIT_BYTES_MOST    (128u << 20)
-#define UNIT_QUERIES       512u
-#define UNITS_A_THREAD     8u /* so that none waits long for the last one */
-#define UNIT_ROWS_LEAST    4096u
-#define TILE_QUERIES       1024u                   /* that share one reading of the rows */
-#define TILE_RESULTS       SHARD_BATCH_RESULTS_MAX /* a tile's queries x k: 4 MiB of running results a worker */
-#define RESULTS_MAX        (4u << 20)              /* workers x queries x k by rows: 128 MiB */
-#define WORKER_RESULTS_MAX (1u << 20)              /* queries x k by rows: 32 MiB of one worker */
-#define BY_QUERIES_FROM    32u /* queries a thread, from which there are enough tiles; guess */
+#define UNIT_BYTES      (16u << 20)
+#define UNIT_BYTES_MOST (128u << 20)
+#define UNIT_QUERIES    512u
+#define UNITS_A_THREAD  8u /* so that none waits long for the last one */
+#define UNIT_ROWS_LEAST 4096u
+#define TILE_QUERIES    1024u /* that share one reading of the rows */
+#define TILE_RESULTS                                                                                         \
+    SHARD_BATCH_RESULTS_MAX /* a tile's queries x k: of a worker 4 MiB of running results, and 10 of rows put off */
+#define RESULTS_MAX        (4u << 20) /* workers x queries x k by rows: 128 MiB */
+#define WORKER_RESULTS_MAX (1u << 20) /* queries x k by rows: 32 MiB of one worker */
+#define BY_QUERIES_FROM    32u        /* queries a thread, from which there are enough tiles; guess */
 #define WORKERS_MAX        256u
 #define PASSES_ROWS_LEAST  65536u
 #define PASS_ROWS_A_K      16u /* a pass over fewer is no sample */

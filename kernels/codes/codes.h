@@ -169,10 +169,13 @@ static inline const uint8_t *kith_code_row_at(const kith_codes *codes, uint32_t 
 static inline const kith_code_row *kith_code_row_constants(const uint8_t *row, uint32_t dim) {
     return (const kith_code_row *)(const void *)(row + kith_code_row_bytes(dim)) - 1;
 }
-/* Whether rows should have them: not where the axes are the directions, nor where vectors are short. */
+/* Whether rows should have them: not where vectors are short, nor where the axes are the directions. */
+static inline bool kith_code_rows_fit(uint32_t dim, kith_vector_type type) {
+    size_t vector_bytes = (size_t)dim * kith_vector_type_bytes(type);
+    return vector_bytes >= KITH_CODE_ROW_PAYS * (size_t)kith_code_row_bytes(dim);
+}
 static inline bool kith_code_rows_pay(const kith_code_basis *basis, kith_vector_type type) {
-    size_t vector_bytes = (size_t)basis->dim * kith_vector_type_bytes(type);
-    return basis->vectors && vector_bytes >= KITH_CODE_ROW_PAYS * (size_t)kith_code_row_bytes(basis->dim);
+    return basis->vectors && kith_code_rows_fit(basis->dim, type);
 }
 /* What codes by row, and queries for them, are made with. */
 static inline kith_code_basis kith_code_row_basis(const kith_code_basis *basis) {

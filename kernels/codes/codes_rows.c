@@ -50,7 +50,7 @@ kith_code_interval kith_code_row_interval(
     const double slack = 2 * query->slack + 8 * CODE_F64 * (fabs(query->constant) + fabs(middle)) + 0x1p-120;
     kith_code_interval interval = {.least = (float)(least - slack - fabs(least) * 0x1p-22),
         .most = (float)(most + slack + fabs(most) * 0x1p-22)};
-    if (!(interval.least >= -FLT_MAX)) interval.least = -INFINITY; /* nor where it is not a number */
+    if (!(fabsf(interval.least) <= FLT_MAX)) interval.least = -INFINITY; /* nor where it is not a number */
     if (!(interval.most <= FLT_MAX)) interval.most = INFINITY;
     return interval;
 }

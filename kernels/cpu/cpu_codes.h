@@ -2,8 +2,9 @@
  *
  * A group of queries sees every block of 32 rows once. The leaf makes the integer dot products of the block with
  * each query, turns them into upper bounds and appends the rows that reach the query's threshold to its
- * pending ones. When a tile of rows has passed, or many are pending, they are checked in f32 (cpu_codes_check.c); the few
- * that stay are scored, which raises the threshold.
+ * pending ones. When a tile of rows has passed, or many are pending, they are checked by their codes by row, if there are any, and
+ * in f32 (cpu_codes_check.c); the few that stay are scored, which raises the threshold. Or those that pass by row are put off
+ * (kernels/deferred.h).
  *
  * Order of rows. First every 512th word of 64 rows, then every 64th, every 8th (for many queries) and the others: each is a
  * sample of the whole range, from whose best rows a threshold is guessed (kernels/guess.h); ids, and so rows, often follow

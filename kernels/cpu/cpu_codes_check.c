@@ -1,4 +1,5 @@
-/* Searching by codes: the rows that a query's codes could not rule out are checked in f32 before they are scored.
+/* Searching by codes: the rows that a query's codes could not rule out are checked in f32 before they are scored; where rows have
+ * codes of their own, by these first, and what passes then may be put off to the end of the search.
  *
  * Bounds of codes let 10 to 50 rows pass for each that is among the k best: most are out by a wide margin as soon as
  * their vectors are looked at, in f32 and with the bound of a scan of vectors (cpu_bound.c), which is six digits wide.

@@ -513,7 +513,6 @@ static uint32_t deferred_run(const kernels_case *whole, const kith_compute_ops *
     for (uint32_t q = 0; q < queries; q++) {
         deferred[q] = (kith_deferred){
             .k = k, .row_most = room, .rows = rows + (size_t)q * room, .known = known + (size_t)q * k};
-        kith_deferred_clear(&deferred[q]);
     }
     c.job.deferred = deferred;
     c.job.origin = 5;

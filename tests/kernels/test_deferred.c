@@ -12,12 +12,10 @@ static int falling(const void *a, const void *b) {
 }
 
 static kith_deferred deferred_of(uint32_t k, uint32_t row_most) {
-    kith_deferred deferred = {.k = k,
+    return (kith_deferred){.k = k,
         .row_most = row_most,
-        .rows = kith_alloc_array(row_most + 1, sizeof *deferred.rows),
-        .known = kith_alloc_array(k, sizeof *deferred.known)};
-    kith_deferred_clear(&deferred);
-    return deferred;
+        .rows = kith_alloc_array(row_most + 1, sizeof(kith_deferred_row)),
+        .known = kith_alloc_array(k, sizeof(float))};
 }
 
 static void deferred_free(kith_deferred *deferred) {
@@ -75,10 +73,10 @@ static void test_deferred__a_job_forgets_its_own_rows_only(void **state) {
     assert_int_equal(deferred.row_count, 3);
     kith_deferred_job_forget(&deferred);
     assert_int_equal(deferred.row_count, 0);
-    assert_true(kith_deferred_floor(&deferred) == -INFINITY);
-    add(&deferred, 2, 7);
+    assert_true(kith_deferred_floor(&deferred) == 9);
+    add(&deferred, 12, 7);
     kith_deferred_job_begin(&deferred);
-    add(&deferred, 3, 8);
+    add(&deferred, 13, 8);
     kith_deferred_job_forget(&deferred);
     assert_int_equal(deferred.row_count, 1);
     assert_int_equal(deferred.rows[0].row, 7);
