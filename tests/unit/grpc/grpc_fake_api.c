@@ -50,7 +50,8 @@ static void fake_run(kith_task *task) {
 
 static kith_status fake_start(kith_api *api, kith_api_call *call, kith_err *err,
     void (*answer)(kith_api *api, void *call, kith_status status, const kith_err *err)) {
-    if (api->hook) api->hook(api->hook_ctx);
+    void (*hook)(void *ctx) = api->hook;
+    if (hook) hook(api->hook_ctx);
     atomic_fetch_add(&api->calls, 1);
     if (api->mode == FAKE_REFUSE) return kith_err_set(err, (kith_status)api->status, "%s", api->message);
     if (api->mode == FAKE_INLINE) {

@@ -40,7 +40,7 @@ struct kith_api {
     kith_task refresh_task;
     kith_api_refresh *refresh;
     /* If not NULL, runs on the thread that starts a call, before anything else of it. */
-    void (*hook)(void *ctx);
+    void (*_Atomic hook)(void *ctx); /* set after hook_ctx */
     void *hook_ctx;
 };
 

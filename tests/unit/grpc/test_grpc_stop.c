@@ -189,8 +189,8 @@ static void end_thread(void *ctx) {
 static void test_grpc_stop__late_streams_end(void **state) {
     FIXTURE_SETUP();
     grpc_seen upserts, watch;
-    fixture->api->hook = end_thread;
     fixture->api->hook_ctx = fixture->server;
+    fixture->api->hook = end_thread;
     kith_codec_client_count_encode("c", KITH_READ_IN_SYNC, &fixture->request);
     assert_int_equal(grpc_fixture_call(fixture, COUNT, 20000), 0);
     kith_grpc_stream *streams[2] = {grpc_fixture_stream(fixture, STREAM, &upserts),

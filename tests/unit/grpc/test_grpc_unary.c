@@ -342,8 +342,8 @@ static void test_grpc_unary__a_refreshed_call_begins_again_on_its_own_thread(voi
     fixture->api->status = KITH_NOT_FOUND;
     fixture->api->message = "there is no such collection";
     fixture->api->refreshes = true;
-    fixture->api->hook = thread_note;
     fixture->api->hook_ctx = threads;
+    fixture->api->hook = thread_note;
     search_request(fixture, 1);
     call_ok(fixture, SEARCH);
     assert_int_equal(fixture->api->calls, 2);

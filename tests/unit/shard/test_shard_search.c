@@ -29,6 +29,12 @@ static shard_node_options options_large(shard_node_world world, uint32_t threads
     return options;
 }
 
+/* Of a long vector, seven of eight components behind the first say nothing: else no direction would lead. */
+static uint32_t values_of(const fixture *run, uint32_t component) {
+    if (component < 16) return 7;
+    return dim_of(run) > 64 && component % 8 > 0 ? 1 : 2;
+}
+
 /* `count` points with one write; ids from `first`; vectors of small integers that repeat, so that ties are common, and
  * of which the first components tell the most. */
 static void fill(fixture *run, uint64_t first, uint32_t count) {
@@ -41,7 +47,7 @@ static void fill(fixture *run, uint64_t first, uint32_t count) {
     for (uint32_t i = 0; i < count; i++) {
         float *vector = kith_arena_array(&arena, dim_of(run), sizeof *vector);
         for (uint32_t d = 0; d < dim_of(run); d++)
-            vector[d] = (float)kith_rng_below(&run->workload.rng, d < 16 ? 7 : 2);
+            vector[d] = (float)kith_rng_below(&run->workload.rng, values_of(run, d));
         op.points[i] = (kith_op_point){
             .id = kith_id_of_number(first + i), .field_mask = 1, .vectors = {(const uint8_t *)vector}};
     }
@@ -74,8 +80,10 @@ static uint64_t queries_compare(
 
 static void search_compare(fixture *run, uint32_t query_count, uint32_t k) {
     float *queries = kith_alloc_array((size_t)query_count * dim_of(run), sizeof *queries);
-    for (uint32_t i = 0; i < query_count * dim_of(run); i++)
-        queries[i] = (float)kith_rng_below(&run->workload.rng, 7);
+    for (uint32_t i = 0; i < query_count * dim_of(run); i++) {
+        uint32_t values = dim_of(run) > 64 ? values_of(run, i % dim_of(run)) : 7;
+        queries[i] = (float)kith_rng_below(&run->workload.rng, values);
+    }
     (void)queries_compare(run, queries, query_count, k, 1 + query_count / 8);
     kith_free(queries);
 }
