@@ -237,9 +237,10 @@ typedef struct kith_code_query {
 
 size_t kith_code_query_scratch_bytes(const kith_code_basis *basis, uint32_t query_count);
 /* queries [query_count][dim]; fills out[i] but for out[i].levels, which the caller points at [code_dim] to fill. A
- * query that cannot be coded (norm 0, infinite or subnormal) gets weights of infinity: every row is kept. */
+ * query that cannot be coded (norm 0, infinite or subnormal) keeps every row. by_row_out: the same for codes by row
+ * (kith_code_row_basis), or NULL. */
 void kith_code_queries_make(const kith_compute_ops *ops, const kith_code_basis *basis, const float *queries,
-    uint32_t query_count, void *scratch, kith_code_query *out);
+    uint32_t query_count, void *scratch, kith_code_query *out, kith_code_query *by_row_out);
 /* Coarse levels. A processor that adds in 16 bits adds, of the first lead_dim components and of the others each, the
  * products of components i and i + 1 of the first half and of those at the same place of the second. */
 typedef struct kith_code_coarse {

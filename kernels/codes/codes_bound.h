@@ -52,6 +52,7 @@
 #define KITH_KERNELS_CODES_CODES_BOUND_H
 
 #include "kernels/codes/codes.h"
+#include "kernels/lanes.h"
 #include "kernels/rounding.h"
 
 #define CODE_F32             0x1p-24  /* u */
@@ -87,10 +88,7 @@ static inline double code_tail(
 }
 
 static inline double code_length(const float *values, uint32_t count) {
-    double sum = 0;
-    for (uint32_t i = 0; i < count; i++)
-        sum += (double)values[i] * values[i];
-    return sqrt(sum);
+    return sqrt(kith_square_sum(values, count));
 }
 
 /* `values` [stride] <- x - mean, or x / |x| - mean; what both rows and, for l2, queries are turned into. */

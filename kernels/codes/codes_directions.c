@@ -13,6 +13,7 @@
 #include "host/base/alloc.h"
 #include "host/base/rng.h"
 #include "kernels/codes/codes.h"
+#include "kernels/lanes.h"
 
 #define MOMENT_CHUNK_ROWS 1024u /* rows transposed at a time: bounds memory, and f32 sums stay short */
 #define MOMENT_BLOCK      128u  /* directions a block: only blocks on and right of the diagonal are made */
@@ -96,14 +97,14 @@ static void moments_make(
 
 /* --- a block of directions --- */
 
-/* stride is a multiple of 16; lanes so that the compiler may use SIMD without changing a sum's order. */
+/* stride is a multiple of 16. */
 static double dot(const double *a, const double *b, uint32_t stride) {
-    double lanes[8] = {0};
-    for (uint32_t i = 0; i < stride; i += 8) {
-        for (uint32_t lane = 0; lane < 8; lane++)
+    double lanes[KITH_LANES] = {0};
+    for (uint32_t i = 0; i < stride; i += KITH_LANES) {
+        for (uint32_t lane = 0; lane < KITH_LANES; lane++)
             lanes[lane] += a[i + lane] * b[i + lane];
     }
-    return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+    return kith_lanes_sum(lanes);
 }
 
 static void subtract(double *from, const double *what, double times, uint32_t stride) {

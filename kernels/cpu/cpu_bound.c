@@ -37,19 +37,13 @@
 
 #include <math.h>
 
+#include "kernels/lanes.h"
 #include "kernels/rounding.h"
 
 static const double unit_roundoff = 0x1p-24;
 static const double smallest_step = 0x1p-149;
 static const double cosine_norm_least = 0x1p-100;
 static const double cosine_norm_most = 0x1p120;
-
-static double norm_square(const float *query, uint32_t dim) {
-    double sum = 0;
-    for (uint32_t i = 0; i < dim; i++)
-        sum += (double)query[i] * query[i];
-    return sum;
-}
 
 static double relative_error(uint32_t dim_padded, uint32_t lanes) {
     double roundings = dim_padded / lanes + log2(lanes) + 2; /* the one more that l1 needs */
@@ -59,7 +53,7 @@ static double relative_error(uint32_t dim_padded, uint32_t lanes) {
 
 cpu_bound cpu_bound_of(
     kith_metric metric, const float *query, uint32_t dim, uint32_t dim_padded, uint32_t lanes) {
-    double square = norm_square(query, dim);
+    double square = kith_square_sum(query, dim);
     double error = relative_error(dim_padded, lanes);
     double floor = (4.0 * dim_padded + 64) * smallest_step;
     cpu_bound bound = {.query_norm = (float)square, .query_scale = 1};

@@ -43,7 +43,7 @@ static size_t levels_bytes(uint32_t code_dim) {
 size_t cpu_code_make_bytes(uint32_t dim, uint32_t count) {
     kith_code_basis widest = {.dim = dim, .code_dim = kith_code_stride(dim)};
     uint32_t together = least(count, MAKE_QUERIES);
-    return together * levels_bytes(cpu_code_row_levels(dim)) +
+    return together * (levels_bytes(widest.code_dim) + levels_bytes(cpu_code_row_levels(dim))) +
            cpu_code_align(kith_code_query_scratch_bytes(&widest, together));
 }
 
@@ -104,44 +104,41 @@ static void query_coarsen(const cpu_code_scan *scan, cpu_code_made *made, int8_t
 
 /* --- groups --- */
 
-/* The same queries for codes by row. */
-static void row_queries_make(cpu_code_scan *scan, const float *queries, uint32_t begin, uint32_t count) {
-    const uint32_t dim = scan->job->rows->dim, level_count = cpu_code_row_levels(dim);
-    const kith_code_basis basis = kith_code_row_basis(&scan->job->rows->codes->basis);
-    char *levels = scan->make_scratch, *scratch = levels + count * levels_bytes(level_count);
-    kith_code_query codes[MAKE_QUERIES];
-    for (uint32_t i = 0; i < count; i++) {
-        codes[i].levels = (int16_t *)(void *)(levels + i * levels_bytes(level_count));
-        memset(codes[i].levels + basis.code_dim, 0, (level_count - basis.code_dim) * sizeof(int16_t));
+/* Levels of `count` queries, each [level_count], of which code_dim will be filled. Returns what lies behind. */
+static char *levels_place_all(
+    kith_code_query *codes, uint32_t count, uint32_t code_dim, uint32_t level_count, char *at) {
+    for (uint32_t i = 0; i < count; i++, at += levels_bytes(level_count)) {
+        codes[i].levels = (int16_t *)(void *)at;
+        memset(codes[i].levels + code_dim, 0, (level_count - code_dim) * sizeof(int16_t));
     }
-    kith_code_queries_make(scan->leaves->ops, &basis, queries, count, scratch, codes);
-    for (uint32_t i = 0; i < count; i++) {
-        int32_t *words = scan->coded.row_words + (size_t)(begin + i) * cpu_code_row_words(dim);
-        scan->leaves->codes->row_pack(codes[i].levels, level_count, words);
-        scan->coded.made[begin + i].by_row = codes[i];
-        scan->coded.made[begin + i].by_row.levels = NULL;
-    }
+    return at;
 }
 
 /* Queries [begin, begin + count) of the group, whose first is `first` of the job's. */
 static void queries_make(cpu_code_scan *scan, uint32_t first, uint32_t begin, uint32_t count) {
     const kith_top_k_job *job = scan->job;
-    char *levels = scan->make_scratch, *scratch = levels + count * levels_bytes(scan->code_dim);
     const float *queries = job->queries + (size_t)(first + begin) * job->rows->dim;
-    kith_code_query codes[MAKE_QUERIES];
-    for (uint32_t i = 0; i < count; i++)
-        codes[i].levels = (int16_t *)(void *)(levels + i * levels_bytes(scan->code_dim));
-    kith_code_queries_make(scan->leaves->ops, &job->rows->codes->basis, queries, count, scratch, codes);
+    const uint32_t dim = job->rows->dim, row_levels = cpu_code_row_levels(dim);
+    const bool by_row = job->rows->codes->by_row;
+    kith_code_query codes[MAKE_QUERIES], row_codes[MAKE_QUERIES];
+    char *scratch = levels_place_all(codes, count, scan->code_dim, scan->code_dim, scan->make_scratch);
+    if (by_row) scratch = levels_place_all(row_codes, count, kith_code_stride(dim), row_levels, scratch);
+    kith_code_queries_make(scan->leaves->ops, &job->rows->codes->basis, queries, count, scratch, codes,
+        by_row ? row_codes : NULL);
     for (uint32_t i = 0; i < count; i++) {
         cpu_code_made *made = &scan->coded.made[begin + i];
         made->code = codes[i];
-        made->bound = cpu_code_query_bound(scan, queries + (size_t)i * job->rows->dim);
+        made->bound = cpu_code_query_bound(scan, queries + (size_t)i * dim);
         levels_pack(scan, codes[i].levels, levels_place(scan, begin + i));
         if (scan->coarse_made) /* what the codes were made in is free */
             query_coarsen(scan, made, (int8_t *)scratch, coarse_place(scan, begin + i));
         made->code.levels = NULL;
+        if (!by_row) continue;
+        int32_t *words = scan->coded.row_words + (size_t)(begin + i) * cpu_code_row_words(dim);
+        scan->leaves->codes->row_pack(row_codes[i].levels, row_levels, words);
+        made->by_row = row_codes[i];
+        made->by_row.levels = NULL;
     }
-    if (job->rows->codes->by_row) row_queries_make(scan, queries, begin, count);
 }
 
 static void query_point(cpu_code_scan *scan, uint32_t index) {

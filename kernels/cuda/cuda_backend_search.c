@@ -104,7 +104,8 @@ static void queries_code(const group_run *run) {
         for (uint32_t i = 0; i < count; i++)
             codes[i].levels = run->memory.levels + (size_t)(begin + i) * basis->code_dim;
         kith_code_queries_make(kith_compute_cpu(), basis,
-            run->job->queries + (size_t)(run->first + begin) * basis->dim, count, run->memory.coding, codes);
+            run->job->queries + (size_t)(run->first + begin) * basis->dim, count, run->memory.coding, codes,
+            NULL);
         for (uint32_t i = 0; i < count; i++) {
             double floor = run->job->floors ? run->job->floors[run->first + begin + i] : -INFINITY;
             run->memory.weights[begin + i] = (kith_cuda_query){.constant = codes[i].constant,

@@ -43,7 +43,7 @@ static kith_code_query *made_of(
     assert_non_null(scratch);
     for (uint32_t i = 0; i < count; i++)
         made[i].levels = levels + (size_t)i * basis->code_dim;
-    kith_code_queries_make(ops, basis, c->queries, count, scratch, made);
+    kith_code_queries_make(ops, basis, c->queries, count, scratch, made, NULL);
     kith_free(scratch);
     return made;
 }
@@ -410,7 +410,7 @@ static void test_codes_bound__the_bias_fits(void **state) {
             .dim = dim, .code_dim = dim, .lead_dim = dim, .metric = KITH_METRIC_IP, .mean = mean};
         kith_code_query made = {.levels = levels};
         void *scratch = kith_try_alloc_aligned(kith_code_query_scratch_bytes(&basis, 1));
-        kith_code_queries_make(kith_compute_cpu(), &basis, query, 1, scratch, &made);
+        kith_code_queries_make(kith_compute_cpu(), &basis, query, 1, scratch, &made, NULL);
         int64_t sum = 0;
         for (uint32_t i = 0; i < dim; i++)
             sum += levels[i];
