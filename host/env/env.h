@@ -163,7 +163,9 @@ static inline KITH_CHECK kith_status kith_file_bytes(kith_file *file, uint64_t *
     return file->ops->file_bytes(file, bytes_out, err);
 }
 /* Maps the first `bytes` bytes for reading; the map outlives the file's close and removal. `bytes` > 0;
- * CORRUPT when the file is shorter. */
+ * CORRUPT when the file is shorter. Linux maps huge pages where the file is cached in them: a file that is written
+ * KITH_FILE_HUGE_BYTES at a time, at multiples of it, is (ext4 from 6.16 on, XFS), and one read back from the disk. */
+enum { KITH_FILE_HUGE_BYTES = 2 << 20 };
 static inline KITH_CHECK kith_status kith_file_map(
     kith_file *file, size_t bytes, const void **address_out, kith_err *err) {
     return file->ops->file_map(file, bytes, address_out, err);

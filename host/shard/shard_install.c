@@ -41,6 +41,8 @@ struct kith_shard_install {
     uint32_t file_index;
     kith_file *file;
     uint64_t file_offset;
+    kith_buf
+        gathered; /* bytes before file_offset that are not written yet: as the segment's writer writes them */
     uint64_t file_told; /* up to here the disk was told to begin */
     struct install_segment {
         kith_segment *segment;
@@ -219,19 +221,28 @@ static void file_sync_soon(kith_shard_install *install) {
     install->file_told = install->file_offset;
 }
 
+static kith_status gathered_write(kith_shard_install *install, uint64_t file_bytes, kith_err *err) {
+    kith_buf *gathered = &install->gathered;
+    kith_status status = kith_file_write_at(
+        install->file, install->file_offset - gathered->bytes, gathered->data, gathered->bytes, err);
+    if (status != KITH_OK) return status;
+    kith_buf_clear(gathered);
+    file_sync_soon(install);
+    return install->file_offset == file_bytes ? file_end(install, err) : KITH_OK;
+}
+
 static kith_status file_write(
     kith_shard_install *install, const uint8_t *data, size_t bytes, size_t *taken_out, kith_err *err) {
     uint64_t file_bytes = install->head.files[install->file_index].bytes;
     kith_status status = install->file ? KITH_OK : file_begin(install, err);
     if (status != KITH_OK) return status;
-    uint64_t left = file_bytes - install->file_offset;
-    size_t taken = bytes < left ? bytes : (size_t)left;
-    status = kith_file_write_at(install->file, install->file_offset, data, taken, err);
-    if (status != KITH_OK) return status;
+    uint64_t left = file_bytes - install->file_offset, room = KITH_FILE_HUGE_BYTES - install->gathered.bytes;
+    uint64_t most = left < room ? left : room;
+    size_t taken = bytes < most ? bytes : (size_t)most;
+    kith_buf_append(&install->gathered, data, taken);
     install->file_offset += taken;
     *taken_out = taken;
-    file_sync_soon(install);
-    return install->file_offset == file_bytes ? file_end(install, err) : KITH_OK;
+    return taken == most ? gathered_write(install, file_bytes, err) : KITH_OK;
 }
 
 /* --- records: what may be in them --- */
@@ -438,6 +449,7 @@ kith_status kith_shard_install_begin(kith_shard_node *node, uint64_t shard_id, c
     install->schema = *schema;
     install->load = load;
     kith_buf_init(&install->collected);
+    kith_buf_init(&install->gathered);
     kith_arena_init(&install->arena);
     collect_next(install, INSTALL_START, SHARD_SNAPSHOT_START_BYTES);
     *install_out = install;
@@ -521,6 +533,7 @@ void kith_shard_install_destroy(kith_shard_install *install) {
         kith_log_warn(
             "shard_install_left", kith_kv_u64("shard", install->shard_id), kith_kv_text("error", err.text));
     kith_buf_fini(&install->collected);
+    kith_buf_fini(&install->gathered);
     kith_arena_fini(&install->arena);
     kith_free(install);
 }

@@ -61,7 +61,7 @@ typedef struct search_worker {
     kith_deferred *deferred;          /* [tile], where the view is gone through in passes: */
     kith_deferred_row *deferred_rows; /* [tile][run->deferred_rows] and */
     float *deferred_known;            /* [tile][k] are theirs, */
-    found *gathered;                  /* [k + run->deferred_rows] space */
+    found *gathered, *sort_space;     /* [k + run->deferred_rows] */
     kith_kept_queries *kept;          /* [parts of the view]; memory NULL: none is taken yet */
     uint8_t *kept_memory;             /* [run->kept_most][run->kept_bytes], */
     uint32_t kept_taken;              /* of which so many are taken, */
@@ -263,27 +263,36 @@ static void floor_raise(search_run *run, uint32_t q, double value) {
 
 /* --- rows put off --- */
 
-static void found_sift_down(const search_run *run, found *list, uint32_t count, uint32_t at) {
-    const found moved = list[at];
-    for (uint32_t child = 2 * at + 1; child < count; child = 2 * at + 1) {
-        if (child + 1 < count && found_is_before(run, &list[child], &list[child + 1])) child++;
-        if (!found_is_before(run, &moved, &list[child])) break;
-        list[at] = list[child];
-        at = child;
+/* Joins sorted [begin, middle) and [middle, end) of `from`. Which comes first is a toss, so it is no branch. */
+static void found_runs_merge(
+    const search_run *run, const found *from, uint32_t begin, uint32_t middle, uint32_t end, found *to) {
+    const found *a = from + begin, *b = from + middle;
+    const found *const a_end = from + middle, *const b_end = from + end;
+    to += begin;
+    while (a < a_end && b < b_end) {
+        const bool from_b = found_is_before(run, b, a);
+        *to++ = *(from_b ? b : a);
+        b += from_b;
+        a += !from_b;
     }
-    list[at] = moved;
+    for (; a < a_end; a++)
+        *to++ = *a;
+    for (; b < b_end; b++)
+        *to++ = *b;
 }
 
-/* Best first, in place. */
-static void found_sort(const search_run *run, found *list, uint32_t count) {
-    for (uint32_t at = count / 2; at > 0; at--)
-        found_sift_down(run, list, count, at - 1);
-    for (uint32_t left = count; left > 1; left--) {
-        const found last = list[0];
-        list[0] = list[left - 1];
-        list[left - 1] = last;
-        found_sift_down(run, list, left - 1, 0);
+/* Best first. Returns where they then lie: in `list`, or in `space` [count]. */
+static found *found_sort(const search_run *run, found *list, uint32_t count, found *space) {
+    for (uint32_t width = 1; width < count; width *= 2) {
+        for (uint32_t begin = 0; begin < count; begin += 2 * width) {
+            const uint32_t middle = search_least(begin + width, count);
+            found_runs_merge(run, list, begin, middle, search_least(begin + 2 * width, count), space);
+        }
+        found *sorted = space;
+        space = list;
+        list = sorted;
     }
+    return list;
 }
 
 static bool defers(const search_run *run, const search_pass *pass) {
@@ -298,25 +307,33 @@ static void deferred_begin(search_worker *worker, uint32_t q) {
         .known = worker->deferred_known + (size_t)q * run->plan.k};
 }
 
-/* What was found of the query so far, and what was put off by what it scores at least; returns the number in worker->gathered,
- * best first. */
-static uint32_t gather_least(search_worker *worker, uint32_t q) {
+/* What was found of the query so far, and the best of what was put off by what it scores at least: the k best of both are
+ * there. Best first. */
+static const found *gather_least(search_worker *worker, uint32_t q, uint32_t *count_out) {
     const search_run *run = worker->run;
     const kith_deferred *deferred = &worker->deferred[q];
+    const float known = kith_deferred_floor(deferred);
     uint32_t count = worker->best_counts[q];
     memcpy(worker->gathered, worker->best + (size_t)q * run->plan.k, count * sizeof *worker->gathered);
     for (uint32_t i = 0; i < deferred->row_count; i++) {
         const kith_deferred_row *row = &deferred->rows[i];
+        if (row->least < known) continue;
         worker->gathered[count++] =
             (found){.closeness = (double)row->least, .part = row->origin, .row = row->row};
     }
-    found_sort(run, worker->gathered, count);
-    return count;
+    *count_out = count;
+    return found_sort(run, worker->gathered, count, worker->sort_space);
 }
 
-/* Those of one part that may be among the k best, scored; returns their number. */
-static uint32_t part_rescore(
-    search_worker *worker, uint32_t q, uint32_t part, const float *query, found *out) {
+/* Those rows of one part that score at least so much, of the ones put off. */
+typedef struct deferred_share {
+    uint32_t part;
+    double least, below; /* kith_deferred_row.least is in [least, below) */
+} deferred_share;
+
+/* Their scores; returns their number. */
+static uint32_t share_rescore(
+    search_worker *worker, uint32_t q, const deferred_share *share, const float *query, found *out) {
     enum { TOGETHER = 64 };
     const search_run *run = worker->run;
     const kith_deferred *deferred = &worker->deferred[q];
@@ -325,31 +342,44 @@ static uint32_t part_rescore(
         uint32_t rows[TOGETHER], together = 0;
         double closeness[TOGETHER];
         for (; i < deferred->row_count && together < TOGETHER; i++) {
-            if (deferred->rows[i].origin == part) rows[together++] = deferred->rows[i].row;
+            const kith_deferred_row *row = &deferred->rows[i];
+            const bool within = (double)row->least >= share->least && (double)row->least < share->below;
+            if (row->origin == share->part && within) rows[together++] = row->row;
         }
-        kith_segment_rescore(run->view->parts[part].segment, run->shard->node->compute,
+        kith_segment_rescore(run->view->parts[share->part].segment, run->shard->node->compute,
             run->batch.field_index, query, rows, together, closeness);
         for (uint32_t j = 0; j < together; j++)
-            out[count++] = (found){.closeness = closeness[j], .part = part, .row = rows[j]};
+            out[count++] = (found){.closeness = closeness[j], .part = share->part, .row = rows[j]};
     }
     return count;
 }
 
-/* After the last pass: what was put off and can still be among the k best joins what was found. */
-static void deferred_join(search_worker *worker, uint32_t q, const float *query) {
+/* Those that score at least `least`, and less than `below`, for all that is known: scored, and joined to what was found. */
+static void deferred_score(
+    search_worker *worker, uint32_t q, double least, double below, const float *query) {
     const search_run *run = worker->run;
-    const uint32_t k = run->plan.k;
-    kith_deferred *deferred = &worker->deferred[q];
-    double floor = fmax(floor_of(worker, q, k), (double)kith_deferred_floor(deferred));
-    kith_deferred_cut(deferred, fmax(floor, worker->guesses[q]));
+    found *best = worker->best + (size_t)q * run->plan.k;
     uint32_t count = 0;
-    for (uint32_t part = 0; part < run->view->part_count && count < deferred->row_count; part++)
-        count += part_rescore(worker, q, part, query, worker->gathered + count);
-    found_sort(run, worker->gathered, count);
-    found *best = worker->best + (size_t)q * k;
-    worker->best_counts[q] =
-        found_merge(run, best, worker->best_counts[q], worker->gathered, count, worker->merged);
+    for (uint32_t part = 0; part < run->view->part_count; part++) {
+        const deferred_share share = {.part = part, .least = least, .below = below};
+        count += share_rescore(worker, q, &share, query, worker->gathered + count);
+    }
+    const found *sorted = found_sort(run, worker->gathered, count, worker->sort_space);
+    worker->best_counts[q] = found_merge(run, best, worker->best_counts[q], sorted, count, worker->merged);
     worker->stats.rows_rescored += count;
+}
+
+/* After the last pass: what was put off and can still be among the k best joins what was found. First those that score the most
+ * for certain, about k of them; few of the others can reach what the k-th best then scores. */
+static void deferred_join(search_worker *worker, uint32_t q, const float *query) {
+    const uint32_t k = worker->run->plan.k;
+    kith_deferred *deferred = &worker->deferred[q];
+    const double known = (double)kith_deferred_floor(deferred);
+    const double floor = fmax(fmax(floor_of(worker, q, k), known), worker->guesses[q]);
+    kith_deferred_cut(deferred, floor);
+    deferred_score(worker, q, known, INFINITY, query);
+    kith_deferred_cut(deferred, fmax(floor, floor_of(worker, q, k)));
+    deferred_score(worker, q, -INFINITY, known, query);
 }
 
 /* --- guesses: by queries --- */
@@ -363,10 +393,9 @@ static uint64_t found_word(const void *hits, uint32_t index) {
  * search from the start, and the passes to come need not find it anything. */
 static void guess_make(search_worker *worker, uint32_t q, const search_pass *pass) {
     const uint32_t k = worker->run->plan.k, count = worker->best_counts[q];
-    const found *best = worker->best + (size_t)q * k;
-    const bool gathers = defers(worker->run, pass);
-    const uint32_t list_count = gathers ? gather_least(worker, q) : count;
-    const found *list = gathers ? worker->gathered : best;
+    const found *best = worker->best + (size_t)q * k, *list = best;
+    uint32_t list_count = count;
+    if (defers(worker->run, pass)) list = gather_least(worker, q, &list_count);
     uint32_t index = kith_guess_find(list, list_count, kith_guess_needed(k * pass->share), found_word);
     bool is_cut = !pass->sample && pass->k < k && count == pass->k;
     if (index == count && pass->sample && count == k) index = k - 1; /* k rows score it at least */
@@ -556,6 +585,7 @@ static size_t worker_lay_out(search_worker *worker, const search_run *run, uint8
     PLACE(deferred_rows, (size_t)run->plan.tile * run->deferred_rows);
     PLACE(deferred_known, run->deferred_rows > 0 ? pairs : 0);
     PLACE(gathered, run->deferred_rows > 0 ? run->plan.k + run->deferred_rows : 0);
+    PLACE(sort_space, run->deferred_rows > 0 ? run->plan.k + run->deferred_rows : 0);
     PLACE(kept, run->view->part_count);
     PLACE(kept_memory, run->kept_most * run->kept_bytes);
 #undef PLACE
