@@ -30,14 +30,19 @@ typedef struct pair {
     kith_buf bytes;
 } pair;
 
-static void pair_begin_with(pair *nodes, shard_node_options options, uint32_t write_count) {
-    fixture_begin(&nodes->from, options, &schema);
+static void pair_begin_of(
+    pair *nodes, const kith_schema *of, shard_node_options options, uint32_t write_count) {
+    fixture_begin(&nodes->from, options, of);
     options.seed++;
-    fixture_begin(&nodes->to, options, &schema);
+    fixture_begin(&nodes->to, options, of);
     kith_rng_init(&nodes->rng, options.seed);
     kith_buf_init(&nodes->bytes);
     for (uint32_t i = 0; i < write_count; i++)
         fixture_write(&nodes->from);
+}
+
+static void pair_begin_with(pair *nodes, shard_node_options options, uint32_t write_count) {
+    pair_begin_of(nodes, &schema, options, write_count);
 }
 
 static void pair_begin(pair *nodes, shard_node_world world, uint32_t write_count) {
@@ -162,6 +167,36 @@ static void test_snapshot__installed_is_the_shard(void **state) {
     check_copy(SHARD_NODE_SIM, 3);
     check_copy(SHARD_NODE_SIM, 150);
     check_copy(SHARD_NODE_REAL, 100);
+}
+
+static void bytes_most(void *ctx, const kith_dir_entry *entry) {
+    uint64_t *most = ctx;
+    if (entry->bytes > *most) *most = entry->bytes;
+}
+
+/* Files are written in pieces of KITH_FILE_HUGE_BYTES on either side. */
+static void test_snapshot__files_of_several_pieces(void **state) {
+    (void)state;
+    static const kith_schema long_vectors = {.field_count = 1,
+        .fields = {{.name = "", .dim = KITH_DIM_MAX, .metric = KITH_METRIC_L2, .type = KITH_TYPE_F32}}};
+    pair nodes;
+    kith_err err;
+    uint64_t largest = 0;
+    shard_node_options options = fixture_options(SHARD_NODE_SIM);
+    options.seal_bytes = 16 << 20;
+    options.seal_rows = 1000;
+    options.merge_bytes_max = 32 << 20;
+    pair_begin_of(&nodes, &long_vectors, options, 40);
+    shard_close(&nodes.to);
+    assert_ok(shard_node_seal(&nodes.from.node, nodes.from.held, &err), &err);
+    bytes_take(&nodes);
+    copy_install(&nodes);
+    assert_ok(
+        kith_dir_list(nodes.to.node.env, nodes.to.node.node.segment_dir, bytes_most, &largest, &err), &err);
+    assert_true(largest > 2 * KITH_FILE_HUGE_BYTES);
+    assert_true(digest_of(&nodes.from) == digest_of(&nodes.to));
+    fixture_compare(&nodes.to, 4);
+    pair_end(&nodes);
 }
 
 static void test_snapshot__says_its_entry(void **state) {
@@ -664,6 +699,7 @@ static void log_nowhere(void *ctx, kith_log_level level, const char *line, uint3
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_snapshot__installed_is_the_shard),
+        cmocka_unit_test(test_snapshot__files_of_several_pieces),
         cmocka_unit_test(test_snapshot__says_its_entry),
         cmocka_unit_test(test_snapshot__repeat_gets_the_first_answer_from_the_copy),
         cmocka_unit_test(test_snapshot__stays_the_same_through_writes_merges_and_the_drop),
