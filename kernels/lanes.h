@@ -1,5 +1,5 @@
 /* Sums in f64, made in lanes: SIMD may then be used without changing their order, and no addition waits for the one
- * before. */
+ * before. The tree over the lanes is that of scores, too (compute.h). */
 #ifndef KITH_KERNELS_LANES_H
 #define KITH_KERNELS_LANES_H
 
@@ -7,7 +7,7 @@
 
 enum { KITH_LANES = 8 };
 
-static inline double kith_lanes_sum(const double *lanes) {
+static inline double kith_lanes_sum(const double lanes[KITH_LANES]) {
     return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
 }
 

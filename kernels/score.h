@@ -1,16 +1,10 @@
-/* What ref and the cpu backends share, so that a score is written once: the sum tree, the quotient of cosine,
- * and the order of hits. Private to kernels/. */
+/* What ref and the cpu backends share, so that a score is written once: the quotient of cosine and the order of hits. Private to kernels/. */
 #ifndef KITH_KERNELS_SCORE_H
 #define KITH_KERNELS_SCORE_H
 
 #include <math.h>
 
 #include "kernels/compute.h"
-
-/* The tree over the eight lanes of a sum (compute.h). */
-static inline double kith_score_lanes_sum(const double lanes[8]) {
-    return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
-}
 
 /* Cosine from its three sums. Zero vectors are refused where vectors come in; should one appear, its cosine
  * is 0, so that closeness is never NaN and hits stay totally ordered. */

@@ -162,10 +162,11 @@ static inline KITH_CHECK kith_status kith_file_truncate(kith_file *file, uint64_
 static inline KITH_CHECK kith_status kith_file_bytes(kith_file *file, uint64_t *bytes_out, kith_err *err) {
     return file->ops->file_bytes(file, bytes_out, err);
 }
-/* Maps the first `bytes` bytes for reading; the map outlives the file's close and removal. `bytes` > 0;
- * CORRUPT when the file is shorter. Linux maps huge pages where the file is cached in them: a file that is written
- * KITH_FILE_HUGE_BYTES at a time, at multiples of it, is (ext4 from 6.16 on, XFS), and one read back from the disk. */
+/* A file that will be mapped is written so much at a time, at multiples of it: Linux then caches it in huge pages, and maps
+ * these (ext4 since 6.16, XFS). Of a large file that is read in order from the disk it caches most so by itself. */
 enum { KITH_FILE_HUGE_BYTES = 2 << 20 };
+/* Maps the first `bytes` bytes for reading; the map outlives the file's close and removal. `bytes` > 0;
+ * CORRUPT when the file is shorter. */
 static inline KITH_CHECK kith_status kith_file_map(
     kith_file *file, size_t bytes, const void **address_out, kith_err *err) {
     return file->ops->file_map(file, bytes, address_out, err);

@@ -162,9 +162,6 @@ kith_status posix_file_map(kith_file *base, size_t bytes, const void **address_o
             (unsigned long long)file_bytes, bytes);
     void *address = mmap(NULL, bytes, PROT_READ, MAP_SHARED, file->descriptor, 0);
     if (address == MAP_FAILED) return kith_err_set_errno(err, errno, "map %s", file->path);
-#ifdef MADV_HUGEPAGE
-    (void)madvise(address, bytes, MADV_HUGEPAGE); /* advice: a kernel that cannot says so */
-#endif
     *address_out = address;
     return KITH_OK;
 }

@@ -19,7 +19,7 @@
 typedef enum install_step {
     INSTALL_START,       /* collects what says how long the head is */
     INSTALL_HEAD,        /* collects the head */
-    INSTALL_FILES,       /* writes through */
+    INSTALL_FILES,       /* gathers, and writes */
     INSTALL_RECORD_HEAD, /* collects, as the rest */
     INSTALL_RECORD,
     INSTALL_CRC,
@@ -41,8 +41,7 @@ struct kith_shard_install {
     uint32_t file_index;
     kith_file *file;
     uint64_t file_offset;
-    kith_buf
-        gathered; /* bytes before file_offset that are not written yet: as the segment's writer writes them */
+    kith_buf gathered;  /* bytes before file_offset that are not written yet */
     uint64_t file_told; /* up to here the disk was told to begin */
     struct install_segment {
         kith_segment *segment;
@@ -181,6 +180,7 @@ static kith_status file_begin(kith_shard_install *install, kith_err *err) {
     kith_status status = kith_file_open(install->node->env, path, KITH_FILE_WRITE, &install->file, err);
     if (status == KITH_OK) status = kith_file_truncate(install->file, 0, err);
     install->file_offset = install->file_told = 0;
+    (void)kith_buf_reserve(&install->gathered, KITH_FILE_HUGE_BYTES);
     return status;
 }
 

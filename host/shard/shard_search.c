@@ -307,8 +307,7 @@ static void deferred_begin(search_worker *worker, uint32_t q) {
         .known = worker->deferred_known + (size_t)q * run->plan.k};
 }
 
-/* What was found of the query so far, and the best of what was put off by what it scores at least: the k best of both are
- * there. Best first. */
+/* What was found of the query so far, and the best of what was put off, by what it scores at least. Best first. */
 static const found *gather_least(search_worker *worker, uint32_t q, uint32_t *count_out) {
     const search_run *run = worker->run;
     const kith_deferred *deferred = &worker->deferred[q];
@@ -325,15 +324,9 @@ static const found *gather_least(search_worker *worker, uint32_t q, uint32_t *co
     return found_sort(run, worker->gathered, count, worker->sort_space);
 }
 
-/* Those rows of one part that score at least so much, of the ones put off. */
-typedef struct deferred_share {
-    uint32_t part;
-    double least, below; /* kith_deferred_row.least is in [least, below) */
-} deferred_share;
-
-/* Their scores; returns their number. */
-static uint32_t share_rescore(
-    search_worker *worker, uint32_t q, const deferred_share *share, const float *query, found *out) {
+/* The scores of the rows of one part that score at least `least` for certain; returns their number. They are cut next. */
+static uint32_t part_rescore(
+    search_worker *worker, uint32_t q, uint32_t part, double least, const float *query, found *out) {
     enum { TOGETHER = 64 };
     const search_run *run = worker->run;
     const kith_deferred *deferred = &worker->deferred[q];
@@ -342,28 +335,27 @@ static uint32_t share_rescore(
         uint32_t rows[TOGETHER], together = 0;
         double closeness[TOGETHER];
         for (; i < deferred->row_count && together < TOGETHER; i++) {
-            const kith_deferred_row *row = &deferred->rows[i];
-            const bool within = (double)row->least >= share->least && (double)row->least < share->below;
-            if (row->origin == share->part && within) rows[together++] = row->row;
+            kith_deferred_row *row = &deferred->rows[i];
+            if (row->origin != part || (double)row->least < least) continue;
+            rows[together++] = row->row;
+            row->most = -INFINITY;
         }
-        kith_segment_rescore(run->view->parts[share->part].segment, run->shard->node->compute,
+        kith_segment_rescore(run->view->parts[part].segment, run->shard->node->compute,
             run->batch.field_index, query, rows, together, closeness);
         for (uint32_t j = 0; j < together; j++)
-            out[count++] = (found){.closeness = closeness[j], .part = share->part, .row = rows[j]};
+            out[count++] = (found){.closeness = closeness[j], .part = part, .row = rows[j]};
     }
     return count;
 }
 
-/* Those that score at least `least`, and less than `below`, for all that is known: scored, and joined to what was found. */
-static void deferred_score(
-    search_worker *worker, uint32_t q, double least, double below, const float *query) {
+/* Rows put off that score at least `least` for certain join what was found. */
+static void deferred_score(search_worker *worker, uint32_t q, double least, const float *query) {
     const search_run *run = worker->run;
+    const uint32_t row_count = worker->deferred[q].row_count;
     found *best = worker->best + (size_t)q * run->plan.k;
     uint32_t count = 0;
-    for (uint32_t part = 0; part < run->view->part_count; part++) {
-        const deferred_share share = {.part = part, .least = least, .below = below};
-        count += share_rescore(worker, q, &share, query, worker->gathered + count);
-    }
+    for (uint32_t part = 0; part < run->view->part_count && count < row_count; part++)
+        count += part_rescore(worker, q, part, least, query, worker->gathered + count);
     const found *sorted = found_sort(run, worker->gathered, count, worker->sort_space);
     worker->best_counts[q] = found_merge(run, best, worker->best_counts[q], sorted, count, worker->merged);
     worker->stats.rows_rescored += count;
@@ -377,9 +369,10 @@ static void deferred_join(search_worker *worker, uint32_t q, const float *query)
     const double known = (double)kith_deferred_floor(deferred);
     const double floor = fmax(fmax(floor_of(worker, q, k), known), worker->guesses[q]);
     kith_deferred_cut(deferred, floor);
-    deferred_score(worker, q, known, INFINITY, query);
+    deferred_score(worker, q, known, query);
+    if (known == -INFINITY) return; /* fewer than k: that were all */
     kith_deferred_cut(deferred, fmax(floor, floor_of(worker, q, k)));
-    deferred_score(worker, q, -INFINITY, known, query);
+    deferred_score(worker, q, -INFINITY, query);
 }
 
 /* --- guesses: by queries --- */

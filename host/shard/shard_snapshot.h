@@ -51,7 +51,7 @@ KITH_CHECK kith_status kith_shard_install_begin(kith_shard_node *node, uint64_t 
  * they would not leave the disk's reserve; after a failure only destroy is left. */
 KITH_CHECK kith_status kith_shard_install_write(
     kith_shard_install *install, const void *data, size_t bytes, kith_err *err);
-/* Bytes written so far: where an interrupted transfer goes on. */
+/* Bytes taken so far: where an interrupted transfer goes on. */
 uint64_t kith_shard_install_offset(const kith_shard_install *install);
 /* Everything is there, checked and durable: kith_shard_open finds the shard as the snapshot had it. CORRUPT: it is not. */
 KITH_CHECK kith_status kith_shard_install_finish(

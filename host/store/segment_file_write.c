@@ -10,7 +10,7 @@
 #include "host/base/bytes.h"
 #include "host/base/crc32c.h"
 
-/* Searches read rows anywhere in the file: text, k = 100, takes 15 % less time on huge pages. */
+/* Searches read rows anywhere in the file. Text, k = 100, batches of 32, ext4 on Linux 6.18: 15 % less time on huge pages. */
 #define SEGMENT_BUFFER_BYTES ((size_t)KITH_FILE_HUGE_BYTES)
 
 const char segment_file_magic[8] = {'K', 'I', 'T', 'H', 'S', 'E', 'G', '1'};

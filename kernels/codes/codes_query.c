@@ -58,6 +58,8 @@ static void query_keep_all(const kith_code_basis *basis, kith_code_query *out) {
     out->constant = out->inverse = out->slack = 0;
 }
 
+_Static_assert(KITH_CODE_DIM_STEP % KITH_LANES == 0 && KITH_CODE_STRIDE_STEP % KITH_LANES == 0, "no rest");
+
 static float magnitude_most(const float *values, uint32_t count) {
     float lanes[KITH_LANES] = {0}, most = 0;
     for (uint32_t i = 0; i < count; i += KITH_LANES) {

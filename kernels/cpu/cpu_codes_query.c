@@ -1,6 +1,6 @@
 /* Searching by codes: a group's queries coded, and packed as the leaf wants them.
  *
- * That takes a query about as long as scanning 6,000 rows (text of 384 dimensions, 208 coded), and a search meets the
+ * That takes a query about as long as scanning some thousand rows (text of 384 dimensions, 208 coded), and a search meets the
  * same rows several times: in passes, and in one piece after the other. So the caller may keep them. */
 #include <string.h>
 

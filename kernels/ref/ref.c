@@ -4,6 +4,7 @@
 
 #include "host/base/bitset.h"
 #include "kernels/convert.h"
+#include "kernels/lanes.h"
 #include "kernels/score.h"
 
 /* The three sums that scores are made of, over one query and one row (x) or, for norms, the row with itself.
@@ -18,19 +19,19 @@ static double term_of(ref_term term, double q, double x) {
 
 static double sum_query_row(
     ref_term term, const float *query, const void *row, kith_vector_type type, uint32_t dim) {
-    double lanes[8] = {0};
+    double lanes[KITH_LANES] = {0};
     for (uint32_t i = 0; i < dim; i++)
-        lanes[i % 8] += term_of(term, query[i], kith_convert_load(row, type, i));
-    return kith_score_lanes_sum(lanes);
+        lanes[i % KITH_LANES] += term_of(term, query[i], kith_convert_load(row, type, i));
+    return kith_lanes_sum(lanes);
 }
 
 static double sum_squares(const void *row, kith_vector_type type, uint32_t dim) {
-    double lanes[8] = {0};
+    double lanes[KITH_LANES] = {0};
     for (uint32_t i = 0; i < dim; i++) {
         double x = kith_convert_load(row, type, i);
-        lanes[i % 8] += x * x;
+        lanes[i % KITH_LANES] += x * x;
     }
-    return kith_score_lanes_sum(lanes);
+    return kith_lanes_sum(lanes);
 }
 
 static double closeness_of(const kith_rows *rows, const float *query, uint32_t row_number) {

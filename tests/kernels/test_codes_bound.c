@@ -33,18 +33,12 @@ static void coarse_levels_check(const int8_t *levels, uint32_t begin, uint32_t e
     }
 }
 
-/* The queries of the case, for a basis; levels_out [query_count][code_dim] is theirs. */
-static kith_code_query *made_of(
-    const kernels_case *c, const kith_compute_ops *ops, const kith_code_basis *basis, int16_t **levels_out) {
-    const uint32_t count = c->shape.query_count;
+/* Room for queries of a basis; levels_out [count][code_dim] is theirs. */
+static kith_code_query *made_for(const kith_code_basis *basis, uint32_t count, int16_t **levels_out) {
     kith_code_query *made = kith_alloc_array(count, sizeof *made);
     int16_t *levels = *levels_out = kith_alloc_array((size_t)count * basis->code_dim, sizeof *levels);
-    void *scratch = kith_try_alloc_aligned(kith_code_query_scratch_bytes(basis, count));
-    assert_non_null(scratch);
     for (uint32_t i = 0; i < count; i++)
         made[i].levels = levels + (size_t)i * basis->code_dim;
-    kith_code_queries_make(ops, basis, c->queries, count, scratch, made, NULL);
-    kith_free(scratch);
     return made;
 }
 
@@ -53,8 +47,12 @@ static coded_queries queries_make(const kernels_case *c, const kith_compute_ops 
     const kith_code_basis axes = kith_code_row_basis(&c->codes.basis);
     coded_queries queries = {.coarse = kith_alloc_array(count, sizeof *queries.coarse),
         .coarse_levels = kith_alloc_array((size_t)count * code_dim, sizeof *queries.coarse_levels)};
-    queries.made = made_of(c, ops, &c->codes.basis, &queries.levels);
-    if (c->codes.by_row) queries.by_row = made_of(c, ops, &axes, &queries.row_levels);
+    void *scratch = kith_try_alloc_aligned(kith_code_query_scratch_bytes(&c->codes.basis, count));
+    assert_non_null(scratch);
+    queries.made = made_for(&c->codes.basis, count, &queries.levels);
+    if (c->codes.by_row) queries.by_row = made_for(&axes, count, &queries.row_levels);
+    kith_code_queries_make(ops, &c->codes.basis, c->queries, count, scratch, queries.made, queries.by_row);
+    kith_free(scratch);
     for (uint32_t i = 0; i < count; i++) {
         kith_code_coarse *coarse = &queries.coarse[i];
         coarse->levels = queries.coarse_levels + (size_t)i * code_dim;
