@@ -1,4 +1,5 @@
-/* What ref and the cpu backends share, so that a score is written once: the quotient of cosine and the order of hits. Private to kernels/. */
+/* What ref and the cpu backends share, so that a score is written once: the quotient of cosine and the order of
+ * hits. Private to kernels/. */
 #ifndef KITH_KERNELS_SCORE_H
 #define KITH_KERNELS_SCORE_H
 

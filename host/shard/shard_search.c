@@ -202,15 +202,30 @@ static bool found_is_before(const search_run *run, const found *a, const found *
     return kith_id_compare(&a_id, &b_id) < 0;
 }
 
-/* Merges the sorted `more` into the sorted `best` [k]; returns the new count. `merged` [k] is space. */
-static uint32_t found_merge(const search_run *run, found *best, uint32_t best_count, const found *more,
-    uint32_t more_count, found *merged) {
-    uint32_t a = 0, b = 0, count = 0;
-    if (more_count == 0) return best_count;
-    while (count < run->plan.k && (a < best_count || b < more_count)) {
-        bool from_best = b == more_count || (a < best_count && !found_is_before(run, &more[b], &best[a]));
-        merged[count++] = from_best ? best[a++] : more[b++];
+/* Writes the best `most` of two sorted lists to `out`, which overlaps neither; returns their number. Which list is next is a toss,
+ * so it is no branch. */
+static uint32_t found_merge(const search_run *run, const found *a, uint32_t a_count, const found *b,
+    uint32_t b_count, uint32_t most, found *out) {
+    const found *const a_end = a + a_count, *const b_end = b + b_count;
+    uint32_t count = 0;
+    for (; count < most && a < a_end && b < b_end; count++) {
+        const bool from_b = found_is_before(run, b, a);
+        out[count] = *(from_b ? b : a);
+        b += from_b;
+        a += !from_b;
     }
+    for (; count < most && a < a_end; count++)
+        out[count] = *a++;
+    for (; count < most && b < b_end; count++)
+        out[count] = *b++;
+    return count;
+}
+
+/* The sorted `more` joins the sorted `best` [k]; returns the new count. `merged` [k] is space. */
+static uint32_t found_join(const search_run *run, found *best, uint32_t best_count, const found *more,
+    uint32_t more_count, found *merged) {
+    if (more_count == 0) return best_count;
+    const uint32_t count = found_merge(run, best, best_count, more, more_count, run->plan.k, merged);
     memcpy(best, merged, count * sizeof *best);
     return count;
 }
@@ -263,30 +278,14 @@ static void floor_raise(search_run *run, uint32_t q, double value) {
 
 /* --- rows put off --- */
 
-/* Joins sorted [begin, middle) and [middle, end) of `from`. Which comes first is a toss, so it is no branch. */
-static void found_runs_merge(
-    const search_run *run, const found *from, uint32_t begin, uint32_t middle, uint32_t end, found *to) {
-    const found *a = from + begin, *b = from + middle;
-    const found *const a_end = from + middle, *const b_end = from + end;
-    to += begin;
-    while (a < a_end && b < b_end) {
-        const bool from_b = found_is_before(run, b, a);
-        *to++ = *(from_b ? b : a);
-        b += from_b;
-        a += !from_b;
-    }
-    for (; a < a_end; a++)
-        *to++ = *a;
-    for (; b < b_end; b++)
-        *to++ = *b;
-}
-
 /* Best first. Returns where they then lie: in `list`, or in `space` [count]. */
 static found *found_sort(const search_run *run, found *list, uint32_t count, found *space) {
     for (uint32_t width = 1; width < count; width *= 2) {
         for (uint32_t begin = 0; begin < count; begin += 2 * width) {
-            const uint32_t middle = search_least(begin + width, count);
-            found_runs_merge(run, list, begin, middle, search_least(begin + 2 * width, count), space);
+            const uint32_t left = count - begin, first = search_least(width, left);
+            const uint32_t second = search_least(width, left - first);
+            (void)found_merge(
+                run, list + begin, first, list + begin + first, second, first + second, space + begin);
         }
         found *sorted = space;
         space = list;
@@ -357,7 +356,7 @@ static void deferred_score(search_worker *worker, uint32_t q, double least, cons
     for (uint32_t part = 0; part < run->view->part_count && count < row_count; part++)
         count += part_rescore(worker, q, part, least, query, worker->gathered + count);
     const found *sorted = found_sort(run, worker->gathered, count, worker->sort_space);
-    worker->best_counts[q] = found_merge(run, best, worker->best_counts[q], sorted, count, worker->merged);
+    worker->best_counts[q] = found_join(run, best, worker->best_counts[q], sorted, count, worker->merged);
     worker->stats.rows_rescored += count;
 }
 
@@ -609,7 +608,7 @@ static void results_merge(search_run *run) {
         }
         for (uint32_t q = 0; q < run->batch.query_count; q++) {
             size_t at = (size_t)q * run->plan.k;
-            first->best_counts[q] = found_merge(run, first->best + at, first->best_counts[q],
+            first->best_counts[q] = found_join(run, first->best + at, first->best_counts[q],
                 worker->best + at, worker->best_counts[q], first->merged);
         }
     }

@@ -121,18 +121,15 @@ static void query_finish(const kith_code_basis *basis, double mean_length, const
     double least = fmax(parts->length * 0x1p-20, 8 * projection_error);
     double unit = fmax(most, least) / level_most(basis->code_dim);
     const level_sums lead = levels_make(projection, lead_dim, unit, out->levels);
-    level_sums all = lead;
-    if (rest_dim > 0)
-        all = sums_add(all, levels_make(projection + lead_dim, rest_dim, unit, out->levels + lead_dim));
+    const level_sums all =
+        sums_add(lead, levels_make(projection + lead_dim, rest_dim, unit, out->levels + lead_dim));
     const double projected = sqrt(all.numbers), coded = sqrt(all.levels) * unit;
     double difference = sqrt(all.rests) * (1 + CODE_F64) + projection_error;
     double projected_most = projected * (1 + CODE_F64) + projection_error;
     double rounding = 16 * CODE_F32 * coded + 4 * CODE_F64 * length;
     double error = fmax(coded, (difference + basis->defect * projected_most + rounding) / KITH_CODE_SLOPE);
     double tail = code_tail(basis, basis->code_dim, length + deviation, projected, projection_error);
-    double lead_tail = tail;
-    if (rest_dim > 0)
-        lead_tail = code_tail(basis, lead_dim, length + deviation, sqrt(lead.numbers), projection_error);
+    double lead_tail = code_tail(basis, lead_dim, length + deviation, sqrt(lead.numbers), projection_error);
     double beyond = 4 * CODE_F64 * length, raised = (1 + 32 * CODE_F32) / unit;
     double weight = basis->metric == KITH_METRIC_L2 ? 2 : 1;
     out->bias = KITH_CODE_BIAS * all.sum;
@@ -238,10 +235,8 @@ void kith_code_query_coarsen(
     const uint32_t lead_dim = basis->lead_dim, rest_dim = basis->code_dim - lead_dim;
     const float ratio = coarse_ratio(basis, query->levels, in_16);
     const level_sums lead = coarse_make(query->levels, lead_dim, (double)ratio, out->levels);
-    level_sums all = lead;
-    if (rest_dim > 0)
-        all = sums_add(
-            all, coarse_make(query->levels + lead_dim, rest_dim, (double)ratio, out->levels + lead_dim));
+    const level_sums all = sums_add(
+        lead, coarse_make(query->levels + lead_dim, rest_dim, (double)ratio, out->levels + lead_dim));
     const double lead_length = coarse_length(&lead, ratio), whole_length = coarse_length(&all, ratio);
     const double raised = 1 + 32 * CODE_F32;
     out->bias = KITH_CODE_BIAS * all.sum;
