@@ -32,9 +32,8 @@ static uint32_t rank_of(const kith_query_plan_options *options, uint32_t shard, 
         return RANK_NONE;
     case KITH_READ_IN_SYNC:
         return !is_in_sync ? RANK_NONE : is_up ? RANK_BEST : RANK_LAST;
-    case KITH_READ_ANY:
-        return is_up ? RANK_BEST : RANK_LAST;
-    case KITH_READ_TOKEN: /* one in sync has the write already, or soon */
+    case KITH_READ_ANY: /* who is not in sync may have next to nothing yet: a new copy, or one that was away for days */
+    case KITH_READ_TOKEN: /* who is in sync has the write already, or soon */
         return !is_up ? RANK_LAST : is_in_sync ? RANK_BEST : RANK_GOOD;
     }
     return RANK_NONE;

@@ -202,7 +202,7 @@ static void act(replica *own, const kith_replica_action *action) {
         replica_pull_map(own->set);
         break;
     case KITH_REPLICA_INSTALL:
-        replica_install_want(own, action->peer);
+        replica_install_want(own);
         break;
     default:
         act_on_shard(own, action);
@@ -529,6 +529,7 @@ void replica_configure(replica *own) {
     if (!own->step || own->config.epoch == own->alone_epoch) return;
     kith_replica_step_configure(own->step, &own->config, replica_now_ns(own->set));
     replica_after_event(own);
+    replica_install_look(own);
 }
 
 static void config_take(replica *own, const map_shard *news) {

@@ -2,9 +2,10 @@
  * always in order and one of a shard at a time. Two shards of a node at once, so that one is fetched while a copy of the other is taken, or
  * the other is opened; more would leave searches less of their share of disk and network.
  *
- * The shard is given up only when the first piece is here, for until then it may still serve reads that ask for no more. A transfer that is
- * cut off goes on where it was, as long as the source holds the copy; otherwise it begins anew. After a crash the shard opens as
- * CORRUPT, and this begins again (host/shard/shard_snapshot.h).
+ * The shard is given up only when the first piece is here, for until then it may still serve reads that ask for no more, and an operator who
+ * accepts loss may choose it. A transfer that is cut off goes on where it was, as long as the source holds the copy; otherwise it begins
+ * anew. Until it is tried again it leaves its place to others, whose sources may be there. After a crash the shard opens as CORRUPT, and
+ * this begins again (host/shard/shard_snapshot.h).
  *
  * Threads: one step at a time, each on the executor that it needs; the owner decides what is next. */
 #include <string.h>
@@ -43,7 +44,8 @@ struct replica_install {
     char address[KITH_NODE_ADDRESS_BYTES_MAX + 1];
     kith_status status; /* why it does not go on */
     kith_err err;
-    bool is_busy; /* a step is under way elsewhere, which comes back */
+    bool is_busy;   /* a step is under way elsewhere, which comes back */
+    bool has_place; /* one of INSTALLS_MAX */
     bool is_waiting, is_erased;
     bool is_reserved; /* nobody else opens the shard before this is over, also where it is given anew */
     /* On a disk that fails erasing ends only as the shards close: a stop does not wait for it. */
@@ -80,24 +82,44 @@ static void installing_show(replica *own, bool is_installing) {
 }
 
 static void advance(replica_install *install);
+static void places_give(kith_replica_set *set);
+
+/* --- places --- */
+
+static void turn_take(replica *own) {
+    own->install_turn = ++own->set->install_turn;
+    places_give(own->set);
+}
+
+static void place_leave(replica_install *install) {
+    if (!install->has_place) return;
+    install->has_place = false;
+    set_of(install)->install_count--;
+    places_give(set_of(install));
+}
 
 /* --- the end, on the owner --- */
+
+static void pieces_free(replica_install *install) {
+    for (uint32_t i = 0; i < PIECES_MAX; i++) {
+        kith_buf_fini(&install->pieces[i].request);
+        kith_buf_fini(&install->pieces[i].reply);
+    }
+}
 
 static void install_over(kith_task *task) {
     replica_install *install = of_task(task);
     replica *own = install->own;
     kith_replica_set *set = own->set;
     own->install = NULL;
-    set->install_count--;
+    own->install_turn = 0;
+    place_leave(install);
     if (install->is_left) set->under_way++; /* it was not counted while the shards closed */
     if (own->let_go) replica_forget(own);
     if (install->is_reserved) kith_shard_set_unreserve(set->options.shards, own->shard_id);
-    for (uint32_t i = 0; i < PIECES_MAX; i++) {
-        kith_buf_fini(&install->pieces[i].request);
-        kith_buf_fini(&install->pieces[i].reply);
-    }
+    pieces_free(install);
     kith_free(install);
-    replica_install_next(set);
+    if (!own->let_go && kith_replica_step_installs(own->step)) turn_take(own); /* since it was given up */
     replica_unuse(set, own);
 }
 
@@ -133,11 +155,21 @@ static void give_up(replica_install *install) {
     go_on(install, set_of(install)->options.node->background, give_up_run);
 }
 
+/* A shard that is in sync again keeps what it has, unless that is gone already. */
+static bool install_ends(const replica_install *install) {
+    const replica *own = install->own;
+    bool is_unwanted = !install->is_reserved && !kith_replica_step_installs(own->step);
+    return own->let_go || own->set->stopped || is_unwanted;
+}
+
 static void retry_run(kith_task *task) {
     replica_install *install =
         (replica_install *)(void *)((char *)task - offsetof(replica_install, timer.task));
     install->is_waiting = false;
-    advance(install);
+    if (install_ends(install))
+        advance(install);
+    else
+        turn_take(install->own);
 }
 
 static void retry(replica_install *install) {
@@ -154,6 +186,7 @@ static void retry(replica_install *install) {
         .due_ns = replica_now_ns(set) + install->backoff_ns};
     install->is_waiting = true;
     kith_timer_start(&install->timer);
+    place_leave(install);
 }
 
 /* On the owner: a step elsewhere is over. */
@@ -400,9 +433,11 @@ static const replica_node *source_of(const replica_install *install) {
     return peer == own->set->self ? NULL : replica_node_of(own->set, peer);
 }
 
+/* Many may wait for their next attempt: they keep no memory for pieces meanwhile. */
 static void pieces_drop(replica_install *install) {
     install->piece_count = 0;
     install->asked = install->offset;
+    pieces_free(install);
 }
 
 /* Nothing is under way any more. */
@@ -455,7 +490,8 @@ static void first_take(replica_install *install) {
 /* What is next, on the owner: after every step, and as pieces come. */
 static void advance(replica_install *install) {
     if (install->is_busy || install->is_waiting) return;
-    bool ends = install->own->let_go || set_of(install)->stopped;
+    bool ends = install_ends(install);
+    if (!ends && !install->has_place) return;
     const install_piece *first = &install->pieces[install->piece_first];
     bool is_here = install->piece_count > 0 && !first->is_calling;
     if (install->status == KITH_OK && is_here && first->status != KITH_OK) {
@@ -488,30 +524,64 @@ static void install_begin(replica *own) {
         kith_buf_init(&install->pieces[i].reply);
     }
     own->install = install;
-    own->install_from = 0;
-    set->install_count++;
     replica_use(set, own);
-    advance(install);
 }
 
-void replica_install_want(replica *own, uint32_t peer) {
-    if (own->install) return;
-    own->install_from = peer;
-    replica_install_next(own->set);
+void replica_install_want(replica *own) {
+    if (!own->install && own->install_turn == 0) turn_take(own);
 }
 
-void replica_install_next(kith_replica_set *set) {
-    for (replica *own = set->replicas; own && set->install_count < INSTALLS_MAX; own = own->next) {
-        if (set->stopped) return;
-        if (own->install || own->install_from == 0 || own->let_go || !own->shard) continue;
-        install_begin(own);
+/* Who has waited the longest; NULL: nobody waits. */
+static replica *turn_find(const kith_replica_set *set) {
+    replica *found = NULL;
+    for (replica *own = set->replicas; own; own = own->next) {
+        if (own->install_turn == 0 || own->let_go || !(own->install || own->shard)) continue;
+        if (!found || own->install_turn < found->install_turn) found = own;
     }
+    return found;
+}
+
+/* One that leaves its place at once, as nobody is there to ask, comes here from within. */
+static void places_give(kith_replica_set *set) {
+    replica *own;
+    if (set->installs_are_chosen) return;
+    set->installs_are_chosen = true;
+    while (!set->stopped && set->install_count < INSTALLS_MAX && (own = turn_find(set))) {
+        own->install_turn = 0;
+        if (!own->install) install_begin(own);
+        own->install->has_place = true;
+        set->install_count++;
+        advance(own->install);
+    }
+    set->installs_are_chosen = false;
 }
 
 /* Nothing more is waited for: what is under way ends, and then it is given up. */
 static void install_hurry(replica_install *install) {
     calls_cancel(install);
-    if (install->is_waiting && kith_timer_cancel(&install->timer)) retry_run(&install->timer.task);
+    install->own->install_turn = 0;
+    if (!install->is_waiting)
+        advance(install);
+    else if (kith_timer_cancel(&install->timer))
+        retry_run(&install->timer.task);
+}
+
+/* An operator has chosen what it had, which was given up already for what it fetches: it leads nobody. */
+static void chosen_too_late(replica *own) {
+    if (own->is_broken) return;
+    kith_log_error("replica_chosen_amid_copy", kith_kv_u64("shard", own->shard_id));
+    replica_fail(own);
+}
+
+void replica_install_look(replica *own) {
+    if (kith_replica_step_installs(own->step)) return;
+    replica_install *install = own->install;
+    if (install && install->is_reserved)
+        chosen_too_late(own);
+    else if (install)
+        install_hurry(install);
+    else
+        own->install_turn = 0;
 }
 
 void replica_install_let_go(replica *own) {

@@ -67,6 +67,7 @@ struct replica {
     uint32_t uses; /* of what is under way and comes back to it */
     uint64_t applied, due_ns;
     uint64_t heard_ns, nearer_ns; /* as shown */
+    uint64_t nearer_look_ns;      /* when that was looked at last */
     uint64_t nearer_applied,
         nearer_copy_bytes;     /* how near that was: applied; of a copy, the most that any attempt had */
     replica_sending *sendings; /* under way, to be cancelled */
@@ -95,7 +96,7 @@ struct replica {
     replica *queue_next;
     kith_replica_config wanted;
     replica_install *install;
-    uint32_t install_from; /* number of the node; 0: no install is due */
+    uint64_t install_turn; /* among those that wait to be copied, or for their next attempt; 0: it does not */
     uint64_t compare_due_ns;
     replica_compare *compare;
     uint32_t compare_attempt;
@@ -151,7 +152,10 @@ struct kith_replica_set {
     bool pulling;
     uint64_t pull_not_before_ns;
     bool pull_again;
-    uint32_t install_count; /* that are under way: few (replica_install.c) */
+    /* copies (replica_install.c) */
+    uint32_t install_count; /* that have a place: few */
+    uint64_t install_turn;  /* the last that was given */
+    bool installs_are_chosen;
     /* snapshots that others read (replica_fetch.c); the background executor's, under sources_mutex */
     kith_mutex sources_mutex;
     replica_source *sources;
@@ -279,10 +283,10 @@ void replica_sources_end(kith_replica_set *set);
 
 /* --- replica_install.c --- */
 
-/* The step machine wants a copy of what `peer` has. */
-void replica_install_want(replica *own, uint32_t peer);
-/* Another may begin. */
-void replica_install_next(kith_replica_set *set);
+/* The step machine wants a copy of what the primary has. */
+void replica_install_want(replica *own);
+/* It was told a configuration, by which it may want none any more. */
+void replica_install_look(replica *own);
 /* The shard is this node's no more: what it waits for from others, up to the deadline of a piece, it waits for no longer, for another
  * shard may want its place. */
 void replica_install_let_go(replica *own);

@@ -69,6 +69,10 @@ void replica_propose_forget(replica *own) {
 
 /* --- the answer --- */
 
+static bool is_unanswered(const replica_change *change) {
+    return change->status >= KITH_BUSY;
+}
+
 static kith_replica_proposal outcome_of(const replica_change *change, uint32_t index) {
     if (change->status == KITH_OK) {
         const replica *own = change->replicas[index];
@@ -78,11 +82,15 @@ static kith_replica_proposal outcome_of(const replica_change *change, uint32_t i
             own->config.epoch <= change->changes[index].shard.epoch; /* the map has what the command made */
         return stands ? KITH_REPLICA_PROPOSAL_REFUSED : KITH_REPLICA_PROPOSAL_UNKNOWN;
     }
-    return change->status < KITH_BUSY ? KITH_REPLICA_PROPOSAL_REFUSED : KITH_REPLICA_PROPOSAL_UNKNOWN;
+    return is_unanswered(change) ? KITH_REPLICA_PROPOSAL_UNKNOWN : KITH_REPLICA_PROPOSAL_REFUSED;
 }
 
+/* Where nobody answers all wait. A refusal is one shard's: its step machine, or its turn to leave, waits before it asks again. */
 static void backoff(kith_replica_set *set, const replica_change *change) {
-    if (change->status == KITH_OK) {
+    if (change->status != KITH_OK)
+        kith_log_warn("replica_proposal_failed", kith_kv_u64("shard", change->changes[0].shard_id),
+            kith_kv_u64("shards", change->count), kith_kv_text("reason", change->err.text));
+    if (!is_unanswered(change)) {
         set->propose_backoff_ns = 0;
         return;
     }
@@ -91,8 +99,6 @@ static void backoff(kith_replica_set *set, const replica_change *change) {
                               : twice_ns > BACKOFF_NS_MAX ? BACKOFF_NS_MAX
                                                           : twice_ns;
     set->propose_not_before_ns = replica_now_ns(set) + set->propose_backoff_ns;
-    kith_log_warn("replica_proposal_failed", kith_kv_u64("shard", change->changes[0].shard_id),
-        kith_kv_u64("shards", change->count), kith_kv_text("reason", change->err.text));
 }
 
 static void change_free(replica_change *change) {
@@ -252,7 +258,7 @@ static void leave_ended(kith_task *task) {
     replica_change *change = (replica_change *)(void *)((char *)task - offsetof(replica_change, task));
     kith_replica_set *set = change->set;
     set->changes_in_flight--;
-    if (change->status != KITH_OK) backoff(set, change);
+    backoff(set, change);
     for (uint32_t i = 0; i < change->count; i++) {
         replica *own = change->replicas[i];
         own->is_leaving = false;

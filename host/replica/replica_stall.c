@@ -26,10 +26,14 @@ void replica_nearer_look(replica *own, const kith_replica_status *status, uint64
     bool behind = status->role == KITH_REPLICA_FOLLOWER && !status->in_sync;
     if (!behind) {
         own->nearer_ns = own->nearer_applied = own->nearer_copy_bytes = 0;
-    } else if (own->nearer_ns == 0 || own->applied > own->nearer_applied || own->install_from) {
+    } else if (own->nearer_ns == 0 || own->applied > own->nearer_applied) {
         own->nearer_ns = now_ns;
         own->nearer_applied = own->applied;
+    } else if (own->install_turn) {
+        uint64_t without_ns = own->nearer_ns + (now_ns - own->nearer_look_ns);
+        own->nearer_ns = without_ns < now_ns ? without_ns : now_ns;
     }
+    own->nearer_look_ns = now_ns;
 }
 
 static bool is_stalled(const replica_shown *shown, uint64_t now_ns, uint64_t least_ns) {

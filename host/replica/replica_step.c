@@ -139,6 +139,12 @@ static bool may_lead(const kith_replica_step *step) {
     return first || step->config.epoch >= step->fresh_epoch || MUTANT(LEAD_FOUND);
 }
 
+/* A member of the ISR keeps what it has: whoever was to be replaced by a copy and is in sync now was chosen where loss was accepted. */
+static void install_forget(kith_replica_step *step) {
+    step->installing_from = 0;
+    step->install_due = false;
+}
+
 static void config_replace(kith_replica_step *step, const kith_replica_config *config) {
     kith_replica_step_rival(step, config);
     kith_replica_step_learn(step, config->epoch);
@@ -146,7 +152,10 @@ static void config_replace(kith_replica_step *step, const kith_replica_config *c
     step->config = *config;
     step->self_index = kith_replica_config_find(config, step->options.self);
     step->pull_due = config->epoch < step->known_epoch;
-    if (!kith_replica_step_is_in_sync(step)) step->leased_until_ns = 0;
+    if (kith_replica_step_is_in_sync(step))
+        install_forget(step);
+    else
+        step->leased_until_ns = 0;
 }
 
 void kith_replica_step_sound(kith_replica_step *step) {
@@ -239,9 +248,12 @@ void kith_replica_step_installed(kith_replica_step *step, kith_replica_position 
     kith_replica_positions_reset(&step->log, end);
     step->verified = step->committed_told = end.sequence;
     kith_replica_step_sound(step);
-    step->install_due = false;
-    step->installing_from = 0;
+    install_forget(step);
     kith_replica_step_settle(step, now_ns);
+}
+
+bool kith_replica_step_installs(const kith_replica_step *step) {
+    return step->installing_from != 0;
 }
 
 void kith_replica_step_failed(kith_replica_step *step, uint64_t now_ns) {
@@ -367,6 +379,7 @@ void kith_replica_step_status(
         .durable = step->log.durable,
         .in_sync = kith_replica_step_is_in_sync(step),
         .may_lack_tail = step->lacks_tail,
+        .awaits_copy = kith_replica_step_installs(step),
         .leased = leased == KITH_OK,
         .leased_until_ns = leased == KITH_OK ? kith_replica_step_leased_until_ns(step) : 0};
     peers_tell(step, now_ns, status_out);

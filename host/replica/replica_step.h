@@ -146,6 +146,8 @@ typedef enum kith_replica_proposal {
     KITH_REPLICA_PROPOSAL_UNKNOWN = 3, /* the map will tell */
 } kith_replica_proposal;
 void kith_replica_step_proposed(kith_replica_step *step, kith_replica_proposal outcome, uint64_t now_ns);
+/* Whether a copy is wanted still: not where an operator has chosen what this replica has. To be asked before that is given up. */
+bool kith_replica_step_installs(const kith_replica_step *step);
 /* Follower: a snapshot with everything up to `end` replaced the log and the state. */
 void kith_replica_step_installed(kith_replica_step *step, kith_replica_position end, uint64_t now_ns);
 /* This replica may lack what it once acknowledged (its files are CORRUPT, its log stopped, or an install that had erased it was cut off by
@@ -232,6 +234,7 @@ typedef struct kith_replica_status {
     uint64_t committed, durable;
     bool in_sync;             /* this one, by its config */
     bool may_lack_tail;       /* as found at start, until it has left the ISR, or loss was accepted */
+    bool awaits_copy;         /* of another's, in place of what it has */
     bool leased;              /* may read as READ_IN_SYNC */
     uint64_t leased_until_ns; /* until when, should nothing more happen; 0: it is not */
     uint32_t peer_count;

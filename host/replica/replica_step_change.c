@@ -52,11 +52,17 @@ static bool is_to_settle(const kith_replica_step *step, const kith_replica_confi
     return (step->doubted & ~wanted->in_sync) != 0;
 }
 
-/* The other member of the ISR that has most; 0: there is none. */
+/* Places of the other members of the ISR, without those that were refused while others were not. */
+static uint8_t heirs(const kith_replica_step *step) {
+    uint8_t all = step->config.in_sync & (uint8_t)~1u, left = all & (uint8_t)~step->refused_heirs;
+    return left ? left : all;
+}
+
+/* The one of them that has most; 0: there is none. */
 static uint32_t heir_find(const kith_replica_step *step) {
     uint32_t heir = 0;
     for (uint32_t i = 1; i < step->config.replica_count; i++) {
-        if (!(step->config.in_sync & 1u << i)) continue;
+        if (!(heirs(step) & 1u << i)) continue;
         if (heir == 0 || step->peers[i].matched > step->peers[heir].matched) heir = i;
     }
     return heir;
@@ -125,13 +131,21 @@ void kith_replica_step_change(kith_replica_step *step, uint64_t now_ns) {
 }
 
 void kith_replica_step_change_forget(kith_replica_step *step) {
-    step->proposed = step->doubted = 0;
+    step->proposed = step->doubted = step->refused_heirs = 0;
     step->awaiting_map = false;
     step->propose_due_ns = 0;
 }
 
 bool kith_replica_step_change_open(const kith_replica_step *step) {
     return step->awaiting_map || (step->proposing && step->proposing_epoch == step->config.epoch);
+}
+
+/* It may be down, and its primary, which has failed, may never have heard it: then another is asked for, and once all were, all again. */
+static void heir_refused(kith_replica_step *step) {
+    int index = kith_replica_config_find(&step->config, step->wanted.replicas[0]);
+    if (index <= 0) return;
+    if (heirs(step) == 1u << index) step->refused_heirs = 0;
+    step->refused_heirs |= (uint8_t)(1u << index);
 }
 
 /* The proposal was of the config that is still the newest here. */
@@ -141,7 +155,10 @@ static void ended(kith_replica_step *step, kith_replica_proposal outcome, uint64
     step->proposed = 0;
     step->pull_due = true;
     step->propose_due_ns = now_ns + lease_ns / 4;
-    if (outcome == KITH_REPLICA_PROPOSAL_REFUSED) return;
+    if (outcome == KITH_REPLICA_PROPOSAL_REFUSED) {
+        heir_refused(step);
+        return;
+    }
     step->doubted |= proposed;
     step->awaiting_map = true;
     step->propose_due_ns = outcome == KITH_REPLICA_PROPOSAL_DONE ? UINT64_MAX : now_ns + lease_ns;

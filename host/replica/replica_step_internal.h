@@ -156,6 +156,8 @@ struct kith_replica_step {
     uint64_t propose_due_ns;
     bool handing_over;
     uint64_t handing_until_ns;
+    uint8_t
+        refused_heirs; /* places of config.replicas that the metadata would not make primary in this epoch */
 
     /* following */
     uint64_t verified; /* equal to the primary's log up to here */

@@ -144,7 +144,7 @@ static kith_status read_as_follower(
     return KITH_OK;
 }
 
-/* Reads that promise nothing about others: any replica that is whole may answer. */
+/* Reads that promise nothing about others: any replica that is whole may answer; before it is replaced by a copy, too, for what it has. */
 static kith_status read_plain(
     const kith_replica_step *step, uint64_t sequence, uint64_t *sequence_out, kith_err *err) {
     if (step->config.epoch > 0 && step->self_index < 0)
@@ -156,7 +156,8 @@ static kith_status read_plain(
 
 kith_status kith_replica_step_read(const kith_replica_step *step, kith_replica_read read,
     uint64_t token_sequence, uint64_t now_ns, uint64_t *sequence_out, kith_err *err) {
-    if (step->failed || step->installing_from)
+    bool is_replaced = step->installing_from && read != KITH_REPLICA_READ_ANY;
+    if (step->failed || is_replaced)
         return kith_err_set(
             err, KITH_UNAVAILABLE, "the replica on node %u is being replaced", step->options.self);
     if (read == KITH_REPLICA_READ_ANY) return read_plain(step, 0, sequence_out, err);

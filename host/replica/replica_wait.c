@@ -33,7 +33,7 @@ static bool shown_suffices(const replica_shown *shown, const kith_replica_wait *
     case KITH_REPLICA_READ_ANY:
         return shown->status.role != KITH_REPLICA_IDLE;
     case KITH_REPLICA_READ_TOKEN:
-        return shown->applied >= wait->token_sequence;
+        return !shown->status.awaits_copy && shown->applied >= wait->token_sequence;
     case KITH_REPLICA_READ_PRIMARY:
         if (shown->status.role != KITH_REPLICA_PRIMARY) return false;
         break;

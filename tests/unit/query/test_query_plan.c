@@ -68,18 +68,24 @@ static bool is_up(const world *w, uint32_t shard, uint32_t replica) {
     return !w->nodes[w->shards[shard].replicas[replica] - 1].down;
 }
 
-/* NONE only where nobody may; never one that is down beside one that is up. */
+static bool is_in_sync(const world *w, uint32_t shard, uint32_t replica) {
+    return w->shards[shard].in_sync >> replica & 1;
+}
+
+/* NONE only where nobody may; never one that is down beside one that is up, and of those none that is not in sync beside one that is. */
 static void choice_check(const world *w, uint32_t shard, uint32_t chosen) {
-    bool some = false, some_up = false;
+    bool some = false, some_up = false, some_in_sync = false;
     for (uint32_t r = 0; r < w->shards[shard].replica_count; r++) {
         some |= may_answer(w, shard, r);
         some_up |= may_answer(w, shard, r) && is_up(w, shard, r);
+        some_in_sync |= may_answer(w, shard, r) && is_up(w, shard, r) && is_in_sync(w, shard, r);
     }
     assert_int_equal(some, chosen != KITH_QUERY_REPLICA_NONE);
     assert_int_equal(some, kith_query_plan_has_other(&w->options, &w->wants[shard]));
     if (!some) return;
     assert_true(may_answer(w, shard, chosen));
     if (some_up) assert_true(is_up(w, shard, chosen));
+    if (some_in_sync) assert_true(is_in_sync(w, shard, chosen));
 }
 
 static void plan_check(const world *w, const kith_query_plan *plan) {

@@ -49,6 +49,14 @@ uint32_t bed_events(const char *event) {
 
 /* --- the metadata --- */
 
+static uint32_t shard_count(const bed *all) {
+    return all->options.shard_count ? all->options.shard_count : 1;
+}
+
+static uint64_t shard_id(const bed *all) {
+    return BED_SHARD + all->at;
+}
+
 static void map_push(bed *all) {
     all->state.map_version++;
     for (uint32_t i = 0; i < BED_MACHINES; i++) {
@@ -57,11 +65,12 @@ static void map_push(bed *all) {
 }
 
 static bool change_take(bed *all, const kith_codec_meta_shard_change *change) {
-    if (change->shard_id != BED_SHARD || change->shard.epoch != all->shard.epoch) return false;
-    uint64_t loss_epoch = all->shard.loss_epoch;
-    all->shard = change->shard;
-    all->shard.epoch++;
-    all->shard.loss_epoch = loss_epoch;
+    kith_meta_shard *shard = &all->shards[change->shard_id - BED_SHARD];
+    if (change->shard.epoch != shard->epoch) return false;
+    uint64_t loss_epoch = shard->loss_epoch;
+    *shard = change->shard;
+    shard->epoch++;
+    shard->loss_epoch = loss_epoch;
     map_push(all);
     return true;
 }
@@ -107,20 +116,22 @@ static void metadata_begin(bed *all) {
     for (uint32_t i = 0; i < BED_MACHINES; i++) {
         all->nodes[i] = (kith_node){.number = i + 1, .role = KITH_NODE_DATA, .id = {{(uint8_t)(i + 1)}}};
         snprintf(all->nodes[i].address, sizeof all->nodes[i].address, "%s", all->machines[i].address);
-        all->shard.replicas[i] = i + 1;
     }
-    all->shard.epoch = 1;
-    all->shard.replica_count = BED_MACHINES;
-    all->shard.in_sync = (1u << BED_MACHINES) - 1;
+    for (uint32_t s = 0; s < shard_count(all); s++) {
+        all->shards[s] =
+            (kith_meta_shard){.epoch = 1, .replica_count = BED_MACHINES, .in_sync = (1u << BED_MACHINES) - 1};
+        for (uint32_t i = 0; i < BED_MACHINES; i++)
+            all->shards[s].replicas[i] = i + 1;
+    }
     all->collection = (kith_meta_collection){.collection = {.id = 1,
                                                  .name = "c",
                                                  .schema = schema,
-                                                 .shard_count = 1,
+                                                 .shard_count = shard_count(all),
                                                  .shard_id_first = BED_SHARD,
                                                  .replication_factor = BED_MACHINES,
                                                  .min_in_sync = all->options.min_in_sync,
                                                  .durability = all->options.durability},
-        .shards = &all->shard};
+        .shards = all->shards};
     all->collections[0] = &all->collection;
     all->state = (kith_meta_state){.map_version = 1,
         .collection_count = 1,
@@ -141,12 +152,12 @@ static void primary_set(kith_meta_shard *shard, uint32_t index) {
 }
 
 void bed_promote(bed *all, uint32_t index) {
-    primary_set(&all->shard, index);
+    primary_set(&all->shards[all->at], index);
     map_push(all);
 }
 
 void bed_accept_loss(bed *all, uint32_t index) {
-    kith_meta_shard *shard = &all->shard;
+    kith_meta_shard *shard = &all->shards[all->at];
     shard->in_sync = (1u << BED_MACHINES) - 1;
     primary_set(shard, index);
     shard->in_sync = 1;
@@ -159,34 +170,34 @@ static void dropped(void *ctx, kith_status status, const kith_err *err) {
 }
 
 void bed_take_away(bed *all, uint32_t index) {
-    kith_meta_shard *shard = &all->shard;
+    kith_meta_shard *shard = &all->shards[all->at];
     uint32_t last = shard->replica_count - 1u;
     assert_int_equal(shard->replicas[last], index + 1);
     assert_false(shard->in_sync >> last & 1);
     shard->replica_count--;
     shard->epoch++;
     map_push(all);
-    kith_shard_set_drop(all->machines[index].shards, BED_SHARD, dropped, &all->machines[index]);
+    kith_shard_set_drop(all->machines[index].shards, shard_id(all), dropped, &all->machines[index]);
 }
 
 kith_status bed_give_again(bed *all, uint32_t index) {
     bed_machine *machine = &all->machines[index];
-    kith_meta_shard *shard = &all->shard;
+    kith_meta_shard *shard = &all->shards[all->at];
     kith_err err;
     if (shard->replicas[shard->replica_count - 1u] != index + 1) {
         shard->replicas[shard->replica_count++] = index + 1;
         shard->epoch++;
     }
-    kith_status status = kith_replica_set_installs(machine->replicas, BED_SHARD)
+    kith_status status = kith_replica_set_installs(machine->replicas, shard_id(all))
                              ? KITH_OK
-                             : kith_shard_set_open(machine->shards, BED_SHARD, &schema, true, &err);
+                             : kith_shard_set_open(machine->shards, shard_id(all), &schema, true, &err);
     if (status == KITH_OK) status = kith_shard_set_start(machine->shards, &err);
     map_push(all);
     return status;
 }
 
 uint32_t bed_in_sync_count(const bed *all) {
-    return (uint32_t)__builtin_popcount(all->shard.in_sync);
+    return (uint32_t)__builtin_popcount(all->shards[all->at].in_sync);
 }
 
 /* --- a machine --- */
@@ -337,7 +348,8 @@ void bed_start(bed *all, uint32_t index) {
     machine->shards = kith_shard_set_create(&machine->node);
     transport_make(machine);
     replicas_make(machine);
-    assert_ok(kith_shard_set_open(machine->shards, BED_SHARD, &schema, true, &err), &err);
+    for (uint32_t s = 0; s < shard_count(all); s++)
+        assert_ok(kith_shard_set_open(machine->shards, BED_SHARD + s, &schema, true, &err), &err);
     log_open(machine);
     assert_ok(kith_shard_set_start(machine->shards, &err), &err);
     machine->is_on = true;
@@ -436,7 +448,7 @@ void bed_run_ms(bed *all, uint64_t ms) {
 
 kith_replica_status bed_status(bed *all, uint32_t index) {
     kith_replica_status status = {0};
-    (void)kith_replica_set_status(all->machines[index].replicas, BED_SHARD, &status);
+    (void)kith_replica_set_status(all->machines[index].replicas, shard_id(all), &status);
     return status;
 }
 
@@ -484,7 +496,7 @@ static void op_encode(uint64_t number, size_t payload_bytes, kith_buf *op) {
 }
 
 static kith_shard *shard_hold(bed *all, uint32_t index) {
-    kith_shard *shard = kith_shard_set_find(all->machines[index].shards, BED_SHARD);
+    kith_shard *shard = kith_shard_set_find(all->machines[index].shards, shard_id(all));
     assert_non_null(shard);
     return shard;
 }
@@ -567,7 +579,7 @@ static void read_done(kith_replica_wait *wait, kith_status status, const kith_er
 
 kith_status bed_read(bed *all, uint32_t index, kith_replica_read read, uint64_t token, uint64_t timeout_ms) {
     bed_machine *machine = &all->machines[index];
-    reading own = {.wait = {.shard_id = BED_SHARD,
+    reading own = {.wait = {.shard_id = shard_id(all),
                        .read = read,
                        .token_sequence = token,
                        .deadline_ns = kith_env_now_ns(machine->env) + timeout_ms * BED_MS,
@@ -580,7 +592,7 @@ kith_status bed_read(bed *all, uint32_t index, kith_replica_read read, uint64_t 
 }
 
 bool bed_reads_at_once(bed *all, uint32_t index, kith_replica_read read, uint64_t token) {
-    reading own = {.wait = {.shard_id = BED_SHARD,
+    reading own = {.wait = {.shard_id = shard_id(all),
                        .read = read,
                        .token_sequence = token,
                        .deadline_ns = kith_env_now_ns(all->machines[index].env) + BED_MS,
@@ -601,7 +613,7 @@ bool bed_has(bed *all, uint32_t index, uint64_t number) {
     kith_buf value;
     kith_err err;
     kith_buf_init(&value);
-    size_t key_bytes = shard_key_point(BED_SHARD, &id, key);
+    size_t key_bytes = shard_key_point(shard_id(all), &id, key);
     kith_status status =
         kith_store_get(all->machines[index].store, KITH_STORE_POINTS, key, key_bytes, &value, &err);
     kith_buf_fini(&value);
@@ -628,7 +640,7 @@ uint64_t bed_digest(bed *all, uint32_t index) {
 /* False while it is being replaced, or is broken. */
 static bool digest_try(bed *all, uint32_t index, uint64_t *digest_out) {
     kith_err err;
-    kith_shard *shard = kith_shard_set_find(all->machines[index].shards, BED_SHARD);
+    kith_shard *shard = kith_shard_set_find(all->machines[index].shards, shard_id(all));
     if (!shard) return false;
     kith_status status = kith_shard_digest(shard, digest_out, &err);
     shard_drop(all, index, shard);
@@ -689,7 +701,8 @@ void bed_plant_difference(bed *all, uint32_t index) {
     const void *key, *value;
     size_t key_bytes, value_bytes;
     uint8_t from[SHARD_KEY_BYTES_MAX], to[SHARD_KEY_BYTES_MAX];
-    size_t from_bytes = shard_key_prefix(BED_SHARD, from), to_bytes = shard_key_prefix(BED_SHARD + 1, to);
+    size_t from_bytes = shard_key_prefix(shard_id(all), from),
+           to_bytes = shard_key_prefix(shard_id(all) + 1, to);
     kith_store_batch *batch = kith_store_batch_create(store);
     assert_ok(
         kith_store_iterator_open(store, KITH_STORE_POINTS, from, from_bytes, to, to_bytes, &iterator, &err),

@@ -1,4 +1,4 @@
-/* Three simulated machines, each with one replica of the one shard there is, and the metadata played by the test: it says who is the
+/* Three simulated machines, each with one replica of each shard there is, and the metadata played by the test: it says who is the
  * primary and takes what primaries propose.
  *
  * Threads: one, the simulator's. Failures fail the running test. */
@@ -11,10 +11,11 @@
 #include "tests/sim/sim_env.h"
 #include "transport/sim/transport_sim.h"
 
-#define BED_MACHINES 3u
-#define BED_SHARD    7u
-#define BED_MS       UINT64_C(1000000)
-#define BED_LEASE_MS UINT64_C(100)
+#define BED_MACHINES   3u
+#define BED_SHARD      7u /* the first */
+#define BED_SHARDS_MAX 4u
+#define BED_MS         UINT64_C(1000000)
+#define BED_LEASE_MS   UINT64_C(100)
 
 typedef struct bed bed;
 
@@ -49,6 +50,7 @@ typedef struct bed_machine {
 } bed_machine;
 
 typedef struct bed_options {
+    uint32_t shard_count; /* 0: 1 */
     uint32_t min_in_sync;
     uint64_t log_file_bytes, log_retain_bytes;
     uint64_t digest_interval_ms;    /* 0: none */
@@ -59,12 +61,13 @@ typedef struct bed_options {
 
 struct bed {
     bed_options options;
+    uint32_t at;    /* the shard that is meant below: the first, unless a test says otherwise */
     bool is_silent; /* the metadata take no proposal */
     kith_transport_sim_network *network;
     bed_machine machines[BED_MACHINES];
     /* The metadata. */
     kith_node nodes[BED_MACHINES]; /* of number index + 1 */
-    kith_meta_shard shard;
+    kith_meta_shard shards[BED_SHARDS_MAX];
     kith_meta_collection collection, *collections[1];
     kith_meta_state state;
 };

@@ -291,6 +291,119 @@ static void test_replica__pieces_are_asked_for_before_they_are_needed(void **sta
     bed_end(&all);
 }
 
+/* Machine 2 wants a copy of the shard, and its primary, whose background executor is held, gives none. */
+static void copy_await(bed *all, uint32_t primary) {
+    for (uint32_t i = 0; i < 100 && !bed_status(all, 2).awaits_copy; i++) {
+        (void)bed_background_step(all, primary); /* reads its log in vain */
+        bed_run_ms(all, 10);
+    }
+    assert_true(bed_status(all, 2).awaits_copy);
+    assert_int_equal(bed_events("replica_replaced"), 0);
+}
+
+/* Machine 0 with what is asked of it. */
+static void sources_die(bed *all) {
+    bed_cut(all, 0, 2, true);
+    bed_background_hold(all, 0, false);
+    bed_crash(all, 0);
+    bed_cut(all, 0, 2, false);
+}
+
+static const bed_options forgetful_alone = {.min_in_sync = 1, .log_file_bytes = 64 << 10};
+
+/* Machine 2 lacks too much, and the others go before it has a piece: an operator chooses it. What it was to be replaced by is forgotten,
+ * also when there is another primary to fetch from again. */
+static void test_replica__one_that_is_chosen_while_it_waits_for_a_copy_keeps_what_it_has(void **state) {
+    (void)state;
+    bed all;
+    bed_begin(&all, &forgetful_alone);
+    write_all(&all, 0, 500, 5);
+    bed_await_equal(&all, 1000);
+    away_too_long(&all);
+    bed_await_equal(&all, 1000);
+    bed_background_hold(&all, 0, true);
+    bed_start(&all, 2);
+    copy_await(&all, 0);
+    assert_int_equal(bed_read(&all, 2, KITH_REPLICA_READ_ANY, 0, 100), KITH_OK);
+    assert_int_equal(bed_read(&all, 2, KITH_REPLICA_READ_TOKEN, 1, 100), KITH_UNAVAILABLE);
+    assert_false(bed_reads_at_once(&all, 2, KITH_REPLICA_READ_TOKEN, 1));
+    sources_die(&all);
+    bed_crash(&all, 1);
+    bed_accept_loss(&all, 2);
+    bed_await_primary(&all, 2, 1);
+    assert_int_equal(bed_read(&all, 2, KITH_REPLICA_READ_IN_SYNC, 0, 100), KITH_OK);
+    assert_int_equal(bed_count(&all, 2), 5);
+    bed_start(&all, 1);
+    bed_await_primary(&all, 2, 2);
+    bed_await_equal(&all, 5000);
+    bed_promote(&all, 1);
+    bed_await_primary(&all, 1, 2);
+    bed_run_ms(&all, 20000);                             /* another attempt would be made at last */
+    assert_int_equal(bed_events("replica_replaced"), 1); /* machine 1's */
+    assert_int_equal(bed_count(&all, 2), 5);
+    bed_end(&all);
+}
+
+/* What it had is gone already: it leads nobody with what it fetched of the copy, and another may be chosen. */
+static void test_replica__one_that_is_chosen_amid_its_copy_does_not_lead(void **state) {
+    (void)state;
+    bed all;
+    bed_begin(&all, &forgetful_alone);
+    pieces_begin(&all);
+    assert_true(bed_background_step(&all, 0));
+    bed_run_ms(&all, 20);
+    assert_int_equal(bed_events("replica_replaced"), 1);
+    sources_die(&all);
+    bed_crash(&all, 1);
+    bed_accept_loss(&all, 2);
+    bed_run_ms(&all, 5000);
+    assert_int_equal(bed_events("replica_chosen_amid_copy"), 1);
+    assert_int_not_equal(bed_status(&all, 2).role, KITH_REPLICA_PRIMARY);
+    bed_start(&all, 1);
+    bed_accept_loss(&all, 1);
+    bed_run_ms(&all, 40000); /* what the dead one was asked for is missed at its deadline */
+    bed_await_primary(&all, 1, 2);
+    bed_await_equal(&all, 5000);
+    assert_int_equal(bed_count(&all, 2), 15);
+    bed_end(&all);
+}
+
+/* Two at a time are copied; two whose source is dead take nobody's place. */
+static void test_replica__copies_without_a_source_hold_up_no_others(void **state) {
+    (void)state;
+    bed all;
+    bed_options three = forgetful;
+    three.shard_count = 3;
+    bed_begin(&all, &three);
+    all.at = 2;
+    bed_promote(&all, 1);
+    bed_await_primary(&all, 1, 3);
+    bed_crash(&all, 2);
+    for (all.at = 0; all.at < 3; all.at++) {
+        for (uint64_t i = 0; i < 12; i++)
+            assert_int_equal(bed_write(&all, all.at == 2, i, 700000, 5000), KITH_OK);
+    }
+    for (uint32_t i = 0; i < 6; i++) { /* as away_too_long, of all that share the log */
+        all.at = i % 3;
+        bed_seal(&all, all.at == 2);
+        bed_seal(&all, all.at != 2);
+        write_all(&all, all.at == 2, 100 + 10 * i, 3);
+    }
+    bed_background_hold(&all, 0, true);
+    bed_background_hold(&all, 1, true);
+    bed_start(&all, 2);
+    for (all.at = 0; all.at < 3; all.at++)
+        copy_await(&all, all.at == 2);
+    sources_die(&all);
+    bed_background_hold(&all, 1, false);
+    all.at = 2;
+    bed_run_ms(&all, 60000);
+    assert_int_equal(bed_events("replica_installed"), 1);
+    bed_await_primary(&all, 1, 2);
+    bed_await_equal(&all, 5000);
+    bed_end(&all);
+}
+
 /* Those that came before the cut are written, and the rest is asked for again. */
 static void test_replica__a_copy_that_was_cut_off_goes_on_where_it_was(void **state) {
     (void)state;
@@ -538,7 +651,7 @@ static void test_replica__a_hand_over_costs_no_time_and_no_write(void **state) {
     while (left == UINT32_MAX)
         bed_run_ms(&all, 1);
     assert_int_equal(left, 0);
-    uint32_t heir = all.shard.replicas[0] - 1;
+    uint32_t heir = all.shards[0].replicas[0] - 1;
     assert_int_not_equal(heir, 0);
     bed_await_primary(&all, heir, 3);
     assert_true(kith_env_now_ns(all.machines[0].env) - began_ns < BED_LEASE_MS * BED_MS);
@@ -580,7 +693,7 @@ static void test_replica__a_primary_that_differs_from_all_makes_way(void **state
     bed_plant_difference(&all, 0);
     bed_await_equal(&all, 20000);
     assert_int_equal(bed_digest(&all, 0), digest);
-    assert_int_not_equal(all.shard.replicas[0], 1);
+    assert_int_not_equal(all.shards[0].replicas[0], 1);
     bed_end(&all);
 }
 
@@ -640,7 +753,7 @@ static void test_replica__a_follower_that_seals_slowly_slows_the_primary(void **
     bed_writes *writes[ROUNDS];
     bed_options options = slow_options();
     bed_begin(&all, &options);
-    uint64_t epoch = all.shard.epoch;
+    uint64_t epoch = all.shards[0].epoch;
     uint32_t reads = 0;
     bed_background_hold(&all, SLOW, true);
     for (uint32_t i = 0; i < ROUNDS; i++) {
@@ -663,7 +776,7 @@ static void test_replica__a_follower_that_seals_slowly_slows_the_primary(void **
         assert_true(bed_writes_end(writes[i]));
     bed_await_equal(&all, 5000);
     assert_int_equal(bed_count(&all, SLOW), ROUNDS * EACH);
-    assert_true(all.shard.epoch == epoch);
+    assert_true(all.shards[0].epoch == epoch);
     bed_end(&all);
 }
 
@@ -681,7 +794,7 @@ static void test_replica__a_follower_without_room_is_asked_before_it_is_sent_mor
     uint64_t bytes = 0;
     bed_options options = slow_options();
     bed_begin(&all, &options);
-    uint64_t epoch = all.shard.epoch;
+    uint64_t epoch = all.shards[0].epoch;
     bed_background_hold(&all, SLOW, true);
     bed_writes *writes = bed_writes_begin(&all, 0, 0, 200, 20000);
     bed_run_ms(&all, BED_LEASE_MS);
@@ -697,7 +810,7 @@ static void test_replica__a_follower_without_room_is_asked_before_it_is_sent_mor
     kith_transport_sim_trace(all.network, NULL, NULL);
     assert_true(bed_writes_end(writes));
     bed_await_equal(&all, 5000);
-    assert_true(all.shard.epoch == epoch);
+    assert_true(all.shards[0].epoch == epoch);
     bed_end(&all);
 }
 
@@ -718,7 +831,7 @@ static void test_replica__one_that_is_corrupt_takes_itself_out_of_those_in_sync(
     bed_start(&all, 1);
     assert_int_equal(bed_in_sync_count(&all), 3);
     bed_run_ms(&all, BED_LEASE_MS / 4);
-    assert_int_equal(all.shard.in_sync, 5);
+    assert_int_equal(all.shards[0].in_sync, 5);
     assert_int_equal(bed_events("replica_leaves"), 1);
     bed_await_primary(&all, 0, 3);
     bed_await_equal(&all, 5000);
@@ -738,7 +851,7 @@ static void test_replica__one_whose_log_has_stopped_fetches_no_copies(void **sta
         assert_int_equal(bed_write(&all, 0, i, 10, 5000), KITH_OK);
         bed_run_ms(&all, BED_LEASE_MS);
     }
-    assert_int_equal(all.shard.in_sync, 5);
+    assert_int_equal(all.shards[0].in_sync, 5);
     assert_int_equal(bed_events("replica_replaced"), 0);
     bed_stop(&all, 1);
     bed_start(&all, 1);
@@ -770,7 +883,7 @@ static void test_replica__one_that_is_corrupt_asks_until_it_is_out(void **state)
     assert_true(end > 1);
     all.is_silent = false;
     bed_run_ms(&all, 1000);
-    assert_int_equal(all.shard.in_sync, 5);
+    assert_int_equal(all.shards[0].in_sync, 5);
     bed_promote(&all, 2);
     bed_await_primary(&all, 2, 2);
     bed_await_equal(&all, 5000);
@@ -825,6 +938,9 @@ int main(void) {
         cmocka_unit_test(test_replica__who_lacks_too_much_gets_a_copy),
         cmocka_unit_test(test_replica__a_copy_that_was_cut_off_begins_anew),
         cmocka_unit_test(test_replica__pieces_are_asked_for_before_they_are_needed),
+        cmocka_unit_test(test_replica__one_that_is_chosen_while_it_waits_for_a_copy_keeps_what_it_has),
+        cmocka_unit_test(test_replica__one_that_is_chosen_amid_its_copy_does_not_lead),
+        cmocka_unit_test(test_replica__copies_without_a_source_hold_up_no_others),
         cmocka_unit_test(test_replica__a_copy_that_was_cut_off_goes_on_where_it_was),
         cmocka_unit_test(test_replica__a_copy_that_opens_corrupt_is_fetched_anew),
         cmocka_unit_test(test_replica__a_copy_may_be_taken_away_as_it_opens),

@@ -53,7 +53,7 @@ static void read_done(kith_transport_call *call, kith_status status, const void 
 /* For the next piece of machine 0's copy; the first takes it. */
 static void reader_ask(reader *own, uint32_t bytes_max) {
     kith_codec_fetch_request request = {.shard_id = BED_SHARD,
-        .epoch = own->all->shard.epoch,
+        .epoch = own->all->shards[0].epoch,
         .snapshot_id = own->snapshot_id,
         .offset = own->offset,
         .bytes_max = bytes_max};

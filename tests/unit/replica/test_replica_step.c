@@ -575,6 +575,22 @@ static void test_failed__a_primary_makes_way(void **state) {
     bench_end(&at);
 }
 
+/* It may be down without having been silent for long, and one that has failed drops nobody. */
+static void test_failed__a_primary_asks_for_another_heir_when_one_is_refused(void **state) {
+    (void)state;
+    bench at;
+    primary_make(&at, "1*2*3*", "23");
+    kith_replica_step_failed(at.step, at.now_ns);
+    look(&at);
+    assert_proposes(&at, 1, 2, 5);
+    for (uint32_t i = 0; i < 3; i++) {
+        proposed(&at, KITH_REPLICA_PROPOSAL_REFUSED);
+        pass(&at, 50);
+        assert_proposes(&at, 1, i % 2 ? 2 : 3, i % 2 ? 5 : 3);
+    }
+    bench_end(&at);
+}
+
 /* --- taking over --- */
 
 static void test_start__does_not_lead_in_an_epoch_that_it_finds(void **state) {
@@ -993,6 +1009,40 @@ static void test_doubt__the_only_copy_leads_and_one_of_several_where_loss_is_acc
     bench_end(&at);
 }
 
+/* It waits for a copy of what the others had, who are gone. */
+static void test_loss__who_is_chosen_keeps_what_it_has(void **state) {
+    (void)state;
+    bench at;
+    kith_err err;
+    uint64_t sequence;
+    kith_replica_append append = {
+        .epoch = 4, .previous = {4, 100}, .committed = 100, .snapshot_needed = true};
+    bench_make(&at, 1, log_of(3, 10, 8));
+    configure(&at, 4, "2*1");
+    kith_replica_step_received(at.step, 2, &append, 77, at.now_ns);
+    look(&at);
+    assert_int_equal(action_of(&at, KITH_REPLICA_INSTALL, 0)->peer, 2);
+    assert_true(kith_replica_step_installs(at.step));
+    assert_true(status_of(&at).awaits_copy);
+    assert_int_equal(
+        kith_replica_step_read(at.step, KITH_REPLICA_READ_ANY, 0, at.now_ns, &sequence, &err), KITH_OK);
+    kith_replica_config config = {
+        .epoch = 5, .min_in_sync = 1, .loss_epoch = 5, .replica_count = 2, .in_sync = 1, .replicas = {1, 2}};
+    kith_replica_step_configure(at.step, &config, at.now_ns);
+    look(&at);
+    assert_false(kith_replica_step_installs(at.step));
+    assert_proposes(&at, 5, 1, 1);
+    proposed(&at, KITH_REPLICA_PROPOSAL_DONE);
+    config.epoch = 6;
+    kith_replica_step_configure(at.step, &config, at.now_ns);
+    durable(&at, 11);
+    pass(&at, 1000);
+    assert_int_equal(status_of(&at).role, KITH_REPLICA_PRIMARY);
+    assert_int_equal(
+        kith_replica_step_read(at.step, KITH_REPLICA_READ_IN_SYNC, 0, at.now_ns, &sequence, &err), KITH_OK);
+    bench_end(&at);
+}
+
 /* The append says so before the map does. */
 static void test_loss__who_has_nothing_of_the_time_after_it_is_replaced(void **state) {
     (void)state;
@@ -1080,6 +1130,7 @@ int main(void) {
         cmocka_unit_test(test_removal__commits_wait_for_the_lease_of_a_member_that_is_taken_away),
         cmocka_unit_test(test_hand_over__stops_writes_and_waits_until_all_is_committed),
         cmocka_unit_test(test_failed__a_primary_makes_way),
+        cmocka_unit_test(test_failed__a_primary_asks_for_another_heir_when_one_is_refused),
         cmocka_unit_test(test_start__does_not_lead_in_an_epoch_that_it_finds),
         cmocka_unit_test(test_take_over__waits_for_the_leases_of_the_one_before),
         cmocka_unit_test(test_take_over__is_quick_when_the_one_before_follows),
@@ -1100,6 +1151,7 @@ int main(void) {
         cmocka_unit_test(test_doubt__lasts_in_the_epoch_of_the_map_that_it_kept_and_of_the_first_append),
         cmocka_unit_test(test_doubt__a_primary_makes_way_and_is_not_installed),
         cmocka_unit_test(test_doubt__the_only_copy_leads_and_one_of_several_where_loss_is_accepted),
+        cmocka_unit_test(test_loss__who_is_chosen_keeps_what_it_has),
         cmocka_unit_test(test_loss__who_has_nothing_of_the_time_after_it_is_replaced),
         cmocka_unit_test(test_handed__counts_in_the_epoch_of_the_map),
         cmocka_unit_test(test_failed__who_needs_an_epoch_gets_one),

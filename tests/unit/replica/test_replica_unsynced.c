@@ -88,8 +88,8 @@ static void test_unsynced__a_primary_in_doubt_makes_way(void **state) {
     bed_crash(&all, 0);
     bed_start(&all, 0);
     bed_run_ms(&all, 10 * BED_LEASE_MS);
-    assert_int_not_equal(all.shard.replicas[0], 1);
-    bed_await_primary(&all, all.shard.replicas[0] - 1, 3);
+    assert_int_not_equal(all.shards[0].replicas[0], 1);
+    bed_await_primary(&all, all.shards[0].replicas[0] - 1, 3);
     bed_await_equal(&all, 2000);
     assert_int_equal(bed_count(&all, 0), 10);
     bed_end(&all);
@@ -115,7 +115,7 @@ static void test_unsynced__where_all_are_in_doubt_an_operator_decides(void **sta
     logs_hold(&all, true);
     write_all(&all, 0, 10, 10);
     lose_power(&all);
-    assert_int_equal(bed_write(&all, all.shard.replicas[0] - 1, 30, 10, 200), KITH_UNAVAILABLE);
+    assert_int_equal(bed_write(&all, all.shards[0].replicas[0] - 1, 30, 10, 200), KITH_UNAVAILABLE);
     bed_accept_loss(&all, 1);
     bed_await_primary(&all, 1, 3);
     bed_await_equal(&all, 2000);
