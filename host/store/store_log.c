@@ -260,7 +260,7 @@ static bool flush_once(kith_store_log *log) {
     if (status == KITH_OK) {
         log->stats.entries += count;
         for (const kith_log_append *append = batch; append; append = append->next) {
-            log_file_note(&log->files[log->file_count - 1], &append->entry);
+            log_files_note(log->files, log->file_count, &append->entry);
         }
     }
     kith_mutex_unlock(&log->runner->mutex);
@@ -476,7 +476,8 @@ static kith_status replay_all(kith_store_log *log, const file_names *names, kith
             break;
         }
         replay.last = i + 1 == names->count;
-        status = log_file_replay(&replay, files_push_locked(log, number), err);
+        files_push_locked(log, number);
+        status = log_file_replay(&replay, log->files, log->file_count, err);
         if (status == KITH_OK && replay.good_bytes == 0) status = remove_unfinished(log, number, err);
     }
     log->offset = replay.good_bytes;

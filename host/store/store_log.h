@@ -64,7 +64,8 @@ KITH_CHECK kith_status kith_store_log_open(
     const kith_store_log_options *options, kith_store_log **log_out, kith_err *err);
 /* Appends in the order of the calls. Always ends in exactly one `done`, never before this has returned. */
 void kith_store_log_append(kith_store_log *log, kith_log_append *append);
-/* Entries of `stream` up to `sequence` are durable elsewhere: files that hold nothing else needed may go. */
+/* Entries of `stream` up to `sequence` are durable elsewhere: files that hold nothing else needed may go. Superseded entries are not
+ * needed once what supersedes them is durable. */
 void kith_store_log_trim(kith_store_log *log, uint64_t stream, uint64_t sequence);
 /* Nothing of `stream` is needed any more. */
 void kith_store_log_drop(kith_store_log *log, uint64_t stream);

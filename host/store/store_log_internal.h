@@ -45,7 +45,8 @@ typedef struct log_frame_header {
 /* Of one stream in one file. Sequences may go back, where entries supersede others. */
 typedef struct log_file_stream {
     uint64_t least, greatest;
-    bool needed; /* not trimmed */
+    uint64_t last; /* greatest that no later entry, here or in a later file, supersedes */
+    bool needed;   /* not trimmed, and not superseded as a whole */
 } log_file_stream;
 
 typedef struct log_file {
@@ -91,7 +92,8 @@ void log_file_path(const char *dir, uint64_t number, char path_out[LOG_PATH_BYTE
 
 void log_file_init(log_file *file, uint64_t number);
 void log_file_fini(log_file *file);
-void log_file_note(log_file *file, const kith_log_entry *entry);
+/* The last of `files` has `entry`, which is durable, or will be before a file is removed. */
+void log_files_note(log_file *files, uint32_t file_count, const kith_log_entry *entry);
 /* Entries of the stream up to `sequence` are not needed any more. */
 void log_file_trim(log_file *file, uint64_t stream, uint64_t sequence);
 /* NULL: the file has nothing of it. */
@@ -124,7 +126,7 @@ typedef struct log_replay {
     kith_log_stats *counts; /* bytes and entries are added */
 } log_replay;
 
-/* Checks and replays `file` (number set; bytes and streams are filled). */
-kith_status log_file_replay(log_replay *replay, log_file *file, kith_err *err);
+/* Checks and replays the last of `files` (number set; bytes and streams are filled). */
+kith_status log_file_replay(log_replay *replay, log_file *files, uint32_t file_count, kith_err *err);
 
 #endif

@@ -12,7 +12,8 @@
 
 typedef struct log_cursor {
     log_replay *replay;
-    log_file *file;
+    log_file *files; /* the last one is read */
+    uint32_t file_count;
     kith_file *handle;
     const char *path;
     uint64_t bytes;  /* length of the file */
@@ -100,7 +101,7 @@ static kith_status replay_entries(log_cursor *cursor, const log_frame_header *he
         kith_status status =
             cursor->replay->options->replay(cursor->replay->options->replay_ctx, &entry, err);
         if (status != KITH_OK) return status;
-        log_file_note(cursor->file, &entry);
+        log_files_note(cursor->files, cursor->file_count, &entry);
     }
     if (at != body_bytes) return corrupt(cursor, "a frame is longer than its entries", err);
     return KITH_OK;
@@ -156,7 +157,8 @@ static kith_status replay_header(log_cursor *cursor, kith_err *err) {
     uint64_t number, frame_first;
     const char *fault;
     if (!log_header_decode(disk, &number, &frame_first, &fault)) return corrupt(cursor, fault, err);
-    if (number != cursor->file->number) return corrupt(cursor, "the header has another file's number", err);
+    if (number != cursor->files[cursor->file_count - 1].number)
+        return corrupt(cursor, "the header has another file's number", err);
     if (replay->frame_next == 0) replay->frame_next = frame_first;
     if (replay->frame_next != frame_first) return corrupt(cursor, "frames are missing before this file", err);
     cursor->offset = LOG_HEADER_BYTES;
@@ -176,10 +178,11 @@ static kith_status replay_opened(log_cursor *cursor, kith_err *err) {
     return status;
 }
 
-kith_status log_file_replay(log_replay *replay, log_file *file, kith_err *err) {
+kith_status log_file_replay(log_replay *replay, log_file *files, uint32_t file_count, kith_err *err) {
     char path[LOG_PATH_BYTES_MAX];
+    log_file *file = &files[file_count - 1];
     log_file_path(replay->options->dir, file->number, path);
-    log_cursor cursor = {.replay = replay, .file = file, .path = path};
+    log_cursor cursor = {.replay = replay, .files = files, .file_count = file_count, .path = path};
     replay->good_bytes = 0;
     kith_status status = kith_file_open(replay->options->env, path, KITH_FILE_READ, &cursor.handle, err);
     if (status != KITH_OK) return status;
