@@ -106,8 +106,9 @@ struct kith_shard_write {
     size_t op_bytes;
     kith_request_id request_id; /* as inside the op */
     uint64_t deadline_ns;       /* not begun by then: DEADLINE, nothing done */
-    /* On the owner executor. BUSY, NO_SPACE, NO_MEMORY, DEADLINE, CLOSED, CORRUPT, IO: nothing was done.
-     * UNKNOWN_OUTCOME: it may or may not survive; repeat it with the same request id. */
+    /* On the owner executor. BUSY, NO_SPACE, NO_MEMORY, DEADLINE, CLOSED, CORRUPT, IO: nothing was done, which says
+     * nothing of an earlier one with its request id. UNKNOWN_OUTCOME: it may or may not survive; repeat it with the same
+     * request id. */
     void (*done)(
         kith_shard_write *write, kith_status status, const kith_write_result *result, const kith_err *err);
     void *impl[4]; /* the shard's */

@@ -20,6 +20,7 @@
 #define SHARD_FROZEN_MAX       4u /* frozen segments that wait to be sealed; above it writes are BUSY */
 #define SHARD_ROUND_BYTES_MAX  (16u << 20) /* ops applied in one round */
 #define SHARD_ROUND_COUNT_MAX  1024u
+#define SHARD_WAITERS_MAX      64u /* repeats that wait for one write; above it they are BUSY (a guess) */
 #define SHARD_STALL_RETRY_NS   (100ULL * 1000 * 1000)
 #define SHARD_DISK_READ_NS     (100ULL * 1000 * 1000) /* a reading of the free bytes is this long good */
 #define SHARD_BACKOFF_NS_LEAST (100ULL * 1000 * 1000)
@@ -52,7 +53,7 @@ struct shard_entry {
     kith_shard *shard;
     kith_shard_write *write; /* NULL once answered */
     shard_entry *next;       /* in the pending queue, the round, or a list of waiters */
-    shard_entry *waiters;    /* repeats of this request id that came meanwhile */
+    shard_entry *waiters;    /* repeats of this request id that came meanwhile; none is answered yet */
     const void *op;
     void *op_copy; /* where the caller was answered before the op was applied */
     size_t op_bytes;
@@ -290,12 +291,14 @@ void shard_entry_free(shard_entry *entry);
 void shard_entry_answer(
     shard_entry *entry, kith_status status, const kith_write_result *result, const kith_err *err);
 /* Answers the entry and the repeats that wait for it, and frees those. */
+void shard_entry_answer_all(shard_entry *entry, kith_status status, const kith_err *err);
+/* And a repeat that comes from now on does not find it. */
 void shard_entry_conclude(shard_entry *entry, kith_status status, const kith_err *err);
 /* And frees the entry. */
 void shard_entry_finish(shard_entry *entry, kith_status status, const kith_err *err);
 /* Answers the entry and the repeats that wait for it, before it is applied, if it is an upsert. */
 void shard_entry_answer_upsert(shard_entry *entry);
-/* UNKNOWN_OUTCOME to those of the queue whose deadline has passed. */
+/* UNKNOWN_OUTCOME to those of the queue, and their repeats, whose deadline has passed. */
 void shard_queue_expire(kith_shard *shard, const shard_queue *queue);
 /* The first in flight with this request id is the entry, where there is none yet. */
 void shard_in_flight_put(kith_shard *shard, shard_entry *entry);

@@ -47,7 +47,7 @@ static bool someone_waits(const shard_entry *entry) {
 static uint64_t deadline_of(const shard_entry *entry) {
     uint64_t deadline_ns = entry->write ? entry->deadline_ns : UINT64_MAX;
     for (const shard_entry *waiter = entry->waiters; waiter; waiter = waiter->next)
-        if (waiter->write) deadline_ns = least(deadline_ns, waiter->deadline_ns);
+        deadline_ns = least(deadline_ns, waiter->deadline_ns);
     return deadline_ns;
 }
 
@@ -166,12 +166,8 @@ static bool durable_advance(kith_shard *shard) {
 static void log_stopped(kith_shard *shard, kith_err *cause) {
     kith_err err = *cause;
     kith_status status = kith_err_wrap(&err, KITH_UNKNOWN_OUTCOME, "the log has stopped");
-    for (uint64_t at = shard->replica.durable + 1; at <= shard->last_sequence; at++) {
-        shard_entry *entry = entry_of(shard, at);
-        shard_entry_answer(entry, status, NULL, &err);
-        for (shard_entry *waiter = entry->waiters; waiter; waiter = waiter->next)
-            shard_entry_answer(waiter, status, NULL, &err);
-    }
+    for (uint64_t at = shard->replica.durable + 1; at <= shard->last_sequence; at++)
+        shard_entry_answer_all(entry_of(shard, at), status, &err);
     shard_replica_failed(shard);
 }
 

@@ -75,8 +75,7 @@ void shard_entry_answer(
     write->done(write, status, status == KITH_OK ? result : NULL, status == KITH_OK ? NULL : err);
 }
 
-/* The entry and its repeats, which end with it. */
-static void answer_all(shard_entry *entry, kith_status status, const kith_err *err) {
+void shard_entry_answer_all(shard_entry *entry, kith_status status, const kith_err *err) {
     kith_write_result again = entry->result;
     again.repeated = true;
     shard_entry *waiter = entry->waiters;
@@ -92,7 +91,7 @@ static void answer_all(shard_entry *entry, kith_status status, const kith_err *e
 
 void shard_entry_conclude(shard_entry *entry, kith_status status, const kith_err *err) {
     in_flight_remove(entry->shard, entry);
-    answer_all(entry, status, err);
+    shard_entry_answer_all(entry, status, err);
 }
 
 /* It stays in flight: a repeat that comes before it is applied is answered then. */
@@ -103,7 +102,7 @@ void shard_entry_answer_upsert(shard_entry *entry) {
     kith_op_outline(entry->op, entry->op_bytes, &kind, &point_count);
     if (kind != KITH_OP_UPSERT) return;
     entry->result.points_changed = point_count;
-    answer_all(entry, KITH_OK, NULL);
+    shard_entry_answer_all(entry, KITH_OK, NULL);
 }
 
 void shard_entry_finish(shard_entry *entry, kith_status status, const kith_err *err) {
@@ -158,6 +157,28 @@ static kith_status admission_check(kith_shard *shard, const shard_entry *entry, 
     return disk_reserve_check(shard, err);
 }
 
+static uint32_t waiter_count(const shard_entry *entry) {
+    uint32_t count = 0;
+    for (const shard_entry *waiter = entry->waiters; waiter; waiter = waiter->next)
+        count++;
+    return count;
+}
+
+/* The repeat is answered with the first one, which stands in the queue already: so it is not refused for a full one, and has a
+ * limit of its own. */
+static void waiter_add(kith_shard *shard, shard_entry *first, shard_entry *repeat) {
+    kith_err err;
+    if (waiter_count(first) >= SHARD_WAITERS_MAX) {
+        kith_status status = kith_err_set(&err, KITH_BUSY, "%u repeats of one write wait for shard %llu",
+            SHARD_WAITERS_MAX, (unsigned long long)shard->id);
+        shard_entry_finish(repeat, status, &err);
+        return;
+    }
+    repeat->next = first->waiters;
+    first->waiters = repeat;
+    if (shard->replicated) shard_replica_deadline(shard, repeat->deadline_ns);
+}
+
 /* True when the entry is a repeat and has been taken care of. */
 static bool entry_is_repeat(kith_shard *shard, shard_entry *entry) {
     uint8_t key[KEY_BYTES];
@@ -174,10 +195,7 @@ static bool entry_is_repeat(kith_shard *shard, shard_entry *entry) {
         kith_map_put(shard->in_flight, key, KEY_BYTES, (uintptr_t)entry);
         return false;
     }
-    shard_entry *first = (shard_entry *)(uintptr_t)found;
-    entry->next = first->waiters;
-    first->waiters = entry;
-    if (shard->replicated) shard_replica_deadline(shard, entry->deadline_ns);
+    waiter_add(shard, (shard_entry *)(uintptr_t)found, entry);
     return true;
 }
 
@@ -379,16 +397,12 @@ static void round_finish(kith_shard *shard) {
 
 /* --- stalls --- */
 
-/* Answered before it is applied: the op's bytes are the caller's, so what is still to come needs a copy. */
-static void entry_expire(kith_shard *shard, shard_entry *entry) {
+static bool has_expired(const kith_shard *shard, const shard_entry *entry) {
+    return entry->write && kith_env_now_ns(shard->node->env) >= entry->deadline_ns;
+}
+
+static void expired_answer(const kith_shard *shard, shard_entry *entry) {
     kith_err err;
-    if (!entry->write || kith_env_now_ns(shard->node->env) < entry->deadline_ns) return;
-    if (!entry->applied && !entry->op_copy && !entry->in_tail) {
-        entry->op_copy = kith_alloc(entry->op_bytes);
-        memcpy(entry->op_copy, entry->op, entry->op_bytes);
-        entry->op = entry->op_copy;
-        if (entry == shard->round.current) shard->round.op_decoded = false;
-    }
     kith_status status = kith_err_set(&err, KITH_UNKNOWN_OUTCOME, "%s",
         shard->replicated
             ? "the write is in the log, but the deadline passed before it was committed and applied"
@@ -397,11 +411,37 @@ static void entry_expire(kith_shard *shard, shard_entry *entry) {
     shard_entry_answer(entry, status, NULL, &err);
 }
 
+/* Answered before it is applied: the op's bytes are the caller's, so what is still to come needs a copy. */
+static void entry_expire(kith_shard *shard, shard_entry *entry) {
+    if (!has_expired(shard, entry)) return;
+    if (!entry->applied && !entry->op_copy && !entry->in_tail) {
+        entry->op_copy = kith_alloc(entry->op_bytes);
+        memcpy(entry->op_copy, entry->op, entry->op_bytes);
+        entry->op = entry->op_copy;
+        if (entry == shard->round.current) shard->round.op_decoded = false;
+    }
+    expired_answer(shard, entry);
+}
+
+/* Nobody applies a repeat, so it goes as it is answered: while commits stand still, writers repeat without end. */
+static void waiters_expire(kith_shard *shard, shard_entry *entry) {
+    shard_entry **link = &entry->waiters;
+    while (*link) {
+        shard_entry *waiter = *link;
+        if (!has_expired(shard, waiter)) {
+            link = &waiter->next;
+            continue;
+        }
+        *link = waiter->next;
+        expired_answer(shard, waiter);
+        shard_entry_free(waiter);
+    }
+}
+
 void shard_queue_expire(kith_shard *shard, const shard_queue *queue) {
     for (shard_entry *entry = queue->first; entry; entry = entry->next) {
         if (shard->replicated || (entry->logged && entry->status == KITH_OK)) entry_expire(shard, entry);
-        for (shard_entry *waiter = entry->waiters; waiter; waiter = waiter->next)
-            entry_expire(shard, waiter);
+        waiters_expire(shard, entry);
     }
 }
 

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "host/base/alloc.h"
+#include "host/shard/shard_internal.h"
 #include "tests/lib/test_lib.h"
 #include "tests/unit/shard/shard_fixture.h"
 
@@ -91,11 +92,17 @@ static kith_op upsert_of(kith_op_point *point, uint64_t id, uint64_t request_num
     return op;
 }
 
-static void write_begin(
+/* What runs meanwhile is the test's affair. */
+static void write_start(
     test_gate *own, uint64_t id, uint64_t request_number, uint64_t deadline_ns, shard_node_write *write) {
     kith_op_point point;
     kith_op op = upsert_of(&point, id, request_number);
     shard_node_write_begin(&own->run.node, own->run.held, &schema, &op, deadline_ns, write);
+}
+
+static void write_begin(
+    test_gate *own, uint64_t id, uint64_t request_number, uint64_t deadline_ns, shard_node_write *write) {
+    write_start(own, id, request_number, deadline_ns, write);
     run(own);
 }
 
@@ -195,6 +202,74 @@ static void test_replica__past_its_deadline_the_outcome_is_unknown_and_the_entry
     assert_true(again.result.repeated);
     assert_int_equal(again.result.sequence, 1);
     expect(&again, KITH_OK);
+    fixture_end(&own.run);
+}
+
+/* While commits stand still, a writer repeats its write again and again; the queue has room for two. */
+static void test_replica__repeats_past_their_deadline_take_no_room(void **state) {
+    (void)state;
+    test_gate own;
+    shard_node_write first, again, other;
+    begin(&own);
+    own.run.node.node.write_queue_bytes_max = 400; /* an op has 192 bytes */
+    write_begin(&own, 1, 5, UINT64_MAX, &first);
+    for (uint32_t i = 0; i < 2 * SHARD_WAITERS_MAX; i++) {
+        write_begin(&own, 1, 5, kith_env_now_ns(own.run.node.env) + 10 * MS, &again);
+        assert_false(again.done);
+        sim_env_run_for(own.run.node.sim, 11 * MS);
+        expect(&again, KITH_UNKNOWN_OUTCOME);
+    }
+    write_begin(&own, 2, 6, UINT64_MAX, &other);
+    commit(&own, 2);
+    expect(&first, KITH_OK);
+    expect(&other, KITH_OK);
+    assert_int_equal(count(&own), 2);
+    fixture_end(&own.run);
+}
+
+static void test_replica__a_repeat_past_its_deadline_leaves_the_others_waiting(void **state) {
+    (void)state;
+    static const uint64_t deadlines_ms[] = {30, 10, 10, 30, 10};
+    for (uint32_t left = 0; left < 2; left++) {
+        test_gate own;
+        shard_node_write first, repeats[5];
+        begin(&own);
+        uint64_t now_ns = kith_env_now_ns(own.run.node.env);
+        write_begin(&own, 1, 5, UINT64_MAX, &first);
+        for (uint32_t i = 0; i < 5; i++)
+            write_begin(&own, 1, 5, now_ns + deadlines_ms[i] * MS, &repeats[i]);
+        sim_env_run_for(own.run.node.sim, 11 * MS);
+        for (uint32_t i = 0; i < 5; i++)
+            assert_int_equal(repeats[i].done, deadlines_ms[i] == 10);
+        if (left) kith_shard_truncate(own.run.held, 1);
+        commit(&own, left ? 0 : 1);
+        expect(&first, left ? KITH_UNKNOWN_OUTCOME : KITH_OK);
+        for (uint32_t i = 0; i < 5; i++)
+            expect(&repeats[i], left || deadlines_ms[i] == 10 ? KITH_UNKNOWN_OUTCOME : KITH_OK);
+        fixture_end(&own.run);
+    }
+}
+
+static void test_replica__more_repeats_than_may_wait_are_busy(void **state) {
+    (void)state;
+    test_gate own;
+    shard_node_write first, repeats[SHARD_WAITERS_MAX], more;
+    begin(&own);
+    write_begin(&own, 1, 5, UINT64_MAX, &first);
+    for (uint32_t i = 0; i < SHARD_WAITERS_MAX; i++)
+        write_begin(&own, 1, 5, UINT64_MAX, &repeats[i]);
+    write_begin(&own, 1, 5, UINT64_MAX, &more);
+    expect(&more, KITH_BUSY);
+    commit(&own, 1);
+    expect(&first, KITH_OK);
+    for (uint32_t i = 0; i < SHARD_WAITERS_MAX; i++) {
+        assert_true(repeats[i].result.repeated);
+        expect(&repeats[i], KITH_OK);
+    }
+    write_begin(&own, 1, 5, UINT64_MAX, &more);
+    assert_true(more.result.repeated);
+    expect(&more, KITH_OK);
+    assert_int_equal(count(&own), 1);
     fixture_end(&own.run);
 }
 
@@ -365,12 +440,14 @@ static void test_replica__what_the_log_refuses_is_given_to_it_again(void **state
 static void test_replica__a_log_that_stops_fails_it_once(void **state) {
     (void)state;
     test_gate own;
-    shard_node_write write, late;
+    shard_node_write write, again, late;
     kith_err err;
     begin(&own);
     sim_env_fail_next(own.run.node.sim, SIM_FAIL_SYNC, KITH_IO);
-    write_begin(&own, 1, 0, UINT64_MAX, &write);
+    write_start(&own, 1, 5, UINT64_MAX, &write);
+    write_begin(&own, 1, 5, UINT64_MAX, &again);
     expect(&write, KITH_UNKNOWN_OUTCOME);
+    expect(&again, KITH_UNKNOWN_OUTCOME);
     append(&own, 2, 0);
     write_begin(&own, 3, 0, UINT64_MAX, &late);
     expect(&late, KITH_IO);
@@ -531,6 +608,9 @@ int main(void) {
         cmocka_unit_test(test_replica__a_write_is_answered_when_it_is_committed_and_applied),
         cmocka_unit_test(test_replica__what_the_gate_refuses_is_not_done_and_may_begin_anew),
         cmocka_unit_test(test_replica__past_its_deadline_the_outcome_is_unknown_and_the_entry_lives_on),
+        cmocka_unit_test(test_replica__repeats_past_their_deadline_take_no_room),
+        cmocka_unit_test(test_replica__a_repeat_past_its_deadline_leaves_the_others_waiting),
+        cmocka_unit_test(test_replica__more_repeats_than_may_wait_are_busy),
         cmocka_unit_test(test_replica__a_write_that_was_cut_off_is_unknown_and_its_repeat_begins_anew),
         cmocka_unit_test(test_replica__a_repeat_waits_for_the_entry_of_the_primary_before),
         cmocka_unit_test(test_replica__closing_leaves_what_is_not_committed_to_the_log),
