@@ -228,28 +228,8 @@ void kith_role_data_shards_drop(kith_role_data *data, const kith_collection *col
         kith_role_data_shard_drop(data, collection->shard_id_first + i);
 }
 
-/* The reserve is read by the shards' own thread, so it is changed there. */
-typedef struct reserve_change {
-    kith_task task;
-    kith_role_data *data;
-    uint64_t disk_reserve_bytes;
-    kith_role_latch latch;
-} reserve_change;
-
-static void reserve_run(kith_task *task) {
-    reserve_change *change = (reserve_change *)task;
-    change->data->node.disk_reserve_bytes = change->disk_reserve_bytes;
-    kith_role_latch_done(&change->latch);
-}
-
 void kith_role_data_reserve_set(kith_role_data *data, uint64_t disk_reserve_bytes) {
-    reserve_change change = {
-        .task = {.run = reserve_run}, .data = data, .disk_reserve_bytes = disk_reserve_bytes};
-    kith_role_latch_init(&change.latch);
-    kith_role_latch_add(&change.latch, 1);
-    kith_executor_post(data->owner, &change.task);
-    kith_role_latch_wait(&change.latch);
-    kith_role_latch_fini(&change.latch);
+    data->node.disk_reserve_bytes = disk_reserve_bytes;
 }
 
 kith_status kith_role_data_health(kith_role_data *data, kith_err *err) {

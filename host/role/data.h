@@ -54,7 +54,7 @@ KITH_CHECK kith_status kith_role_data_shard_open(
     kith_role_data *data, uint64_t shard_id, const kith_schema *schema, kith_err *err);
 /* Frees the shard in the background and erases it. */
 void kith_role_data_shard_drop(kith_role_data *data, uint64_t shard_id);
-/* Takes over a reloadable key; waits for the shards' thread. */
+/* Takes over a reloadable key. */
 void kith_role_data_reserve_set(kith_role_data *data, uint64_t disk_reserve_bytes);
 /* Frees the collection's shards in the background and erases them. While recovering it leaves that to the erasure of
  * leftovers; so does a crash. */

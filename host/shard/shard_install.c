@@ -105,19 +105,6 @@ static kith_status ids_check(kith_shard_install *install, kith_err *err) {
     return KITH_OK;
 }
 
-static kith_status space_check(const kith_shard_install *install, uint64_t bytes, kith_err *err) {
-    const kith_shard_node *node = install->node;
-    uint64_t free_bytes;
-    kith_status status = kith_env_free_bytes(node->env, node->segment_dir, &free_bytes, err);
-    if (status != KITH_OK) return status;
-    if (free_bytes >= node->disk_reserve_bytes && free_bytes - node->disk_reserve_bytes >= bytes)
-        return KITH_OK;
-    return kith_err_set(err, KITH_NO_SPACE,
-        "a snapshot of shard %llu of %llu bytes; %llu are free, %llu stay in reserve",
-        (unsigned long long)install->shard_id, (unsigned long long)bytes, (unsigned long long)free_bytes,
-        (unsigned long long)node->disk_reserve_bytes);
-}
-
 static kith_status head_check(kith_shard_install *install, kith_err *err) {
     const shard_snapshot_head *head = &install->head;
     uint64_t total = head->store_bytes;
@@ -130,7 +117,7 @@ static kith_status head_check(kith_shard_install *install, kith_err *err) {
             return misfit(install, "an impossible length", err);
     }
     kith_status status = ids_check(install, err);
-    return status == KITH_OK ? space_check(install, total, err) : status;
+    return status == KITH_OK ? shard_space_check(install->node, install->shard_id, total, err) : status;
 }
 
 static void record_next(kith_shard_install *install) {
@@ -174,10 +161,14 @@ static void file_path(
     snprintf(path_out + bytes, SHARD_PATH_BYTES_MAX - bytes, "%s", suffix);
 }
 
+/* There was room for all files as the head came; but others, too, have written since. */
 static kith_status file_begin(kith_shard_install *install, kith_err *err) {
     char path[SHARD_PATH_BYTES_MAX];
+    uint64_t bytes = install->head.files[install->file_index].bytes;
+    kith_status status = shard_space_check(install->node, install->shard_id, bytes, err);
+    if (status != KITH_OK) return status;
     file_path(install, ".tmp", path);
-    kith_status status = kith_file_open(install->node->env, path, KITH_FILE_WRITE, &install->file, err);
+    status = kith_file_open(install->node->env, path, KITH_FILE_WRITE, &install->file, err);
     if (status == KITH_OK) status = kith_file_truncate(install->file, 0, err);
     install->file_offset = install->file_told = 0;
     (void)kith_buf_reserve(&install->gathered, KITH_FILE_HUGE_BYTES);

@@ -447,6 +447,11 @@ void shard_segment_path(
 /* Shard and segment of a file name like "<shard>-<segment>.seg", also with ".tmp" behind it. */
 bool shard_segment_name_parse(const char *name, uint64_t *shard_id_out, uint64_t *segment_id_out);
 
+/* --- shard_space.c --- */
+
+/* NO_SPACE when a copy of the shard that takes so many bytes more would not leave the disk's reserve. Any thread. */
+kith_status shard_space_check(kith_shard_node *node, uint64_t shard_id, uint64_t bytes, kith_err *err);
+
 /* --- shard_search.c --- */
 
 /* On a search thread, or inside start: searches and, in the end, calls shard_batch_end. */

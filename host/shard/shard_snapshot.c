@@ -12,6 +12,7 @@
 #include "host/shard/shard_snapshot_head.h"
 
 #define SPOOL_WRITE_BYTES (1u << 20)
+#define ROW_BYTES_MORE    64u /* of a row in a segment file, beside its vectors and codes: a guess */
 
 struct kith_shard_snapshot {
     uint64_t epoch, sequence, bytes;
@@ -128,6 +129,11 @@ static kith_status segment_file_add(
     return KITH_OK;
 }
 
+/* About what the file will take; codes are less than the vectors once more. */
+static uint64_t segment_bytes_guess(const kith_shard *shard, const shard_view_part *part) {
+    return (uint64_t)part->live_count * (2 * shard->row_bytes + ROW_BYTES_MORE);
+}
+
 /* What the view shows of a segment in memory. */
 static kith_status segment_write(snapshot_taking *taking, const shard_view_part *part, kith_err *err) {
     kith_shard *shard = taking->shard;
@@ -137,9 +143,11 @@ static kith_status segment_write(snapshot_taking *taking, const shard_view_part 
     kith_segment_source source = {.segment = part->segment,
         .row_count = part->row_count,
         .dead = part->dead ? part->dead->words : NULL};
+    kith_status status = shard_space_check(shard->node, shard->id, segment_bytes_guess(shard, part), err);
+    if (status != KITH_OK) return status;
     shard_segment_path(shard->node, shard->id, segment_id, path);
-    kith_status status = kith_segment_build(shard->node->env, path, &shard->schema, shard->node->compute,
-        &source, 1, &shard->closing, &row_count, err);
+    status = kith_segment_build(shard->node->env, path, &shard->schema, shard->node->compute, &source, 1,
+        &shard->closing, &row_count, err);
     if (status == KITH_OK && row_count == 0) return KITH_OK;
     if (status == KITH_OK) status = segment_file_add(taking, path, segment_id, err);
     own_file_remove(taking, path);
@@ -163,19 +171,23 @@ static kith_status segments_take(snapshot_taking *taking, kith_err *err) {
 /* --- store --- */
 
 typedef struct spool {
+    kith_shard *shard;
     kith_file *file;
-    const atomic_bool *closing;
     kith_buf buf;
     uint64_t written;
     uint32_t crc;
 } spool;
 
+/* How long the whole will be is not known: there must be room for each piece. */
 static kith_status spool_write(spool *out, kith_err *err) {
-    kith_status status = kith_file_write_at(out->file, out->written, out->buf.data, out->buf.bytes, err);
+    kith_shard *shard = out->shard;
+    kith_status status = shard_space_check(shard->node, shard->id, out->buf.bytes, err);
+    if (status == KITH_OK)
+        status = kith_file_write_at(out->file, out->written, out->buf.data, out->buf.bytes, err);
     if (status != KITH_OK) return status;
     out->written += out->buf.bytes;
     kith_buf_clear(&out->buf);
-    if (atomic_load_explicit(out->closing, memory_order_relaxed))
+    if (atomic_load_explicit(&shard->closing, memory_order_relaxed))
         return kith_err_set(err, KITH_CANCELLED, "the shard is closing");
     return KITH_OK;
 }
@@ -229,7 +241,7 @@ static kith_status spool_fill(snapshot_taking *taking, spool *out, kith_err *err
 static kith_status store_take(snapshot_taking *taking, kith_err *err) {
     kith_shard *shard = taking->shard;
     char path[SHARD_PATH_BYTES_MAX];
-    spool out = {.closing = &shard->closing};
+    spool out = {.shard = shard};
     shard_segment_path(shard->node, shard->id, taking->own_segment_id, path);
     kith_status status = kith_file_open(shard->node->env, path, KITH_FILE_WRITE, &out.file, err);
     if (status != KITH_OK) return status;

@@ -6,6 +6,7 @@
 #include "host/base/crc32c.h"
 #include "host/base/log.h"
 #include "host/shard/shard_internal.h"
+#include "host/shard/shard_snapshot_head.h"
 #include "tests/lib/test_lib.h"
 #include "tests/unit/shard/shard_copy.h"
 #include "tests/unit/shard/shard_fixture.h"
@@ -333,6 +334,113 @@ static void test_snapshot__failed_file_is_told_and_leaves_none(void **state) {
         assert_int_equal(segment_files(&nodes.from), files);
     }
     kith_shard_snapshot_end(take(&nodes.from));
+    pair_end(&nodes);
+}
+
+#define RESERVE (2u << 20)
+
+static uint64_t free_bytes(fixture *run) {
+    uint64_t bytes = 0;
+    kith_err err;
+    assert_ok(kith_env_free_bytes(run->node.env, run->node.node.segment_dir, &bytes, &err), &err);
+    return bytes;
+}
+
+/* So many bytes are free from now on. */
+static void free_bytes_set(fixture *run, uint64_t bytes) {
+    sim_env_space_set(run->node.sim, UINT64_MAX);
+    sim_env_space_set(run->node.sim, UINT64_MAX - free_bytes(run) + bytes);
+}
+
+/* The upsert of one point with the longest payload. */
+static kith_status payload_write(fixture *run, uint64_t id) {
+    static char payload[KITH_PAYLOAD_BYTES_MAX];
+    float vector[3] = {1, 2, 3};
+    kith_write_result result;
+    kith_err err;
+    memset(payload, ' ', sizeof payload);
+    kith_op_point point = {.id = kith_id_of_number(id),
+        .field_mask = 1,
+        .vectors = {(const uint8_t *)vector},
+        .payload = payload,
+        .payload_bytes = sizeof payload};
+    kith_op op = {.kind = KITH_OP_UPSERT, .point_count = 1, .points = &point};
+    return shard_node_write_op(&run->node, run->held, &schema, &op, &result, &err);
+}
+
+static void payloads_begin(fixture *run) {
+    shard_node_options options = fixture_options(SHARD_NODE_SIM);
+    options.disk_reserve_bytes = RESERVE;
+    fixture_begin(run, options, &schema);
+    for (uint64_t id = 0; id < 6; id++)
+        assert_int_equal(payload_write(run, id), KITH_OK);
+}
+
+static void expect_no_room(fixture *run) {
+    kith_shard_snapshot *snapshot;
+    kith_err err;
+    kith_status status = shard_copy_take(&run->node, run->held, &snapshot, &err);
+    assert_int_equal(status, KITH_NO_SPACE);
+    assert_non_null(strstr(err.text, "shard 7"));
+    assert_non_null(strstr(err.text, "2097152 stay in reserve"));
+}
+
+/* Below it writes are refused: a copy for another must not be what brings a node there. */
+static void test_snapshot__leaves_the_disk_its_reserve(void **state) {
+    (void)state;
+    fixture run;
+    kith_err err;
+    payloads_begin(&run);
+    assert_ok(shard_node_seal(&run.node, run.held, &err), &err);
+    uint32_t files = segment_files(&run);
+    free_bytes_set(&run, RESERVE + 5 * KITH_PAYLOAD_BYTES_MAX); /* one point less than the store's part has */
+    expect_no_room(&run);
+    assert_true(free_bytes(&run) >= RESERVE);
+    assert_int_equal(segment_files(&run), files);
+    sim_env_run_for(run.node.sim, 200 * MS);
+    assert_int_equal(payload_write(&run, 6), KITH_OK);
+    sim_env_space_set(run.node.sim, UINT64_MAX);
+    kith_shard_snapshot_end(take(&run));
+    fixture_end(&run);
+}
+
+static void test_snapshot__writes_no_segment_where_there_is_no_room_for_it(void **state) {
+    (void)state;
+    fixture run;
+    payloads_begin(&run);
+    sim_env_run(run.node.sim);
+    free_bytes_set(&run, RESERVE + 100);
+    uint64_t ops = sim_env_op_count(run.node.sim);
+    expect_no_room(&run);
+    assert_int_equal(sim_env_op_count(run.node.sim), ops);
+    sim_env_space_set(run.node.sim, UINT64_MAX);
+    kith_shard_snapshot_end(take(&run));
+    fixture_end(&run);
+}
+
+/* As two installs do, each of which found room for all of its copy. */
+static void test_install__looks_for_room_again_at_each_file(void **state) {
+    (void)state;
+    pair nodes;
+    kith_err err;
+    kith_shard_install *install;
+    size_t head_bytes = 0;
+    pair_begin(&nodes, SHARD_NODE_SIM, 30);
+    shard_close(&nodes.to);
+    bytes_take(&nodes);
+    nodes.to.node.node.disk_reserve_bytes = RESERVE;
+    const uint8_t *data = nodes.bytes.data;
+    assert_ok(shard_snapshot_head_bytes(data, &head_bytes, &err), &err);
+    assert_ok(kith_shard_install_begin(&nodes.to.node.node, 7, &schema, &install, &err), &err);
+    assert_ok(kith_shard_install_write(install, data, head_bytes, &err), &err);
+    free_bytes_set(&nodes.to, RESERVE + 100);
+    assert_int_equal(
+        kith_shard_install_write(install, data + head_bytes, nodes.bytes.bytes - head_bytes, &err),
+        KITH_NO_SPACE);
+    assert_true(free_bytes(&nodes.to) >= RESERVE);
+    kith_shard_install_destroy(install);
+    sim_env_space_set(nodes.to.node.sim, UINT64_MAX);
+    copy_install(&nodes);
     pair_end(&nodes);
 }
 
@@ -706,7 +814,10 @@ int main(void) {
         cmocka_unit_test(test_snapshot__read_at_its_end_gives_nothing),
         cmocka_unit_test(test_snapshot__shard_that_closes_meanwhile_is_closed),
         cmocka_unit_test(test_snapshot__failed_file_is_told_and_leaves_none),
+        cmocka_unit_test(test_snapshot__leaves_the_disk_its_reserve),
+        cmocka_unit_test(test_snapshot__writes_no_segment_where_there_is_no_room_for_it),
         cmocka_unit_test(test_install__without_space_is_refused_at_its_head),
+        cmocka_unit_test(test_install__looks_for_room_again_at_each_file),
         cmocka_unit_test(test_install__flipped_byte_is_corrupt),
         cmocka_unit_test(test_install__too_short_or_too_long_is_corrupt),
         cmocka_unit_test(test_install__of_another_shard_or_schema_is_corrupt),
