@@ -117,7 +117,8 @@ static kith_status head_check(kith_shard_install *install, kith_err *err) {
             return misfit(install, "an impossible length", err);
     }
     kith_status status = ids_check(install, err);
-    return status == KITH_OK ? shard_space_check(install->node, install->shard_id, total, err) : status;
+    return status == KITH_OK ? shard_space_check_install(install->node, install->shard_id, total, err)
+                             : status;
 }
 
 static void record_next(kith_shard_install *install) {
@@ -165,7 +166,7 @@ static void file_path(
 static kith_status file_begin(kith_shard_install *install, kith_err *err) {
     char path[SHARD_PATH_BYTES_MAX];
     uint64_t bytes = install->head.files[install->file_index].bytes;
-    kith_status status = shard_space_check(install->node, install->shard_id, bytes, err);
+    kith_status status = shard_space_check_install(install->node, install->shard_id, bytes, err);
     if (status != KITH_OK) return status;
     file_path(install, ".tmp", path);
     status = kith_file_open(install->node->env, path, KITH_FILE_WRITE, &install->file, err);

@@ -143,7 +143,8 @@ static kith_status segment_write(snapshot_taking *taking, const shard_view_part 
     kith_segment_source source = {.segment = part->segment,
         .row_count = part->row_count,
         .dead = part->dead ? part->dead->words : NULL};
-    kith_status status = shard_space_check(shard->node, shard->id, segment_bytes_guess(shard, part), err);
+    kith_status status =
+        shard_space_check_give(shard->node, shard->id, segment_bytes_guess(shard, part), err);
     if (status != KITH_OK) return status;
     shard_segment_path(shard->node, shard->id, segment_id, path);
     status = kith_segment_build(shard->node->env, path, &shard->schema, shard->node->compute, &source, 1,
@@ -181,7 +182,7 @@ typedef struct spool {
 /* How long the whole will be is not known: there must be room for each piece. */
 static kith_status spool_write(spool *out, kith_err *err) {
     kith_shard *shard = out->shard;
-    kith_status status = shard_space_check(shard->node, shard->id, out->buf.bytes, err);
+    kith_status status = shard_space_check_give(shard->node, shard->id, out->buf.bytes, err);
     if (status == KITH_OK)
         status = kith_file_write_at(out->file, out->written, out->buf.data, out->buf.bytes, err);
     if (status != KITH_OK) return status;

@@ -10,7 +10,8 @@
  * Taking: the owner takes the moment only, the view and a snapshot of the store, as a read does. What is not sealed of the view is written to
  * segment files of the copy's own on the background executor, the store's range to a file. So it needs no seal, and writes go on. All its files
  * are nameless: open and already removed, so that nothing is left behind and neither merges nor drops reach them. It holds as many descriptors
- * as it has segments. They leave the disk its reserve: writes would be refused below it, and this may be the last good replica.
+ * as it has segments. They leave the disk its reserve: writes would be refused below it, and this may be the last good replica; where
+ * it is used already, half of it.
  *
  * Installing replaces: the shard is erased first, then written under a mark in the store (the store part as one load, store.h), which goes in
  * the same batch in which the manifest comes. A shard with the mark opens as one that is CORRUPT, so that after a crash it is either the whole copy or waits for the

@@ -404,6 +404,23 @@ static void test_snapshot__leaves_the_disk_its_reserve(void **state) {
     fixture_end(&run);
 }
 
+/* Where writes are refused already, shards that are moved away make room. */
+static void test_snapshot__takes_half_of_a_reserve_that_is_used(void **state) {
+    (void)state;
+    pair nodes;
+    kith_err err;
+    kith_shard_snapshot *snapshot;
+    pair_begin(&nodes, SHARD_NODE_SIM, 30);
+    fixture *run = &nodes.from;
+    run->node.node.disk_reserve_bytes = RESERVE;
+    free_bytes_set(run, RESERVE - 1);
+    kith_shard_snapshot_end(take(run));
+    free_bytes_set(run, RESERVE / 2 + 100);
+    assert_int_equal(shard_copy_take(&run->node, run->held, &snapshot, &err), KITH_NO_SPACE);
+    sim_env_space_set(run->node.sim, UINT64_MAX);
+    pair_end(&nodes);
+}
+
 static void test_snapshot__writes_no_segment_where_there_is_no_room_for_it(void **state) {
     (void)state;
     fixture run;
@@ -815,6 +832,7 @@ int main(void) {
         cmocka_unit_test(test_snapshot__shard_that_closes_meanwhile_is_closed),
         cmocka_unit_test(test_snapshot__failed_file_is_told_and_leaves_none),
         cmocka_unit_test(test_snapshot__leaves_the_disk_its_reserve),
+        cmocka_unit_test(test_snapshot__takes_half_of_a_reserve_that_is_used),
         cmocka_unit_test(test_snapshot__writes_no_segment_where_there_is_no_room_for_it),
         cmocka_unit_test(test_install__without_space_is_refused_at_its_head),
         cmocka_unit_test(test_install__looks_for_room_again_at_each_file),
