@@ -112,17 +112,25 @@ void shard_entry_finish(shard_entry *entry, kith_status status, const kith_err *
 
 /* --- admission --- */
 
-static kith_status disk_reserve_check(kith_shard *shard, kith_err *err) {
+/* Deletes take of the reserve: they are what makes room. */
+static bool makes_room(const shard_entry *entry) {
+    kith_op_kind kind;
+    uint32_t point_count;
+    kith_op_outline(entry->op, entry->op_bytes, &kind, &point_count);
+    return kind == KITH_OP_DELETE;
+}
+
+static kith_status disk_reserve_check(kith_shard *shard, const shard_entry *entry, kith_err *err) {
     kith_shard_node *node = shard->node;
     uint64_t now_ns = kith_env_now_ns(node->env), reserve_bytes = node->disk_reserve_bytes;
-    if (reserve_bytes == 0) return KITH_OK;
+    if (reserve_bytes == 0 || makes_room(entry)) return KITH_OK;
     if (shard->free_read_ns == 0 || now_ns - shard->free_read_ns >= SHARD_DISK_READ_NS) {
         kith_status status = kith_env_free_bytes(node->env, node->segment_dir, &shard->free_bytes, err);
         if (status != KITH_OK) return status;
         shard->free_read_ns = now_ns;
     }
     if (shard->free_bytes >= reserve_bytes) return KITH_OK;
-    return kith_err_set(err, KITH_NO_SPACE, "%llu bytes are free in %s; writes stop below %llu",
+    return kith_err_set(err, KITH_NO_SPACE, "%llu bytes are free in %s; only deletes go on below %llu",
         (unsigned long long)shard->free_bytes, node->segment_dir, (unsigned long long)reserve_bytes);
 }
 
@@ -153,7 +161,7 @@ static kith_status admission_check(kith_shard *shard, const shard_entry *entry, 
             "%u segments of shard %llu wait to be sealed: retry in a moment, as `kith load` does by itself",
             SHARD_FROZEN_MAX, (unsigned long long)shard->id);
     }
-    return disk_reserve_check(shard, err);
+    return disk_reserve_check(shard, entry, err);
 }
 
 static uint32_t waiter_count(const shard_entry *entry) {
