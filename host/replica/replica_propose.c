@@ -211,6 +211,9 @@ static void pump_run(kith_task *task) {
 /* Sent in a task of its own, so that shards which want something at the same time share a command. */
 void replica_propose(replica *own, const kith_replica_config *wanted) {
     kith_replica_set *set = own->set;
+    if (wanted->replicas[0] != set->self)
+        kith_log_info("replica_makes_way", kith_kv_u64("shard", own->shard_id),
+            kith_kv_u64("to", wanted->replicas[0]), kith_kv_u64("epoch", wanted->epoch));
     own->wanted = *wanted;
     if (!own->is_queued) queue_push(own);
     if (set->pump_posted) return;

@@ -51,7 +51,7 @@ kith_replica_step *kith_replica_step_create(
     step->options = *options;
     kith_replica_positions_init(&step->log, log);
     step->flights = kith_alloc_array((size_t)KITH_REPLICAS_MAX * options->window, sizeof *step->flights);
-    step->now_ns = now_ns;
+    step->now_ns = step->disk_ns = now_ns;
     step->self_index = -1;
     step->created = log->created;
     step->known_epoch = log->end.epoch; /* see 5 above */
@@ -112,6 +112,7 @@ void kith_replica_step_clock(kith_replica_step *step, uint64_t now_ns) {
     uint64_t gap_ns = now_ns > step->now_ns ? now_ns - step->now_ns : 0;
     if (gap_ns > step->options.lease_ns / 2 && kith_replica_step_leads(step))
         kith_replica_step_forgive(step, gap_ns, now_ns);
+    if (step->log.durable >= step->log.end.sequence) step->disk_ns = now_ns;
     step->now_ns = now_ns;
     if (step->leads_epoch == 0) return;
     step->led = true;
@@ -204,6 +205,7 @@ void kith_replica_step_configure(
 void kith_replica_step_durable(kith_replica_step *step, uint64_t sequence, uint64_t now_ns) {
     kith_replica_step_clock(step, now_ns);
     uint64_t there = kith_replica_earlier(sequence, step->log.end.sequence);
+    if (there > step->log.durable) step->disk_ns = now_ns;
     step->log.durable = kith_replica_later(step->log.durable, there);
     kith_replica_step_pending_answer(step, now_ns);
     kith_replica_step_settle(step, now_ns);

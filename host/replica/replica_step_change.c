@@ -1,9 +1,12 @@
 /* Changes that the primary asks of the metadata: whoever is silent leaves the ISR, whoever caught up enters it, another becomes primary,
- * or, after a restart, the same in a new epoch. One at a time, each a compare-and-set on the epoch. */
+ * also where the own disk stands still while others get on, or, after a restart, the same in a new epoch. One at a time, each a
+ * compare-and-set on the epoch. */
 #include "host/replica/replica_step_internal.h"
 
 /* A hand-over that does not come about is given up, and writes begin again. */
 #define HAND_OVER_LEASES 8u
+/* A primary whose disk has got nowhere for so long makes way. (A follower is dropped after a third of it, but that moves no primary.) */
+#define DISK_LEASES 8u
 /* A replica enters the ISR when no more than this is on its way to it: commits wait for it from then on. */
 #define NEAR_ENTRIES 1024u
 
@@ -91,10 +94,22 @@ static bool wants_to_leave(const kith_replica_step *step, kith_replica_config *w
     return true;
 }
 
+static uint64_t disk_late_ns(const kith_replica_step *step) {
+    bool is_behind = step->log.durable < step->log.end.sequence;
+    return is_behind ? step->disk_ns + DISK_LEASES * step->options.lease_ns : UINT64_MAX;
+}
+
+/* Without an error nobody else notices: it answers, and nothing is committed. */
+static bool is_held_up(const kith_replica_step *step, uint64_t now_ns) {
+    uint32_t heir = heir_find(step);
+    return heir > 0 && now_ns >= disk_late_ns(step) && step->peers[heir].matched > step->log.durable;
+}
+
 static bool wants(const kith_replica_step *step, uint64_t now_ns, kith_replica_config *wanted) {
     *wanted = step->config;
     if (step->failed) return wants_to_leave(step, wanted);
     if (step->leads_epoch != step->config.epoch) return true; /* the same again, as an epoch of its own */
+    if (is_held_up(step, now_ns)) return wants_to_leave(step, wanted);
     if (step->handing_over && wants_hand_over(step, wanted)) return true;
     wanted->in_sync = wanted_in_sync(step, now_ns);
     bool same = wanted->in_sync == step->config.in_sync;
@@ -188,6 +203,7 @@ uint64_t kith_replica_step_change_due_ns(const kith_replica_step *step) {
     if (step->proposing || step->propose_due_ns == UINT64_MAX) return due_ns;
     if (step->propose_due_ns > step->now_ns) due_ns = kith_replica_earlier(due_ns, step->propose_due_ns);
     if (!kith_replica_step_leads(step)) return due_ns;
+    if (disk_late_ns(step) > step->now_ns) due_ns = kith_replica_earlier(due_ns, disk_late_ns(step));
     for (uint32_t i = 1; i < step->config.replica_count; i++) {
         uint64_t silent_ns = step->peers[i].heard_ns + silence_ns(step);
         bool counts = step->config.in_sync & 1u << i && silent_ns > step->now_ns;

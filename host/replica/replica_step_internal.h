@@ -156,8 +156,8 @@ struct kith_replica_step {
     uint64_t propose_due_ns;
     bool handing_over;
     uint64_t handing_until_ns;
-    uint8_t
-        refused_heirs; /* places of config.replicas that the metadata would not make primary in this epoch */
+    uint64_t disk_ns;      /* when the own disk last had all of the log, or got on; as heard_ns */
+    uint8_t refused_heirs; /* places of config.replicas that were refused as primary in this epoch */
 
     /* following */
     uint64_t verified; /* equal to the primary's log up to here */

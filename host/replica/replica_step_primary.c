@@ -256,6 +256,7 @@ uint64_t kith_replica_step_send_due_ns(const kith_replica_step *step) {
 }
 
 void kith_replica_step_forgive(kith_replica_step *step, uint64_t gap_ns, uint64_t now_ns) {
+    step->disk_ns = kith_replica_earlier(step->disk_ns + gap_ns, now_ns);
     for (uint32_t i = 1; i < step->config.replica_count; i++)
         step->peers[i].heard_ns = kith_replica_earlier(step->peers[i].heard_ns + gap_ns, now_ns);
 }

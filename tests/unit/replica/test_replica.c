@@ -309,6 +309,28 @@ static void sources_die(bed *all) {
     bed_cut(all, 0, 2, false);
 }
 
+/* Its disk does not fail, it hangs: nothing would be committed for as long. */
+static void test_replica__a_primary_whose_disk_hangs_makes_way(void **state) {
+    (void)state;
+    bed all;
+    bed_begin(&all, &usual);
+    write_all(&all, 0, 0, 5);
+    bed_log_hold(&all, 0, true);
+    assert_int_equal(bed_write(&all, 0, 5, 10, 100), KITH_UNKNOWN_OUTCOME);
+    for (uint32_t i = 0; i < 20 && all.shards[0].replicas[0] == 1; i++)
+        bed_run_ms(&all, BED_LEASE_MS);
+    uint32_t heir = all.shards[0].replicas[0] - 1;
+    assert_int_not_equal(heir, 0);
+    bed_await_primary(&all, heir, 2);
+    write_all(&all, heir, 6, 5);
+    assert_true(bed_has(&all, heir, 5)); /* the others had it */
+    bed_log_hold(&all, 0, false);
+    bed_await_primary(&all, heir, 3);
+    bed_await_equal(&all, 2000);
+    assert_int_equal(bed_count(&all, 0), 11);
+    bed_end(&all);
+}
+
 static const bed_options forgetful_alone = {.min_in_sync = 1, .log_file_bytes = 64 << 10};
 
 /* Machine 2 lacks too much, and the others go before it has a piece: an operator chooses it. What it was to be replaced by is forgotten,
@@ -938,6 +960,7 @@ int main(void) {
         cmocka_unit_test(test_replica__who_lacks_too_much_gets_a_copy),
         cmocka_unit_test(test_replica__a_copy_that_was_cut_off_begins_anew),
         cmocka_unit_test(test_replica__pieces_are_asked_for_before_they_are_needed),
+        cmocka_unit_test(test_replica__a_primary_whose_disk_hangs_makes_way),
         cmocka_unit_test(test_replica__one_that_is_chosen_while_it_waits_for_a_copy_keeps_what_it_has),
         cmocka_unit_test(test_replica__one_that_is_chosen_amid_its_copy_does_not_lead),
         cmocka_unit_test(test_replica__copies_without_a_source_hold_up_no_others),

@@ -575,6 +575,57 @@ static void test_failed__a_primary_makes_way(void **state) {
     bench_end(&at);
 }
 
+/* Its followers have the entry, and it answers them: nobody else could notice. */
+static void test_disk__a_primary_whose_own_stands_still_makes_way(void **state) {
+    (void)state;
+    bench at;
+    uint32_t asked_ms = 0;
+    primary_make(&at, "1*2*3*", "23");
+    for (uint32_t i = 0; i < 20; i++) { /* idle: there is nothing that the disk lacks */
+        pass(&at, 50);
+        acknowledge_all(&at, "23");
+        assert_null(action_find(&at, KITH_REPLICA_PROPOSE, 0));
+    }
+    uint64_t last = write(&at);
+    (void)write(&at);
+    do {
+        acknowledge_all(&at, "23");
+        if (asked_ms == 500) durable(&at, last); /* it gets on, if only a little */
+        pass(&at, 10);
+        asked_ms += 10;
+    } while (asked_ms < 2000 && !action_find(&at, KITH_REPLICA_PROPOSE, 0));
+    assert_in_range(asked_ms, 1300 - 10, 1300 + 10);
+    assert_proposes(&at, 1, 2, 5);
+    bench_end(&at);
+}
+
+/* The disk of a machine that stands still does, too; and where nobody has more, nobody makes way. */
+static void test_disk__who_stood_still_or_has_as_much_as_others_stays(void **state) {
+    (void)state;
+    bench at;
+    primary_make(&at, "1*2*", "2");
+    (void)write(&at);
+    pass(&at, 100);
+    acknowledge(&at, 2);
+    at.now_ns += 2000 * MS;
+    kith_replica_step_tick(at.step, at.now_ns);
+    look(&at);
+    assert_null(action_find(&at, KITH_REPLICA_PROPOSE, 0));
+    bench_end(&at);
+    primary_make(&at, "1*2*", "2");
+    kith_replica_reply reply = {.outcome = KITH_REPLICA_OK, .epoch = 1, .matched = 1};
+    (void)write(&at);
+    for (uint32_t i = 0; i < 200; i++) { /* 2 lives, and its disk has no more */
+        reply.stamp_ns = at.now_ns;
+        for (uint32_t s = 0; s < at.send_count; s++)
+            kith_replica_step_answered(at.step, 2, at.sends[s].send_id, &reply, at.now_ns);
+        at.send_count = 0;
+        pass(&at, 10);
+        assert_null(action_find(&at, KITH_REPLICA_PROPOSE, 0));
+    }
+    bench_end(&at);
+}
+
 /* It may be down without having been silent for long, and one that has failed drops nobody. */
 static void test_failed__a_primary_asks_for_another_heir_when_one_is_refused(void **state) {
     (void)state;
@@ -1130,6 +1181,8 @@ int main(void) {
         cmocka_unit_test(test_removal__commits_wait_for_the_lease_of_a_member_that_is_taken_away),
         cmocka_unit_test(test_hand_over__stops_writes_and_waits_until_all_is_committed),
         cmocka_unit_test(test_failed__a_primary_makes_way),
+        cmocka_unit_test(test_disk__a_primary_whose_own_stands_still_makes_way),
+        cmocka_unit_test(test_disk__who_stood_still_or_has_as_much_as_others_stays),
         cmocka_unit_test(test_failed__a_primary_asks_for_another_heir_when_one_is_refused),
         cmocka_unit_test(test_start__does_not_lead_in_an_epoch_that_it_finds),
         cmocka_unit_test(test_take_over__waits_for_the_leases_of_the_one_before),
