@@ -214,7 +214,7 @@ static void one_do(const settings *set, totals *sum) {
 
 static const char usage[] =
     "kith_sim --from SEED --seeds N [--mode node|cluster|data] [--first] [--trace] [--trace-network]\n"
-    "         node: [--ops N] [--crashes N]   cluster: [--mutant N]   data: [--replicas N] [--moves] "
+    "         node: [--ops N] [--crashes N]   cluster: [--mutant N]   data: [--replicas 1..3] [--moves] "
     "[--async] "
     "[--mutant N]\n"
     "         kith_sim_mutants, data: [--protocol-mutant N]\n"
@@ -268,8 +268,8 @@ static bool options_read(settings *set, int count, char **arguments) {
         else
             i++;
     }
-    /* An only copy loses what it had not synced, and says so: nothing could be checked. */
-    if (set->async && set->replicas < 2) return false;
+    /* An only copy loses what it had not synced, and says so: nothing could be checked. There are three data nodes at first. */
+    if ((set->async && set->replicas < 2) || set->replicas > 3) return false;
     return set->steps > 0 && set->crashes > 0 && set->mutant < SIM_MUTANTS &&
            protocol_mutant_set(set->protocol_mutant);
 }
