@@ -137,7 +137,7 @@
     X(log_retain_bytes, U64, 256 * KITH_CONFIG_MIB, 0, KITH_CONFIG_TIB, NODE, RESTART,                       \
         "Log kept after its writes are in the store, for replicas that were away for a while.")              \
     X(disk_reserve_bytes, U64, 64 * KITH_CONFIG_MIB, 0, KITH_CONFIG_TIB, NODE, RELOADABLE,                   \
-        "Writes are refused while the disk has less than this free; searches and deletes go on.")            \
+        "Writes are refused while the disk has less than this free, deletes below half; searches go on.")    \
     X(store_memory_bytes, U64, 64 * KITH_CONFIG_MIB, 8 * KITH_CONFIG_MIB, KITH_CONFIG_TIB, NODE, RESTART,    \
         "Memory of the payload store: write buffers and block cache.")
 

@@ -4,8 +4,8 @@
  *
  * The shard is given up only when the first piece is here, for until then it may still serve reads that ask for no more, and an operator who
  * accepts loss may choose it. A transfer that is cut off goes on where it was, as long as the source holds the copy; otherwise it begins
- * anew. Until it is tried again it leaves its place to others, whose sources may be there. After a crash the shard opens as CORRUPT, and
- * this begins again (host/shard/shard_snapshot.h).
+ * anew. One whose source is not there leaves its place to others, whose sources may be; one that fails here keeps it, or every shard in turn
+ * would be given up for nothing. After a crash the shard opens as CORRUPT, and this begins again (host/shard/shard_snapshot.h).
  *
  * Threads: one step at a time, each on the executor that it needs; the owner decides what is next. */
 #include <string.h>
@@ -44,8 +44,9 @@ struct replica_install {
     char address[KITH_NODE_ADDRESS_BYTES_MAX + 1];
     kith_status status; /* why it does not go on */
     kith_err err;
-    bool is_busy;   /* a step is under way elsewhere, which comes back */
-    bool has_place; /* one of INSTALLS_MAX */
+    bool is_without_source; /* for that reason */
+    bool is_busy;           /* a step is under way elsewhere, which comes back */
+    bool has_place;         /* one of INSTALLS_MAX */
     bool is_waiting, is_erased;
     bool is_reserved; /* nobody else opens the shard before this is over, also where it is given anew */
     /* On a disk that fails erasing ends only as the shards close: a stop does not wait for it. */
@@ -166,10 +167,16 @@ static void retry_run(kith_task *task) {
     replica_install *install =
         (replica_install *)(void *)((char *)task - offsetof(replica_install, timer.task));
     install->is_waiting = false;
-    if (install_ends(install))
+    if (install->has_place || install_ends(install))
         advance(install);
     else
         turn_take(install->own);
+}
+
+/* For one that has given up its shard already a moment's interruption is no reason: its source would forget it. */
+static bool gives_way(const replica_install *install) {
+    bool is_first = install->backoff_ns == BACKOFF_NS_MIN;
+    return install->is_without_source && !(install->is_reserved && is_first);
 }
 
 static void retry(replica_install *install) {
@@ -186,7 +193,8 @@ static void retry(replica_install *install) {
         .due_ns = replica_now_ns(set) + install->backoff_ns};
     install->is_waiting = true;
     kith_timer_start(&install->timer);
-    place_leave(install);
+    if (gives_way(install)) place_leave(install);
+    install->is_without_source = false;
 }
 
 /* On the owner: a step elsewhere is over. */
@@ -461,6 +469,7 @@ static void pieces_ask(replica_install *install) {
     if (!node) {
         if (install->piece_count > 0) return;
         install->status = kith_err_set(&install->err, KITH_UNAVAILABLE, "no other node is the primary");
+        install->is_without_source = true;
         failed(install);
         return;
     }
@@ -497,6 +506,7 @@ static void advance(replica_install *install) {
     if (install->status == KITH_OK && is_here && first->status != KITH_OK) {
         install->status = first->status;
         install->err = first->err;
+        install->is_without_source = true;
     }
     if (ends || install->status != KITH_OK) {
         if (install->call_count > 0)
@@ -531,12 +541,21 @@ void replica_install_want(replica *own) {
     if (!own->install && own->install_turn == 0) turn_take(own);
 }
 
-/* Who has waited the longest; NULL: nobody waits. */
+static bool is_given_up(const replica *own) {
+    return own->install && own->install->is_reserved;
+}
+
+static bool comes_before(const replica *a, const replica *b) {
+    if (is_given_up(a) != is_given_up(b)) return is_given_up(a);
+    return a->install_turn < b->install_turn;
+}
+
+/* Who serves nothing meanwhile, then who has waited the longest; NULL: nobody waits. */
 static replica *turn_find(const kith_replica_set *set) {
     replica *found = NULL;
     for (replica *own = set->replicas; own; own = own->next) {
         if (own->install_turn == 0 || own->let_go || !(own->install || own->shard)) continue;
-        if (!found || own->install_turn < found->install_turn) found = own;
+        if (!found || comes_before(own, found)) found = own;
     }
     return found;
 }
@@ -566,7 +585,7 @@ static void install_hurry(replica_install *install) {
         retry_run(&install->timer.task);
 }
 
-/* An operator has chosen what it had, which was given up already for what it fetches: it leads nobody. */
+/* An operator has chosen what it had, which was given up already for what it fetches: it leads nobody before that is whole. */
 static void chosen_too_late(replica *own) {
     if (own->is_broken) return;
     kith_log_error("replica_chosen_amid_copy", kith_kv_u64("shard", own->shard_id));

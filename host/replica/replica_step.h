@@ -174,7 +174,7 @@ typedef enum kith_replica_action_kind {
     KITH_REPLICA_COMMIT,      /* every entry up to `last` is committed: apply */
     KITH_REPLICA_PROPOSE, /* `config` in place of the one with its epoch; answered through kith_replica_step_proposed */
     KITH_REPLICA_PULL_MAP, /* someone knows a newer epoch than the map here */
-    KITH_REPLICA_INSTALL,  /* follower: fetch a snapshot from `peer`, then kith_replica_step_installed */
+    KITH_REPLICA_INSTALL, /* follower: fetch a snapshot from the primary, now `peer`, then kith_replica_step_installed */
 } kith_replica_action_kind;
 
 typedef struct kith_replica_action {

@@ -102,7 +102,9 @@ static uint64_t disk_late_ns(const kith_replica_step *step) {
 /* Without an error nobody else notices: it answers, and nothing is committed. */
 static bool is_held_up(const kith_replica_step *step, uint64_t now_ns) {
     uint32_t heir = heir_find(step);
-    return heir > 0 && now_ns >= disk_late_ns(step) && step->peers[heir].matched > step->log.durable;
+    if (heir == 0 || now_ns < disk_late_ns(step)) return false;
+    const replica_peer *peer = &step->peers[heir];
+    return peer->matched > step->log.durable && now_ns - peer->heard_ns < step->options.lease_ns;
 }
 
 static bool wants(const kith_replica_step *step, uint64_t now_ns, kith_replica_config *wanted) {
@@ -147,6 +149,7 @@ void kith_replica_step_change(kith_replica_step *step, uint64_t now_ns) {
 
 void kith_replica_step_change_forget(kith_replica_step *step) {
     step->proposed = step->doubted = step->refused_heirs = 0;
+    step->refusals = 0;
     step->awaiting_map = false;
     step->propose_due_ns = 0;
 }
@@ -163,6 +166,12 @@ static void heir_refused(kith_replica_step *step) {
     step->refused_heirs |= (uint8_t)(1u << index);
 }
 
+/* From a quarter of a lease on, twice as long each time, up to two leases: each refusal is an entry of the metadata's log. */
+static uint64_t refused_wait_ns(kith_replica_step *step) {
+    uint32_t doublings = step->refusals < 3 ? step->refusals++ : 3;
+    return (step->options.lease_ns / 4) << doublings;
+}
+
 /* The proposal was of the config that is still the newest here. */
 static void ended(kith_replica_step *step, kith_replica_proposal outcome, uint64_t now_ns) {
     uint64_t lease_ns = step->options.lease_ns;
@@ -171,6 +180,7 @@ static void ended(kith_replica_step *step, kith_replica_proposal outcome, uint64
     step->pull_due = true;
     step->propose_due_ns = now_ns + lease_ns / 4;
     if (outcome == KITH_REPLICA_PROPOSAL_REFUSED) {
+        step->propose_due_ns = now_ns + refused_wait_ns(step);
         heir_refused(step);
         return;
     }

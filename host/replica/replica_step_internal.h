@@ -157,6 +157,7 @@ struct kith_replica_step {
     bool handing_over;
     uint64_t handing_until_ns;
     uint64_t disk_ns;      /* when the own disk last had all of the log, or got on; as heard_ns */
+    uint32_t refusals;     /* of proposals in this epoch */
     uint8_t refused_heirs; /* places of config.replicas that were refused as primary in this epoch */
 
     /* following */

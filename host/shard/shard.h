@@ -40,9 +40,10 @@ typedef struct kith_shard_node {
     uint32_t seal_rows;
     uint64_t seal_idle_ns;
     uint64_t merge_bytes_max;
-    uint32_t request_window;             /* remembered request ids a shard */
-    uint64_t write_queue_bytes_max;      /* ops admitted and not yet applied, of one shard; above it BUSY */
-    _Atomic uint64_t disk_reserve_bytes; /* below it writes and copies are NO_SPACE; changed by any thread */
+    uint32_t request_window;        /* remembered request ids a shard */
+    uint64_t write_queue_bytes_max; /* ops admitted and not yet applied, of one shard; above it BUSY */
+    /* Below it upserts, and copies that come, are NO_SPACE; below half of it deletes, and copies for others. Changed by any thread. */
+    _Atomic uint64_t disk_reserve_bytes;
     uint32_t read_slice_points; /* points that a read looks at before others have their turn; 0: default */
     /* Counters for metrics, all atomic, shared by the shards; may be NULL. */
     struct kith_shard_counters *counters;

@@ -215,8 +215,10 @@ static void file_sync_soon(kith_shard_install *install) {
 
 static kith_status gathered_write(kith_shard_install *install, uint64_t file_bytes, kith_err *err) {
     kith_buf *gathered = &install->gathered;
-    kith_status status = kith_file_write_at(
-        install->file, install->file_offset - gathered->bytes, gathered->data, gathered->bytes, err);
+    kith_status status = shard_space_check_install(install->node, install->shard_id, gathered->bytes, err);
+    if (status == KITH_OK)
+        status = kith_file_write_at(
+            install->file, install->file_offset - gathered->bytes, gathered->data, gathered->bytes, err);
     if (status != KITH_OK) return status;
     kith_buf_clear(gathered);
     file_sync_soon(install);

@@ -112,7 +112,7 @@ void shard_entry_finish(shard_entry *entry, kith_status status, const kith_err *
 
 /* --- admission --- */
 
-/* Deletes take of the reserve: they are what makes room. */
+/* Deletes may take half of the reserve, for they are what makes room; merges, which make it, need the rest. */
 static bool makes_room(const shard_entry *entry) {
     kith_op_kind kind;
     uint32_t point_count;
@@ -123,14 +123,15 @@ static bool makes_room(const shard_entry *entry) {
 static kith_status disk_reserve_check(kith_shard *shard, const shard_entry *entry, kith_err *err) {
     kith_shard_node *node = shard->node;
     uint64_t now_ns = kith_env_now_ns(node->env), reserve_bytes = node->disk_reserve_bytes;
-    if (reserve_bytes == 0 || makes_room(entry)) return KITH_OK;
+    if (reserve_bytes == 0) return KITH_OK;
+    if (makes_room(entry)) reserve_bytes /= 2;
     if (shard->free_read_ns == 0 || now_ns - shard->free_read_ns >= SHARD_DISK_READ_NS) {
         kith_status status = kith_env_free_bytes(node->env, node->segment_dir, &shard->free_bytes, err);
         if (status != KITH_OK) return status;
         shard->free_read_ns = now_ns;
     }
     if (shard->free_bytes >= reserve_bytes) return KITH_OK;
-    return kith_err_set(err, KITH_NO_SPACE, "%llu bytes are free in %s; only deletes go on below %llu",
+    return kith_err_set(err, KITH_NO_SPACE, "%llu bytes are free in %s; such writes stop below %llu",
         (unsigned long long)shard->free_bytes, node->segment_dir, (unsigned long long)reserve_bytes);
 }
 

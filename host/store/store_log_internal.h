@@ -45,8 +45,9 @@ typedef struct log_frame_header {
 /* Of one stream in one file. Sequences may go back, where entries supersede others. */
 typedef struct log_file_stream {
     uint64_t least, greatest;
-    uint64_t last; /* greatest that no later entry, here or in a later file, supersedes */
-    bool needed;   /* not trimmed, and not superseded as a whole */
+    uint64_t
+        last; /* greatest that no later entry, here or in a later file, supersedes; stale where it is not needed */
+    bool needed; /* not trimmed, and not superseded as a whole */
 } log_file_stream;
 
 typedef struct log_file {

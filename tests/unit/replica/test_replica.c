@@ -390,27 +390,33 @@ static void test_replica__one_that_is_chosen_amid_its_copy_does_not_lead(void **
     bed_end(&all);
 }
 
+/* Machine 2 lacks too much of three shards; of the third, machine 1 is the primary. */
+static void three_lag(bed *all) {
+    bed_options three = forgetful;
+    three.shard_count = 3;
+    bed_begin(all, &three);
+    all->at = 2;
+    bed_promote(all, 1);
+    bed_await_primary(all, 1, 3);
+    bed_crash(all, 2);
+    for (all->at = 0; all->at < 3; all->at++) {
+        for (uint64_t i = 0; i < 12; i++)
+            assert_int_equal(bed_write(all, all->at == 2, i, 700000, 5000), KITH_OK);
+    }
+    for (uint32_t i = 0; i < 6; i++) { /* as away_too_long, of all that share the log */
+        all->at = i % 3;
+        bed_seal(all, all->at == 2);
+        bed_seal(all, all->at != 2);
+        write_all(all, all->at == 2, 100 + 10 * i, 3);
+    }
+    bed_await_equal(all, 1000);
+}
+
 /* Two at a time are copied; two whose source is dead take nobody's place. */
 static void test_replica__copies_without_a_source_hold_up_no_others(void **state) {
     (void)state;
     bed all;
-    bed_options three = forgetful;
-    three.shard_count = 3;
-    bed_begin(&all, &three);
-    all.at = 2;
-    bed_promote(&all, 1);
-    bed_await_primary(&all, 1, 3);
-    bed_crash(&all, 2);
-    for (all.at = 0; all.at < 3; all.at++) {
-        for (uint64_t i = 0; i < 12; i++)
-            assert_int_equal(bed_write(&all, all.at == 2, i, 700000, 5000), KITH_OK);
-    }
-    for (uint32_t i = 0; i < 6; i++) { /* as away_too_long, of all that share the log */
-        all.at = i % 3;
-        bed_seal(&all, all.at == 2);
-        bed_seal(&all, all.at != 2);
-        write_all(&all, all.at == 2, 100 + 10 * i, 3);
-    }
+    three_lag(&all);
     bed_background_hold(&all, 0, true);
     bed_background_hold(&all, 1, true);
     bed_start(&all, 2);
@@ -423,6 +429,57 @@ static void test_replica__copies_without_a_source_hold_up_no_others(void **state
     assert_int_equal(bed_events("replica_installed"), 1);
     bed_await_primary(&all, 1, 2);
     bed_await_equal(&all, 5000);
+    bed_end(&all);
+}
+
+/* What fails here would fail for the others too: they keep what they have meanwhile. */
+static void test_replica__copies_without_room_give_up_no_other_shards(void **state) {
+    (void)state;
+    bed all;
+    three_lag(&all);
+    sim_env_space_set(all.machines[2].sim, 1 << 20);
+    bed_start(&all, 2);
+    bed_run_ms(&all, 30000);
+    assert_int_equal(bed_events("replica_replaced"), 2);
+    assert_true(bed_events("replica_install_waits") > 4);
+    sim_env_space_set(all.machines[2].sim, UINT64_MAX);
+    for (all.at = 0; all.at < 3; all.at++) {
+        bed_await_primary(&all, all.at == 2, 3);
+        bed_await_equal(&all, 10000);
+    }
+    assert_int_equal(bed_events("replica_replaced"), 3);
+    bed_end(&all);
+}
+
+/* It goes on where it was, before others begin. */
+static void test_replica__a_copy_that_is_interrupted_for_a_moment_keeps_its_place(void **state) {
+    (void)state;
+    bed all;
+    three_lag(&all);
+    bed_background_hold(&all, 0, true);
+    bed_background_hold(&all, 1, true);
+    bed_start(&all, 2);
+    for (all.at = 0; all.at < 3; all.at++)
+        copy_await(&all, all.at == 2);
+    all.at = 0;
+    while (bed_events("replica_replaced") < 2) { /* the first pieces of two */
+        assert_true(bed_background_step(&all, 0));
+        bed_run_ms(&all, 10);
+    }
+    bed_cut(&all, 0, 2, true);
+    bed_background_hold(&all, 0, false);
+    bed_background_hold(&all, 1, false);
+    bed_run_ms(&all, 20);
+    bed_cut(&all, 0, 2, false);
+    for (uint32_t i = 0; i < 40000 && bed_events("replica_installed") == 0; i++)
+        bed_run_ms(&all, 1); /* what was lost is missed at its deadline, 30 s */
+    all.at = 2;
+    assert_int_equal(bed_events("replica_installed"), 1);
+    assert_true(bed_status(&all, 2).awaits_copy);
+    bed_run_ms(&all, 1000);
+    for (all.at = 0; all.at < 3; all.at++)
+        bed_await_equal(&all, 10000);
+    assert_int_equal(bed_events("shard_copied"), 3);
     bed_end(&all);
 }
 
@@ -964,6 +1021,8 @@ int main(void) {
         cmocka_unit_test(test_replica__one_that_is_chosen_while_it_waits_for_a_copy_keeps_what_it_has),
         cmocka_unit_test(test_replica__one_that_is_chosen_amid_its_copy_does_not_lead),
         cmocka_unit_test(test_replica__copies_without_a_source_hold_up_no_others),
+        cmocka_unit_test(test_replica__copies_without_room_give_up_no_other_shards),
+        cmocka_unit_test(test_replica__a_copy_that_is_interrupted_for_a_moment_keeps_its_place),
         cmocka_unit_test(test_replica__a_copy_that_was_cut_off_goes_on_where_it_was),
         cmocka_unit_test(test_replica__a_copy_that_opens_corrupt_is_fetched_anew),
         cmocka_unit_test(test_replica__a_copy_may_be_taken_away_as_it_opens),

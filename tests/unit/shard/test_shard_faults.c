@@ -132,12 +132,12 @@ static void test_write__full_log_disk_is_no_space_and_nothing_done(void **state)
     fixture_end(&run);
 }
 
-static void delete_one(fixture *run, uint64_t id) {
+static kith_status delete_one(fixture *run, uint64_t id) {
     kith_op_point point = {.id = kith_id_of_number(id)};
     kith_op op = {.kind = KITH_OP_DELETE, .point_count = 1, .points = &point};
     kith_write_result result;
     kith_err err;
-    assert_ok(shard_node_write_op(&run->node, run->held, &schema, &op, &result, &err), &err);
+    return shard_node_write_op(&run->node, run->held, &schema, &op, &result, &err);
 }
 
 static void test_write__below_the_disk_reserve_is_no_space(void **state) {
@@ -147,11 +147,14 @@ static void test_write__below_the_disk_reserve_is_no_space(void **state) {
     options.disk_reserve_bytes = 1 << 20;
     fixture_begin(&run, options, &schema);
     upsert(&run, 1, KITH_OK);
-    sim_env_space_set(run.node.sim, 1 << 19);
+    sim_env_space_set(run.node.sim, 3 << 18);
     sim_env_run_for(run.node.sim, 200 * MS);
     upsert(&run, 2, KITH_NO_SPACE);
-    delete_one(&run, 1);
+    assert_int_equal(delete_one(&run, 1), KITH_OK);
     assert_int_equal(kith_shard_count(run.held), 0);
+    sim_env_space_set(run.node.sim, 1 << 19);
+    sim_env_run_for(run.node.sim, 200 * MS);
+    assert_int_equal(delete_one(&run, 1), KITH_NO_SPACE);
     sim_env_space_set(run.node.sim, UINT64_MAX);
     sim_env_run_for(run.node.sim, 200 * MS);
     upsert(&run, 2, KITH_OK);
