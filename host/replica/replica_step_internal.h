@@ -167,8 +167,10 @@ struct kith_replica_step {
     uint32_t stamp_count;
     uint64_t acked_ns, acked_before_ns; /* last acknowledgement, to acked_to; to anybody else */
     uint32_t acked_to;
-    uint32_t rival;  /* the last primary that is another node */
-    bool rival_sure; /* all configs since are known, each led by this node, nobody has left the ISR */
+    uint64_t
+        acked_left_ns; /* last acknowledgement before the last config by which somebody may have left the ISR */
+    uint32_t rival;    /* the last primary that is another node */
+    bool rival_sure;   /* all configs since are known, each led by this node, nobody has left the ISR */
     replica_pending *pending; /* [pending_count] in the order they came */
     uint32_t pending_count, pending_capacity;
 

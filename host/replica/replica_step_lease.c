@@ -20,8 +20,8 @@ static void hold_at_least(kith_replica_step *step, uint64_t vouched_ns) {
 
 /* A primary that is about to take over. The wait for the primary right before it ends early when that one acknowledges the own
  * epoch: it cannot be serving an older one. So a planned hand-over costs a round trip. That holds only where nobody who was in sync with it
- * is left out now, and its own predecessors are waited for all the same. Where this process led before, it may itself have vouched
- * for one that is left out now. */
+ * is left out now, and its own predecessors are waited for all the same. So is whoever was left out before, while that one led: it may have
+ * vouched for him without having heard of it. Where this process led before, it may itself have vouched for one that is left out now. */
 void kith_replica_step_hold_begin(kith_replica_step *step) {
     uint64_t length_ns = kith_replica_step_hold_length_ns(step);
     step->hold_by = 0;
@@ -31,7 +31,7 @@ void kith_replica_step_hold_begin(kith_replica_step *step) {
     step->hold_ns = step->acked_ns + length_ns;
     if (step->rival_sure && step->acked_to == step->rival) {
         step->hold_by = step->rival;
-        step->hold_floor_ns = step->acked_before_ns + length_ns;
+        step->hold_floor_ns = kith_replica_later(step->acked_before_ns, step->acked_left_ns) + length_ns;
     } else {
         step->hold_floor_ns = step->hold_ns;
     }
@@ -108,13 +108,14 @@ static bool isr_is_kept(const kith_replica_config *before, const kith_replica_co
 
 /* Keeps up who was the primary before this node; called before `config` replaces the one here. */
 void kith_replica_step_rival(kith_replica_step *step, const kith_replica_config *config) {
+    bool is_kept = config->epoch == step->config.epoch + 1 && isr_is_kept(&step->config, config);
+    if (!is_kept) step->acked_left_ns = step->acked_ns;
     if (config->replica_count > 0 && config->replicas[0] != step->options.self) {
         step->rival = config->replicas[0];
         step->rival_sure = true;
         return;
     }
-    bool next = config->epoch == step->config.epoch + 1;
-    step->rival_sure = step->rival_sure && next && isr_is_kept(&step->config, config);
+    step->rival_sure = step->rival_sure && is_kept;
 }
 
 /* --- reads --- */

@@ -727,6 +727,31 @@ static void test_take_over__is_quick_when_the_one_before_follows(void **state) {
     bench_end(&at);
 }
 
+/* Node 3 was taken away while 2 led, which may not have heard of it, and have vouched for 3 until this node heard. */
+static void test_take_over__waits_for_the_lease_of_one_that_left_before(void **state) {
+    (void)state;
+    bench at;
+    bench_make(&at, 1, log_of(3, 10, 8));
+    configure(&at, 4, "2*1*3*");
+    at.now_ns += 1000 * MS;
+    kith_replica_append append = {.epoch = 4, .previous = {3, 10}, .committed = 9};
+    kith_replica_step_received(at.step, 2, &append, 1, at.now_ns);
+    look(&at);
+    assert_int_equal(action_of(&at, KITH_REPLICA_ANSWER, 0)->reply.outcome, KITH_REPLICA_OK);
+    at.now_ns += 10 * MS;
+    configure(&at, 5, "2*1*");
+    configure(&at, 6, "1*2*");
+    proposed(&at, KITH_REPLICA_PROPOSAL_DONE);
+    configure(&at, 7, "1*2*");
+    durable(&at, 11);
+    acknowledge(&at, 2);
+    pass_with(&at, 200, "2");
+    assert_int_equal(status_of(&at).role, KITH_REPLICA_TAKING_OVER);
+    pass_with(&at, 30, "2");
+    assert_int_equal(status_of(&at).role, KITH_REPLICA_PRIMARY);
+    bench_end(&at);
+}
+
 static void test_take_over__waits_for_leases_that_it_gave_before_it_missed_an_epoch(void **state) {
     (void)state;
     bench at;
@@ -1205,6 +1230,7 @@ int main(void) {
         cmocka_unit_test(test_start__does_not_lead_in_an_epoch_that_it_finds),
         cmocka_unit_test(test_take_over__waits_for_the_leases_of_the_one_before),
         cmocka_unit_test(test_take_over__is_quick_when_the_one_before_follows),
+        cmocka_unit_test(test_take_over__waits_for_the_lease_of_one_that_left_before),
         cmocka_unit_test(test_take_over__waits_for_leases_that_it_gave_before_it_missed_an_epoch),
         cmocka_unit_test(test_primary__steps_down_when_it_hears_of_a_newer_epoch),
         cmocka_unit_test(test_follower__answers_when_it_is_durable),
