@@ -450,8 +450,8 @@ bool shard_segment_name_parse(const char *name, uint64_t *shard_id_out, uint64_t
 /* --- shard_space.c --- */
 
 /* NO_SPACE when so many bytes more of a copy of the shard, to be installed or to be given to another node, would not leave the disk's
- * reserve: below it writes are refused, of all shards. Where they are already, a copy may take half of it, for shards that are
- * moved away are what makes room. Any thread. */
+ * reserve: below it writes are refused, of all shards. Where they are already, a copy that is given may take half of it, for shards
+ * that are moved away are what makes room. Any thread. */
 kith_status shard_space_check_install(
     kith_shard_node *node, uint64_t shard_id, uint64_t bytes, kith_err *err);
 kith_status shard_space_check_give(kith_shard_node *node, uint64_t shard_id, uint64_t bytes, kith_err *err);

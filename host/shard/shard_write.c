@@ -124,12 +124,12 @@ static kith_status disk_reserve_check(kith_shard *shard, const shard_entry *entr
     kith_shard_node *node = shard->node;
     uint64_t now_ns = kith_env_now_ns(node->env), reserve_bytes = node->disk_reserve_bytes;
     if (reserve_bytes == 0) return KITH_OK;
-    if (makes_room(entry)) reserve_bytes /= 2;
     if (shard->free_read_ns == 0 || now_ns - shard->free_read_ns >= SHARD_DISK_READ_NS) {
         kith_status status = kith_env_free_bytes(node->env, node->segment_dir, &shard->free_bytes, err);
         if (status != KITH_OK) return status;
         shard->free_read_ns = now_ns;
     }
+    if (shard->free_bytes < reserve_bytes && makes_room(entry)) reserve_bytes /= 2;
     if (shard->free_bytes >= reserve_bytes) return KITH_OK;
     return kith_err_set(err, KITH_NO_SPACE, "%llu bytes are free in %s; such writes stop below %llu",
         (unsigned long long)shard->free_bytes, node->segment_dir, (unsigned long long)reserve_bytes);
